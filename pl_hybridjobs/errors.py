@@ -1,0 +1,204 @@
+"""Every error that the package raises, in one tree.
+
+::
+
+    HybridJobsError
+    ├── InvalidCall (ValueError)        bad options or arguments: all complaints about one call, gathered
+    ├── PackingError                    the call cannot travel: an object, a size, a secret, a dependency
+    │   ├── CannotTravel (TypeError)
+    │   ├── SecretFound
+    │   └── BundleTooLarge
+    ├── BundleRefused                   the worker will not load it
+    │   ├── BundleTampered
+    │   └── EnvironmentSkew
+    ├── CodecError (TypeError)          a value that JSON + npz cannot hold, named by its path
+    ├── CheckpointError                 no checkpoint verifies
+    ├── MetricError (ValueError)        a value or step that a metric cannot have
+    ├── StoreError (OSError)            the disk or the folder: full, read-only, corrupt, not ours
+    │   ├── FolderCorrupt
+    │   ├── FolderTooNew
+    │   └── FolderNotOurs
+    ├── JobNotFound (LookupError)
+    ├── AmbiguousName (LookupError)
+    ├── KeyConflict                     an idempotency key that was used for another call
+    ├── Fenced                          a newer attempt owns the job: this process must not write
+    ├── RunnerError                     the runner cannot start, see or stop the job
+    └── JobError                        how a job ended, raised by ``Job.result()``
+        ├── JobFailed                   also an instance of the original class where that is importable
+        ├── JobTimeout (TimeoutError)   the job ran into ``Resources.timeout_s``
+        ├── JobCancelled
+        └── JobInterrupted              its owner died; ``Job.resume()`` continues it
+
+    ResultNotReady (TimeoutError)       ``wait(timeout)`` / ``result(timeout)`` ran out; the job goes on
+    JobStopRequested (BaseException)    unwinds a job's function after a stop signal
+
+Each message says what happened, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+class HybridJobsError(Exception):
+    """Root of all errors of this package."""
+
+
+class InvalidCall(HybridJobsError, ValueError):
+    """Options or arguments are wrong; nothing was written or started.
+
+    Args:
+        where: What was called, for example ``"hybrid_job(vqe)"``.
+        complaints: One sentence each: what is wrong and what to do.
+    """
+
+    def __init__(self, where: str, complaints: Sequence[str]) -> None:
+        self.where = where
+        self.complaints = tuple(complaints)
+        if len(self.complaints) == 1:
+            text = f"{where}: {self.complaints[0]}"
+        else:
+            text = f"{where}: {len(self.complaints)} problems\n" + "\n".join(f"  - {c}" for c in self.complaints)
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.complaints)
+
+
+class PackingError(HybridJobsError):
+    """The call cannot be made into a bundle."""
+
+
+class CannotTravel(PackingError, TypeError):
+    """Something that the function reaches cannot be serialized; the message names its path and the remedy."""
+
+
+class SecretFound(PackingError):
+    """Something that looks like a credential would have been written into the bundle."""
+
+
+class BundleTooLarge(PackingError):
+    """The bundle is larger than the limit; the message names the largest objects."""
+
+
+class BundleRefused(HybridJobsError):
+    """A worker refuses to load a bundle."""
+
+
+class BundleTampered(BundleRefused):
+    """A file of the bundle is not the one that was packed."""
+
+
+class EnvironmentSkew(BundleRefused):
+    """The worker's Python or packages cannot load what was packed; the message names the fix."""
+
+
+class CodecError(HybridJobsError, TypeError):
+    """A value (named by its path) cannot be stored as JSON and arrays, or stored data cannot be read back."""
+
+
+class CheckpointError(HybridJobsError):
+    """There are checkpoints, but none verifies; or one could not be written."""
+
+
+class MetricError(HybridJobsError, ValueError):
+    """A metric's name, value or step is not acceptable."""
+
+
+class StoreError(HybridJobsError, OSError):
+    """The place where jobs live cannot be used: full, read-only, without locks, not a folder."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class FolderCorrupt(StoreError):
+    """A job folder lacks a file or holds one that cannot be read."""
+
+
+class FolderTooNew(StoreError):
+    """A job folder was written by a newer version of this package."""
+
+
+class FolderNotOurs(StoreError):
+    """A job folder belongs to another user."""
+
+
+class JobNotFound(HybridJobsError, LookupError):
+    """No job has this name or id."""
+
+
+class AmbiguousName(HybridJobsError, LookupError):
+    """Several jobs match this name."""
+
+
+class KeyConflict(HybridJobsError):
+    """The idempotency key was used before, for another call."""
+
+
+class Fenced(HybridJobsError):
+    """A newer attempt owns the job (or it has ended), so this process may not write to it any more."""
+
+
+class RunnerError(HybridJobsError):
+    """A runner cannot start, see or stop a job."""
+
+
+class ResultNotReady(HybridJobsError, TimeoutError):
+    """The time given to ``wait`` or ``result`` is over. The job itself goes on."""
+
+
+class JobError(HybridJobsError):
+    """How a job ended, when it did not end well.
+
+    Attributes:
+        job_name: The job's unique name.
+        remote_type: The original exception's qualified class name (``""`` if there was none).
+        remote_message: Its message.
+        remote_traceback: Its traceback, as text.
+        log_tail: The last lines of the job's log.
+    """
+
+    job_name: str = ""
+    remote_type: str = ""
+    remote_message: str = ""
+    remote_traceback: str = ""
+    log_tail: str = ""
+
+    def __str__(self) -> str:
+        return str(self.__dict__.get("_text", "")) or Exception.__str__(self)
+
+
+class JobFailed(JobError):
+    """The job's function raised, or the job could not be run.
+
+    The instance is also an instance of the original exception's class where that can be imported, so
+    ``except ValueError`` around ``job.result()`` works.
+    """
+
+
+class JobTimeout(JobError, TimeoutError):
+    """The job ran longer than ``Resources.timeout_s`` and was stopped."""
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+
+class JobInterrupted(JobError):
+    """The job's owner died before the end; ``job.resume()`` starts the next attempt."""
+
+
+class JobStopRequested(BaseException):
+    """Raised inside a job to unwind it after SIGTERM or SIGUSR1.
+
+    Not an ``Exception``, so that ``except Exception`` in a training loop does not swallow it.
+    """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x' or 'y'?"`` for near names, else ``""``."""
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

@@ -1,0 +1,319 @@
+"""What a job's function can do from inside: metrics, checkpoints, results, inputs, its device.
+
+Every verb works outside a job as well, so one piece of code runs in both: metrics are printed, checkpoints and results go to the
+working folder, the device is the default simulator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pl_hybridjobs.errors import InvalidCall, JobStopRequested, did_you_mean
+from pl_hybridjobs.jobs import codec, device
+from pl_hybridjobs.jobs.checkpoint import CheckpointStore
+from pl_hybridjobs.jobs.durable import crash_point, write_bytes
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.metrics import MetricWriter
+from pl_hybridjobs.jobs.spec import JobSpec
+
+_KEEP = 3
+
+
+class StopFlag:
+    """A wish to stop, set by a signal and acted on at the next step boundary."""
+
+    def __init__(self) -> None:
+        self.requested = ""  #: the signal's name, or ""
+        self.at_boundary = False  #: the function saves checkpoints, so there will be a boundary
+
+    def check(self) -> None:
+        """Unwind if somebody asked for it.
+
+        Raises:
+            JobStopRequested: A stop was asked for.
+        """
+        if self.requested:
+            raise JobStopRequested(f"stopped at a step boundary after {self.requested}")
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """The job that this code runs in (or, outside any job, a stand-in that is false).
+
+    Attributes:
+        folder: The job's folder; None outside a job.
+        spec: What the job is; None outside a job.
+        attempt: 1 for the first attempt; 0 outside a job.
+        stop: The wish to stop.
+    """
+
+    folder: JobFolder | None = None
+    spec: JobSpec | None = None
+    attempt: int = 0
+    stop: StopFlag = field(default_factory=StopFlag, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.folder is not None
+
+    @property
+    def id(self) -> str:
+        """The job's id; "" outside a job."""
+        return self.spec.id if self.spec else ""
+
+    @property
+    def name(self) -> str:
+        """The job's name; "" outside a job."""
+        return self.spec.name if self.spec else ""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The call's arguments as recorded, for reading."""
+        return dict(self.spec.params) if self.spec else {}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The job's tags."""
+        return dict(self.spec.tags) if self.spec else {}
+
+    @property
+    def device(self) -> str | dict[str, str] | None:
+        """The device, or devices by role, that the decorator names."""
+        return self.spec.device if self.spec else None
+
+    @property
+    def stop_requested(self) -> bool:
+        """Somebody asked the job to stop; it will at the next ``save_checkpoint``."""
+        return bool(self.stop.requested)
+
+    @functools.cached_property
+    def metrics(self) -> MetricWriter | None:
+        """Where metrics go; None outside a job."""
+        if self.folder is None:
+            return None
+        folder, attempt = self.folder, self.attempt
+        return MetricWriter(folder.metrics, attempt=attempt, check=lambda: folder.check_epoch(attempt))
+
+    @functools.cached_property
+    def checkpoints(self) -> CheckpointStore:
+        """Where checkpoints go."""
+        if self.folder is None:
+            return CheckpointStore(Path.cwd() / "checkpoints", keep=_KEEP)
+        folder, attempt = self.folder, self.attempt
+        return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "metrics" in self.__dict__ and self.metrics is not None:
+            self.metrics.close()
+
+
+_OUTSIDE = JobContext()
+_here: ContextVar[JobContext | None] = ContextVar("pl_hybridjobs_job", default=None)
+_process: JobContext | None = None
+_process_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext]:
+    """Make a job the current one, for this thread (inline jobs) or for the whole process (workers)."""
+    global _process  # noqa: PLW0603 - the one process-wide fact: which job this process runs
+    token = _here.set(context)
+    previous = _process
+    if whole_process:
+        _process = context
+    try:
+        yield context
+    finally:
+        _process = previous
+        _here.reset(token)
+        context.close()
+
+
+def current_job() -> JobContext:
+    """The job that this code runs in. Outside a job, a stand-in that is false and has empty fields."""
+    context = _here.get() or _process
+    if context is None:
+        context = _adopt() if "HYBRIDJOBS_JOB_FOLDER" in os.environ else _OUTSIDE
+    return context
+
+
+def _adopt() -> JobContext:
+    """A process that a job started (multiprocessing, a subprocess) belongs to the job too."""
+    global _process  # noqa: PLW0603 - see activate
+    with _process_lock:
+        if _process is None:
+            folder = JobFolder(Path(os.environ["HYBRIDJOBS_JOB_FOLDER"]))
+            _process = JobContext(folder, folder.spec(), int(os.environ.get("HYBRIDJOBS_ATTEMPT", "1")))
+        return _process
+
+
+def log_metric(name: str, value: Any, step: int | None = None, *, timestamp: float | None = None) -> None:
+    """Record one value of a metric.
+
+    Args:
+        name: Any text that is not empty: ``"energy"``, ``"train/loss"``.
+        value: A real number: int, float (NaN and infinities are kept) or a 0-d array of numpy, jax, torch or PennyLane.
+        step: Whole number; absent means one more than this metric's last one, from 0.
+        timestamp: Unix time in seconds; absent means now.
+
+    Raises:
+        MetricError: The value is complex, traced, not a number or not a scalar; the name is empty; the step is no whole number.
+    """
+    writer = current_job().metrics
+    if writer is None:
+        _printer().log(name, value, step, timestamp=timestamp)
+    else:
+        writer.log(name, value, step, timestamp=timestamp)
+
+
+def log_metrics(values: Mapping[str, Any], step: int | None = None, *, timestamp: float | None = None) -> None:
+    """Record several metrics of one step. See ``log_metric``."""
+    for name, value in values.items():
+        log_metric(name, value, step, timestamp=timestamp)
+
+
+@functools.cache
+def _printer() -> Any:
+    from pl_hybridjobs.jobs.metrics import MetricPrinter
+
+    return MetricPrinter()
+
+
+def save_checkpoint(state: Any, step: int | None = None) -> None:
+    """Save the state of the computation, durably: after this returns, neither a kill nor a power loss takes it away.
+
+    The last three are kept. This is also the step boundary: if the job was asked to stop (SIGTERM, SIGUSR1, ``cancel()``), it stops
+    here, after the save.
+
+    Args:
+        state: Any nest of dict, list, tuple, dataclass, namedtuple, numbers, text, bytes, and numpy, jax, torch or PennyLane arrays and
+            optimizer states. What cannot be stored is named by its path, and earlier checkpoints stay.
+        step: Whole number of at least 0; absent means one more than the last one saved.
+
+    Raises:
+        CodecError: Something in ``state`` cannot be stored.
+        CheckpointError: ``step`` is not usable.
+        StoreError: The disk is full or read-only.
+        Fenced: A newer attempt owns the job.
+        JobStopRequested: The job was asked to stop (not an ``Exception``: let it pass).
+    """
+    context = current_job()
+    context.stop.at_boundary = True
+    extra: dict[str, Any] = {}
+    also: list[Path] = []
+    if context.metrics is not None and context.folder is not None:
+        extra["metrics"] = context.metrics.cursor()
+        if context.folder.metrics.exists():
+            also.append(context.folder.metrics)
+    context.checkpoints.save(state, step, extra=extra, also_sync=also)
+    context.stop.check()
+
+
+def load_checkpoint(step: int | None = None, *, default: Any = None) -> Any:
+    """The state that was saved last (by this attempt or an earlier one), or ``default`` if there is none.
+
+    A checkpoint that was damaged is passed over, with a line in the log that says so.
+
+    Args:
+        step: Load this step's checkpoint instead of the newest.
+        default: What to return where nothing was saved.
+
+    Raises:
+        CheckpointError: There are checkpoints, but none verifies.
+    """
+    context = current_job()
+    context.stop.at_boundary = True
+    loaded = context.checkpoints.load(step)
+    if loaded is None:
+        return default
+    for skipped in loaded.skipped:
+        print(f"checkpoint {skipped.path.name} was passed over: {skipped.problem}", file=sys.stderr)
+    if context.metrics is not None and "metrics" in loaded.extra:
+        context.metrics.rewind(loaded.extra["metrics"])
+    return loaded.state
+
+
+def save_result(value: Any) -> None:
+    """Keep a result now, in ``result.json`` (and ``result.npz``) of the results folder.
+
+    It is what ``job.result()`` returns if the function itself returns None. A second call replaces the first.
+
+    Raises:
+        CodecError: Something in ``value`` cannot be stored.
+    """
+    context = current_job()
+    tree, arrays = codec.dumps(value, where="result")
+    with contextlib.ExitStack() as stack:
+        if context.folder is not None:
+            stack.enter_context(context.folder.fence(context.attempt))
+        base = results_dir()
+        if arrays is not None:
+            write_bytes(base / "result.npz", arrays)
+        crash_point("result.arrays")
+        write_bytes(base / "result.json", tree)
+        if arrays is None:
+            base.joinpath("result.npz").unlink(missing_ok=True)
+
+
+def results_dir() -> Path:
+    """The folder for files that the job produces: its working folder. Outside a job, the current folder."""
+    folder = current_job().folder
+    return Path.cwd() if folder is None else folder.results
+
+
+def input_path(channel: str = "input") -> Path:
+    """Where an input lies: the file, if the channel is one file, else its folder.
+
+    Outside a job it is the file or folder of that name in the current folder.
+
+    Args:
+        channel: A name from ``inputs={...}``; a single path there is the channel ``"input"``.
+
+    Raises:
+        InvalidCall: There is no such channel (or, outside a job, no such file or folder).
+    """
+    context = current_job()
+    if context.folder is None or context.spec is None:
+        path = Path.cwd() / channel
+        if not path.exists():
+            raise InvalidCall(f"input_path({channel!r})", [f"outside a job, inputs are looked for in the current folder; {path} is not there"])
+        return path
+    known = context.spec.inputs
+    if channel not in known:
+        hint = f"its inputs are {sorted(known)}.{did_you_mean(channel, known)}" if known else "it has none: hybrid_job(inputs={...})"
+        raise InvalidCall(f"input_path({channel!r})", [f"the job has no such input; {hint}"])
+    return context.folder.inputs / channel / known[channel]
+
+
+def job_device(role: str | None = None, **device_options: Any) -> Any:
+    """Build the PennyLane device that the decorator names. Outside a job, the default simulator.
+
+    Args:
+        role: Which one, where ``device`` is a dict of roles.
+        **device_options: For ``qml.device``: ``wires``, ``shots``, ``seed``, ...
+
+    Raises:
+        InvalidCall: No such role, or no such device.
+    """
+    return device.build(current_job().device, role, device_options)
+
+
+def saved_result(folder: JobFolder) -> tuple[bytes, bytes | None] | None:
+    """What ``save_result`` kept in a job's results folder, as text and arrays; None if nothing."""
+    path = folder.results / "result.json"
+    if not path.exists():
+        return None
+    tree = path.read_bytes()
+    json.loads(tree)
+    arrays = path.with_suffix(".npz")
+    return tree, arrays.read_bytes() if arrays.exists() else None

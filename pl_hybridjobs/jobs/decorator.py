@@ -1,0 +1,204 @@
+"""``@hybrid_job``: a function that, when called, becomes a job."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from pl_hybridjobs.errors import InvalidCall, did_you_mean
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.handle import Job, Sweep
+    from pl_hybridjobs.jobs.runner import Runner
+    from pl_hybridjobs.jobs.spec import Resources, Retries
+    from pl_hybridjobs.jobs.submission import Call, Options, Plan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class HybridFunction(Generic[P, R]):
+    """A function with the options of its jobs. Made by ``hybrid_job``; the function itself is not changed.
+
+    ``f(*args, **kwargs)`` submits a job and returns its ``Job`` at once.
+    """
+
+    def __init__(self, fn: Callable[P, R], options: Options) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.__wrapped__ = fn
+        self._options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Submit: check, pack, create the job's folder, start its runner. Returns without waiting for the job.
+
+        Raises:
+            InvalidCall: Arguments or options are wrong; nothing was written.
+            PackingError: Something cannot travel; nothing was kept.
+            StoreError: The disk refuses.
+        """
+        from pl_hybridjobs.jobs.submission import submit
+
+        return submit(self._call(*args, **kwargs), self._options)
+
+    def inline(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, in a job's context, and return its value; its exceptions pass through.
+
+        Nothing is packed, so closures may hold anything, and a debugger stops where you want.
+        """
+        from pl_hybridjobs.jobs.submission import run_inline
+
+        value: R = run_inline(self._call(*args, **kwargs), self._options)
+        return value
+
+    def map(self, kwargs_list: Iterable[Mapping[str, Any]], max_parallel: int | None = None) -> Sweep:
+        """Submit a job for each set of keyword arguments.
+
+        Args:
+            kwargs_list: The keyword arguments of each call.
+            max_parallel: How many run at once; the others wait, also after the caller has exited. Default: one for each core.
+        """
+        from pl_hybridjobs.jobs.submission import submit_many
+
+        listed = list(kwargs_list)
+        if wrong := [item for item in listed if not isinstance(item, Mapping)]:
+            raise InvalidCall(f"{self.__name__}.map", [f"each item must be a mapping of keyword arguments, not {wrong[0]!r}"])
+        return submit_many([self._call(**item) for item in listed], self._options, max_parallel)
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """Pack, check and price the call; submit nothing and keep nothing."""
+        from pl_hybridjobs.jobs.submission import plan
+
+        return plan(self._call(*args, **kwargs), self._options)
+
+    def with_options(self, **options: Any) -> HybridFunction[P, R]:
+        """A copy with some of the decorator's keywords changed."""
+        return HybridFunction(self.__wrapped__, _checked(self.__name__, _changed(self._options, options, self.__name__)))
+
+    @property
+    def options(self) -> Options:
+        """The decorator's keywords."""
+        return self._options
+
+    def _call(self, *args: Any, **kwargs: Any) -> Call:
+        from pl_hybridjobs.jobs.submission import Call
+
+        return Call(self.__wrapped__, args, kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> HybridFunction[..., R]:
+        """A decorated method, bound to its object."""
+        if instance is None:
+            return self
+        return HybridFunction(self.__wrapped__.__get__(instance, owner), self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HybridFunction, (self.__wrapped__, self._options)
+
+    def __repr__(self) -> str:
+        return f"<hybrid_job {self.__name__}, device={self._options.device!r}, runner={self._options.runner!r}>"
+
+
+@overload
+def hybrid_job(fn: Callable[P, R], /) -> HybridFunction[P, R]: ...
+@overload
+def hybrid_job(fn: None = None, /, **options: Any) -> Callable[[Callable[P, R]], HybridFunction[P, R]]: ...
+def hybrid_job(
+    fn: Any = None,
+    *,
+    device: str | Mapping[str, str] | None = None,
+    runner: str | Runner = "local",
+    name: str | None = None,
+    resources: Resources | Mapping[str, Any] | None = None,
+    include: Sequence[str | Path | ModuleType] | str | Path | ModuleType = (),
+    requirements: str | Path | Sequence[str] | None = None,
+    inputs: str | Path | Mapping[str, str | Path] | None = None,
+    budget: Any = None,
+    retries: int | Mapping[str, Any] | Retries = 0,
+    tags: Mapping[str, str] | None = None,
+    key: str | None = None,
+    allow_secrets: Sequence[str] = (),
+) -> Any:
+    """Turn a function into a hybrid job: calling it submits the call and returns a ``Job``.
+
+    Nothing happens at decoration: no file is read or written, nothing heavy is imported, the function is not changed. Use it as
+    ``@hybrid_job``, ``@hybrid_job(device=...)`` or ``hybrid_job(fn, device=...)``, on functions (``async`` too), lambdas, bound methods,
+    ``functools.partial`` and callable objects.
+
+    Args:
+        fn: What to run.
+        device: A PennyLane device's name, ``local:<provider>/<name>``, or a dict of roles to such names. ``job_device()`` builds it.
+        runner: Where jobs run: ``"local"`` (a process of this machine), ``"inline"`` (this process), or a runner object.
+        name: The job's name; default: the function's. A number is added where it is taken.
+        resources: ``Resources`` or a dict of its fields: ``timeout_s``, ``memory_mb``, ``threads``, ``env``.
+        include: Modules (by name or object), files and folders that travel along although the code does not show that it needs them.
+        requirements: A requirements file, ``uv.lock`` or ``pylock.toml``, or a list of requirements. Default: pinned from what is installed.
+        inputs: A path, or a dict of channel names to paths, copied to the job. ``input_path(channel)`` finds them.
+        budget: Spending limits; they come with the devices that cost money.
+        retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors`` and ``backoff_s``.
+        tags: Text to text, to find the job by.
+        key: Idempotency key: the second submission with the same key gives the first one's job.
+        allow_secrets: Names of globals or arguments that look like a credential but may travel.
+
+    Raises:
+        InvalidCall: An unknown or wrong option, a generator function, or something that is not callable.
+    """
+    from pl_hybridjobs.jobs.submission import Options
+
+    options = Options(
+        device=device,
+        runner=runner,
+        name=name,
+        resources=resources,
+        include=include,
+        requirements=requirements,
+        inputs=inputs,
+        budget=budget,
+        retries=retries,
+        tags=tags,
+        key=key,
+        allow_secrets=allow_secrets,
+    )
+    if fn is not None:
+        return _decorate(fn, options)
+    _checked("hybrid_job", options)
+    return lambda function: _decorate(function, options)
+
+
+def _decorate(fn: Any, options: Options) -> HybridFunction[..., Any]:
+    if isinstance(fn, HybridFunction):
+        fn = fn.__wrapped__
+    title = getattr(fn, "__name__", type(fn).__name__)
+    if not callable(fn):
+        raise InvalidCall("hybrid_job", [f"{fn!r} is not callable; options are given by keyword: hybrid_job(device={fn!r})"])
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if isinstance(inner, type):
+        raise InvalidCall(f"hybrid_job({title})", [f"{title} is a class; decorate a function that makes one and uses it"])
+    target = inner if inspect.isroutine(inner) else type(inner).__call__
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise InvalidCall(
+            f"hybrid_job({title})",
+            [f"{title} is a generator function; a job returns one value. Return a list, or log_metric() values as they come"],
+        )
+    return HybridFunction(fn, _checked(f"hybrid_job({title})", options))
+
+
+def _changed(options: Options, changed: Mapping[str, Any], where: str) -> Options:
+    """Options with some changed; unknown names are refused with near ones."""
+    known = {f.name for f in fields(options)}
+    found = [f"there is no option {name!r}; known are {', '.join(sorted(known))}.{did_you_mean(name, known)}" for name in changed if name not in known]
+    if found:
+        raise InvalidCall(where, found)
+    return replace(options, **changed)
+
+
+def _checked(where: str, options: Options) -> Options:
+    found = options.complaints(contact=False)
+    if found:
+        raise InvalidCall(where, found)
+    return options

@@ -1,0 +1,259 @@
+"""Writes that survive a crash: temporary file, fsync, rename, fsync of the parent.
+
+This is the only module that calls ``fsync``, ``rename`` and ``flock``. Named crash points let a test (or a curious user) stop
+the process dead between any two steps: ``HYBRIDJOBS_CRASH_AT=<point>``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pl_hybridjobs.errors import FolderCorrupt, StoreError
+
+_CRASH_AT = os.environ.get("HYBRIDJOBS_CRASH_AT", "")
+# Switches one protection off ("fsync", "checksum" or "fencing"), to prove that the torture suite notices.
+PLANTED_BUG = os.environ.get("HYBRIDJOBS_PLANT_BUG", "")
+_LOCK_TIMEOUT_S = 30.0
+# How an operating system says that a lock is not to be had here at all.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def crash_point(name: str) -> None:
+    """Die here, without any clean-up, if the environment names this point (fault injection)."""
+    if _CRASH_AT and name == _CRASH_AT:
+        os._exit(86)
+
+
+def fsync_path(path: Path) -> None:
+    """Make one file's or folder's content durable."""
+    if PLANTED_BUG == "fsync":
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_paths(paths: Sequence[Path]) -> None:
+    """Make several files and folders durable, side by side: the journal then commits them together."""
+    if len(paths) == 1:
+        fsync_path(paths[0])
+        return
+    with ThreadPoolExecutor(min(len(paths), 8)) as pool:
+        list(pool.map(fsync_path, paths))
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file in one step: readers see the old content or the new, never a part.
+
+    Args:
+        path: The file. Its folder must exist.
+        data: The whole new content.
+        durable: Also fsync file and folder, so that it survives a power loss.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with disk_errors(path):
+        try:
+            _write_new(temporary, data, durable)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            fsync_path(path.parent)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Create a file with its whole content, durably, unless it exists.
+
+    Returns:
+        False if the file was there already (it is left as it was).
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with disk_errors(path):
+        try:
+            _write_new(temporary, data, durable=True)
+            os.link(temporary, path)  # unlike rename, refuses to replace
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_path(path.parent)
+    return True
+
+
+def _write_new(path: Path, data: bytes, durable: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if durable and PLANTED_BUG != "fsync":
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def commit_folder(temporary: Path, final: Path) -> None:
+    """Make a finished folder durable and give it its name, in one step.
+
+    Args:
+        temporary: A folder beside ``final`` with everything in it.
+        final: Must not exist, or be an empty folder.
+
+    Raises:
+        FileExistsError: ``final`` exists and is not empty. ``temporary`` is left alone.
+    """
+    sync_tree(temporary)
+    rename_folder(temporary, final)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder and all that is in it durable."""
+    with disk_errors(folder):
+        fsync_paths([*(p for p in folder.rglob("*") if not p.is_symlink()), folder])
+
+
+def rename_folder(temporary: Path, final: Path) -> None:
+    """Rename a folder and make its new name durable; an existing non-empty ``final`` raises FileExistsError."""
+    with disk_errors(final):
+        try:
+            os.rename(temporary, final)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(errno.EEXIST, "exists", str(final)) from error
+            raise
+        fsync_path(final.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """A private folder ``.<stem>.<random>.tmp`` that is gone at the end, unless it was renamed."""
+    folder = parent / f".{stem}.{secrets.token_hex(4)}.tmp"
+    with disk_errors(folder):
+        folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold an exclusive ``flock`` on a file. The kernel lets go of it when the process dies.
+
+    Raises:
+        StoreError: The file system has no locks, or another process held it for longer than ``timeout_s``.
+    """
+    with disk_errors(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _acquire(fd, path, timeout_s)
+        try:
+            yield
+        finally:
+            # Explicit, because a child that was forked meanwhile holds a copy of the descriptor.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def _acquire(fd: int, path: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    pause_s = 0.0005
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"{path} has been locked by another process for {timeout_s:g} s. "
+                    f"Find it with `fuser {path}`; a stopped process must be continued or killed."
+                ) from None
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.05)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise StoreError(
+                    f"The file system under {path.parent} has no file locks, so two owners of one job could not be told "
+                    "apart. Set HYBRIDJOBS_HOME to a local disk, or mount the share with locking."
+                ) from error
+            raise
+        else:
+            return
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk can refuse into a StoreError that says what to do."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        advice = {
+            errno.ENOSPC: "The disk is full: free some space, or set HYBRIDJOBS_HOME to another disk.",
+            errno.EDQUOT: "Your disk quota is used up: free some space, or set HYBRIDJOBS_HOME to another disk.",
+            errno.EROFS: "The disk is read-only: set HYBRIDJOBS_HOME to a folder that can be written.",
+            errno.EACCES: "You have no permission there: mend the folder's mode or owner, or set HYBRIDJOBS_HOME.",
+            errno.EPERM: "You have no permission there: mend the folder's mode or owner, or set HYBRIDJOBS_HOME.",
+        }.get(error.errno or 0)
+        if advice is None:
+            raise
+        raise StoreError(f"Cannot write {path}: {error.strerror}. {advice}") from error
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON as this package writes it: UTF-8, indented, strict (no bare NaN), newline at the end."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        FolderCorrupt: It cannot be parsed.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise FolderCorrupt(f"{path} is damaged ({error}). Restore it from a copy, or remove the job.") from error
+
+
+def dump_sealed(value: dict[str, Any]) -> bytes:
+    """A JSON object that carries the SHA-256 of its own content, so that any flipped bit shows."""
+    return dump_json({**value, "sha256": _seal(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what ``dump_sealed`` wrote, without its seal.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        FolderCorrupt: It cannot be parsed, or was changed.
+    """
+    value = read_json(path)
+    seal = value.pop("sha256", None) if isinstance(value, dict) else None
+    if seal is None or (seal != _seal(value) and PLANTED_BUG != "checksum"):
+        raise FolderCorrupt(f"{path} was changed or damaged: its checksum is wrong. Restore it from a copy, or remove the job.")
+    return dict(value)
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

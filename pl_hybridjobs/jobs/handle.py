@@ -1,0 +1,545 @@
+"""What the caller holds: a job, looked at from outside."""
+
+from __future__ import annotations
+
+import functools
+import html
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from pl_hybridjobs.errors import (
+    InvalidCall,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobInterrupted,
+    JobTimeout,
+    ResultNotReady,
+    RunnerError,
+)
+from pl_hybridjobs.jobs import codec, logs, outcome
+from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.durable import read_sealed
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.spec import JobSpec, Status
+from pl_hybridjobs.jobs.state import State
+from pl_hybridjobs.jobs.store import Store
+from pl_hybridjobs.jobs.sweep import sweep_file
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.checkpoint import Checkpoint
+    from pl_hybridjobs.jobs.metrics import MetricTable
+
+_TAIL_LINES = 20
+
+
+class Job:
+    """A job: its status, logs, metrics, checkpoints and result. Reads the job's folder; any number may look at one job.
+
+    Args:
+        folder: The job's folder, anywhere. ``open_job`` finds it by name.
+
+    Raises:
+        FolderCorrupt: The folder holds no readable ``job.json``.
+        FolderTooNew: A newer version wrote it.
+        FolderNotOurs: It belongs to another user.
+    """
+
+    def __init__(self, folder: JobFolder | Path) -> None:
+        self._folder = folder if isinstance(folder, JobFolder) else JobFolder(folder)
+
+    @functools.cached_property
+    def _spec(self) -> JobSpec:
+        return self._folder.spec()
+
+    @functools.cached_property
+    def _runner(self) -> runners.Runner:
+        return runners.resolve(self._spec.runner, self._spec.runner_options)
+
+    @property
+    def id(self) -> str:
+        """Unique for ever."""
+        return self._folder.path.name
+
+    @property
+    def name(self) -> str:
+        """Unique in its store, for people."""
+        return self._spec.name
+
+    @property
+    def folder(self) -> Path:
+        """The job's folder: the whole truth about it."""
+        return self._folder.path
+
+    @property
+    def spec(self) -> JobSpec:
+        """All that was decided when the job was submitted."""
+        return self._spec
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The call's arguments as recorded: plain values as they were, others as short text."""
+        return dict(self._spec.params)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The job's tags."""
+        return dict(self._spec.tags)
+
+    @property
+    def cost(self) -> float:
+        """Money spent, in US dollars. Runs on your own machine cost nothing."""
+        return 0.0
+
+    @property
+    def status(self) -> Status:
+        """Where the job is now."""
+        return self.state().status
+
+    @property
+    def attempt(self) -> int:
+        """The newest attempt's number; 0 before the first."""
+        return self.state().attempt
+
+    def state(self) -> State:
+        """Status, attempt and a line of detail, all of one moment."""
+        return self._runner.observe(self._folder)
+
+    def __repr__(self) -> str:
+        try:
+            state = self.state()
+            detail = f", {state.detail}" if state.detail else ""
+            return f"<Job {self.name!r} {state.status}, attempt {state.attempt}{detail}>"
+        except Exception as error:  # noqa: BLE001 - a repr must not raise
+            return f"<Job {self.id!r} unreadable: {error}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other.folder == self.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Job, (self.folder,)
+
+    def _repr_html_(self) -> str:
+        state = self.state()
+        rows = {
+            "status": f"{state.status} {state.detail}",
+            "attempt": state.attempt,
+            "function": self._spec.function,
+            "device": self._spec.device_text,
+            "params": ", ".join(f"{name}={value!r}" for name, value in self.params.items()),
+            "last metrics": ", ".join(f"{name}={value:g}" for name, value in self.metrics().last().items()),
+            "folder": self.folder,
+        }
+        cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+        return f"<table><caption>{html.escape(self.name)}</caption>{cells}</table>"
+
+    def wait(self, timeout: float | None = None) -> Status:
+        """Wait until the job is over.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Returns:
+            ``completed``, ``failed``, ``cancelled`` or ``interrupted``.
+
+        Raises:
+            ResultNotReady: The time is over. The job goes on.
+            KeyboardInterrupt: Ctrl-C. The job goes on, and how to get back to it is printed.
+        """
+        return self._wait(timeout).status
+
+    def _wait(self, timeout: float | None) -> State:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause_s = 0.005
+        try:
+            while True:
+                state = self.state()
+                if state.status.is_over:
+                    return state
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise ResultNotReady(f"{self.name} is still {state.status} after {timeout:g} s. It goes on; ask again later.")
+                time.sleep(pause_s if deadline is None else max(0.0, min(pause_s, deadline - time.monotonic())))
+                pause_s = min(pause_s * 1.3, 0.1)
+        except KeyboardInterrupt:
+            print(
+                f"\n{self.name} goes on. Come back with `hybridjobs logs -f {self.name}` or "
+                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}`."
+            )
+            raise
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the job's end and return what its function returned.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            JobFailed: The function raised; the error is also an instance of the original class where that is importable.
+            JobTimeout: It ran into ``Resources.timeout_s``.
+            JobCancelled: It was cancelled.
+            JobInterrupted: Its owner died; ``resume()`` goes on.
+            ResultNotReady: The time is over. The job goes on.
+            CodecError: The value holds a class that is not importable here.
+        """
+        state = self._wait(timeout)
+        if state.status is Status.COMPLETED and state.outcome is not None:
+            return outcome.load_value(self._folder, state.outcome)
+        raise self._error(state)
+
+    def exception(self, timeout: float | None = None) -> JobError | None:
+        """Wait for the job's end and return what ``result()`` would raise; None if it completed."""
+        state = self._wait(timeout)
+        return None if state.status is Status.COMPLETED else self._error(state)
+
+    def plain_result(self) -> Any:
+        """The value of a completed job as plain JSON data, without building any of its classes."""
+        state = self.state()
+        if state.status is not Status.COMPLETED or state.outcome is None:
+            raise self._error(state)
+        return outcome.plain_value(self._folder, state.outcome)
+
+    def _error(self, state: State) -> JobError:
+        tail = logs.tail([a.log for a in self._folder.attempt_list()], _TAIL_LINES)
+        return _job_error(self.name, state, tail)
+
+    def metrics(self, *names: str) -> MetricTable:
+        """The metrics so far. ``table["cost"]`` is the array of values in step order.
+
+        Args:
+            *names: Only these; all if none is given.
+        """
+        from pl_hybridjobs.jobs.metrics import read_metrics
+
+        return read_metrics(self._folder.metrics, names)
+
+    @overload
+    def logs(self, follow: Literal[False] = False) -> str: ...
+    @overload
+    def logs(self, follow: Literal[True]) -> Iterator[str]: ...
+    def logs(self, follow: bool = False) -> str | Iterator[str]:
+        """The job's output, each line with its time, all attempts in order.
+
+        Args:
+            follow: Give an iterator that yields lines as they come and ends when the job is over.
+        """
+        if not follow:
+            return logs.read_log(self._log_files())
+        return logs.follow(self._log_files, lambda: self.state().status.is_over)
+
+    def _log_files(self) -> list[Path]:
+        return [attempt.log for attempt in self._folder.attempt_list()]
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that are there, oldest first, each with whether it verifies."""
+        from pl_hybridjobs.jobs.checkpoint import CheckpointStore
+
+        return CheckpointStore(self._folder.checkpoints).list()
+
+    def cancel(self, grace_s: float = 10.0) -> Status:
+        """Stop the job and everything that it started: SIGTERM, a grace period, SIGKILL.
+
+        Args:
+            grace_s: Seconds between the two signals.
+
+        Returns:
+            The status then: ``cancelled``, or ``completed`` or ``failed`` if it had ended before.
+        """
+        if not grace_s >= 0:
+            raise InvalidCall("Job.cancel", [f"grace_s must be a number of at least 0, not {grace_s!r}"])
+        self._runner.cancel(self._folder, grace_s)
+        return self.status
+
+    def resume(self) -> Job:
+        """Start the next attempt; the function finds the newest good checkpoint by ``load_checkpoint``.
+
+        An interrupted (or never started) job goes on in place. A failed or cancelled one stays as it ended, and a new job with the same
+        call starts from a copy of its checkpoints.
+
+        Returns:
+            The job that now runs: this one, or the new one.
+
+        Raises:
+            InvalidCall: The job is running, or completed, or was never packed (``f.inline``).
+        """
+        from pl_hybridjobs.jobs.submission import continue_as_new
+
+        state = self.state()
+        if state.status in (Status.RUNNING, Status.QUEUED):
+            raise InvalidCall(f"resume {self.name}", [f"the job is {state.status} (attempt {state.attempt}); cancel it first, or wait"])
+        if state.status is Status.COMPLETED:
+            raise InvalidCall(f"resume {self.name}", ["the job has completed; call the function again for a new one"])
+        if not self._spec.bundle_digest:
+            raise InvalidCall(f"resume {self.name}", ["the job ran by f.inline(), which packs nothing; call the function again"])
+        if state.status.is_final:
+            return continue_as_new(self._folder, self._spec, self._digest())
+        self._runner.start(self._folder, self._digest(), "resume")
+        return self
+
+    def _digest(self) -> str:
+        """From the index where that knows it: whoever could change the folder can't change both."""
+        home = self.folder.parents[1]
+        known = Store(home).digest(self.id) if self.folder.parent == home / "jobs" else ""
+        return known or self._spec.bundle_digest
+
+    def remove(self) -> None:
+        """Delete the job's folder, with all that is in it.
+
+        Raises:
+            InvalidCall: The job is not over.
+        """
+        state = self.state()
+        if not state.status.is_over and state.status is not Status.CREATED:
+            raise InvalidCall(f"remove {self.name}", [f"the job is {state.status}; cancel it first"])
+        Store(self.folder.parents[1]).remove(self._folder)
+
+    def plot(self, path: str | Path | None = None, *names: str) -> Any:
+        """Plot metrics over steps.
+
+        Args:
+            path: Where to write the picture (PNG, SVG or PDF by its ending); None writes none.
+            *names: Which metrics; all if none is given.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            RunnerError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise RunnerError("Plots need matplotlib: pip install 'pl-hybridjobs[plot]'") from None
+        table = self.metrics(*names)
+        figure = Figure(figsize=(7, 2.2 * max(1, len(table.names))), layout="constrained")
+        for row, metric in enumerate(table.names):
+            axes = figure.add_subplot(len(table.names), 1, row + 1)
+            axes.plot(table.steps(metric), table[metric], marker="." if len(table[metric]) < 50 else "")
+            axes.set_ylabel(metric)
+            axes.grid(alpha=0.3)
+            if row == len(table.names) - 1:
+                axes.set_xlabel("step")
+        figure.suptitle(self.name)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+
+def _job_error(name: str, state: State, tail: str) -> JobError:
+    ended = state.outcome or {}
+    described: Mapping[str, Any] = ended.get("error") or {}
+    reason = str(ended.get("reason", ""))
+    base: type[JobError] = {
+        Status.CANCELLED: JobCancelled,
+        Status.FAILED: JobTimeout if reason == "timeout" else JobFailed,
+    }.get(state.status, JobInterrupted)
+    kind = base
+    if base is JobFailed and reason == "error":
+        original = outcome.rebuild_class(str(described.get("type", "")))
+        kind = _dual(original) if original else JobFailed
+    error = _bare(kind)
+    error.job_name = name
+    error.remote_type = str(described.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
+    error.remote_message = str(described.get("message", ""))
+    error.remote_traceback = str(described.get("traceback", ""))
+    error.log_tail = tail
+    _restore(error, described)
+    error.__dict__["_text"] = _error_text(error, state, reason)
+    return error
+
+
+def _error_text(error: JobError, state: State, reason: str) -> str:
+    name = error.job_name
+    if state.status is Status.INTERRUPTED:
+        head = f"{name} was interrupted: {state.detail}. Its checkpoints are kept; go on with `hybridjobs resume {name}` or job.resume()."
+    elif state.status is Status.CANCELLED:
+        head = f"{name} was cancelled ({error.remote_message})."
+    elif not state.status.is_final:
+        head = f"{name} is {state.status}."
+    elif reason == "error":
+        head = f"{name} failed: {error.remote_type}: {error.remote_message}"
+    else:
+        head = f"{name} failed ({reason}): {error.remote_message}"
+    parts = [head]
+    if error.remote_traceback:
+        parts.append(f"The traceback, from the job:\n{error.remote_traceback.rstrip()}")
+    elif error.log_tail:
+        parts.append(f"The log's last lines:\n{error.log_tail.rstrip()}")
+    parts.append(f"All of it: hybridjobs logs {name}")
+    return "\n\n".join(parts)
+
+
+@functools.cache
+def _dual(original: type[Exception]) -> type[JobError]:
+    """A class that is both ours and the original's; just ours where Python cannot combine the two."""
+    if issubclass(original, JobFailed):
+        return original
+    try:
+        made = type(f"JobFailed[{original.__name__}]", (JobFailed, original), {"__module__": JobFailed.__module__})
+        _bare(made)
+    except Exception:  # noqa: BLE001 - a metaclass or __init_subclass__ of the user's may refuse in any way
+        return JobFailed
+    return made
+
+
+def _bare(kind: type[JobError]) -> JobError:
+    """An instance without running the user's ``__new__`` or ``__init__``."""
+    for ancestor in kind.__mro__:
+        if not ancestor.__flags__ & (1 << 9):  # Py_TPFLAGS_HEAPTYPE: the first class that is built in
+            made = ancestor.__new__(kind)  # type: ignore[call-overload]
+            assert isinstance(made, JobError)
+            return made
+    raise TypeError(kind)
+
+
+def _restore(error: JobError, described: Mapping[str, Any]) -> None:
+    """Give the arguments and plain attributes of the original back, as far as they came through."""
+    for key in ("args", "attributes"):
+        if key not in described:
+            continue
+        try:
+            value = codec.decode(described[key], {}, where="exception")
+            if key == "args":
+                error.args = tuple(value)
+                continue
+            for name, item in value.items():
+                if not hasattr(type(error), name):
+                    error.__dict__[name] = item
+        except Exception:  # noqa: BLE001, S112 - a class that is not importable here costs the attribute, not the error
+            continue
+
+
+class Sweep(Sequence[Job]):
+    """The jobs of one ``f.map``, in order.
+
+    Args:
+        home: The store's folder.
+        sweep_id: The sweep's id.
+    """
+
+    def __init__(self, home: Path, sweep_id: str) -> None:
+        self.home = home
+        self.id = sweep_id
+        content = read_sealed(sweep_file(home, sweep_id))
+        self.jobs = [Job(JobFolder(home / "jobs" / job_id)) for job_id in content["jobs"]]
+        self.max_parallel: int = content["max_parallel"]
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
+        return self.jobs[index]
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for job in self.jobs:
+            counts[str(job.status)] = counts.get(str(job.status), 0) + 1
+        return f"<Sweep of {len(self)} jobs: {', '.join(f'{n} {s}' for s, n in counts.items())}>"
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all jobs are over. Restarts what a dead owner left undone.
+
+        Raises:
+            ResultNotReady: ``timeout`` seconds are over.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            states = [job.state() for job in self.jobs]
+            if all(state.status.is_over for state in states):
+                return
+            if deadline is not None and time.monotonic() > deadline:
+                left = sum(not state.status.is_over for state in states)
+                raise ResultNotReady(f"{left} of {len(self)} jobs of the sweep are not over after {timeout:g} s. They go on.")
+            self._keep_going(states)
+            time.sleep(0.05)
+
+    def _keep_going(self, states: Sequence[State]) -> None:
+        """Lanes end with their owner: open a new one where fewer run than may."""
+        busy = sum(s.status in (Status.RUNNING, Status.QUEUED, Status.UNKNOWN) for s in states)
+        waiting = [job for job, s in zip(self.jobs, states, strict=True) if s.status is Status.CREATED]
+        for job in waiting[: max(0, self.max_parallel - busy)] if not busy else []:
+            job._runner.start(job._folder, job._digest(), "start")
+
+    def results(self, timeout: float | None = None) -> list[Any]:
+        """All results, in order.
+
+        Raises:
+            JobError: The first job (in order) that did not complete.
+            ResultNotReady: ``timeout`` seconds are over.
+        """
+        self.wait(timeout)
+        return [job.result(0) for job in self.jobs]
+
+    def cancel(self) -> None:
+        """Cancel all jobs that are not over, those that wait first."""
+        for job in reversed(self.jobs):
+            if not job.status.is_final:
+                job.cancel()
+
+
+def open_job(name: str | Path, *, home: str | Path | None = None) -> Job:
+    """A job by its name, its id, the beginning of its id, or its folder's path.
+
+    Args:
+        name: What to look for. Text with a ``/`` in it, or a ``Path``, is a folder.
+        home: Where to look; default ``$HYBRIDJOBS_HOME`` or the platform's user data folder.
+
+    Raises:
+        JobNotFound: There is none; near names are suggested.
+        AmbiguousName: Several match.
+        StoreError: The folder is corrupt, too new or not yours.
+    """
+    store = Store(Path(home).expanduser().absolute() if home else None)
+    text = str(name.absolute()) if isinstance(name, Path) else name
+    job = Job(store.find(text))
+    _ = job._spec
+    return job
+
+
+def list_jobs(
+    *,
+    status: str | Status | Sequence[str | Status] | None = None,
+    tags: Mapping[str, str] | None = None,
+    name: str | None = None,
+    since: datetime | timedelta | float | None = None,
+    until: datetime | timedelta | float | None = None,
+    home: str | Path | None = None,
+) -> list[Job]:
+    """Jobs that match all that is given, newest first.
+
+    Args:
+        status: One status or several.
+        tags: All of these tags.
+        name: A shell pattern such as ``"vqe*"``.
+        since: Created at this time or later: a datetime, a timedelta before now, or Unix seconds.
+        until: Created before this time.
+        home: Where to look; default as in ``open_job``.
+
+    Raises:
+        InvalidCall: An unknown status.
+    """
+    statuses = None
+    if status is not None:
+        given = [status] if isinstance(status, str) else list(status)
+        unknown = [s for s in given if s not in set(Status)]
+        if unknown:
+            raise InvalidCall("list_jobs", [f"there is no status {s!r}; known are {', '.join(Status)}" for s in unknown])
+        statuses = frozenset(Status(s) for s in given)
+    store = Store(Path(home).expanduser().absolute() if home else None)
+    folders = store.select(statuses=statuses, tags=dict(tags or {}), name=name, since=_unix(since), until=_unix(until))
+    return [Job(folder) for folder in folders]
+
+
+def _unix(when: datetime | timedelta | float | None) -> float | None:
+    if isinstance(when, timedelta):
+        return time.time() - when.total_seconds()
+    return when.timestamp() if isinstance(when, datetime) else when

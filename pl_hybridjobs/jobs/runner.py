@@ -1,0 +1,107 @@
+"""Where jobs run: the port that each runner implements, and how runners are found."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pl_hybridjobs.errors import RunnerError, did_you_mean
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.spec import JobSpec
+from pl_hybridjobs.jobs.state import State
+
+GROUP = "pl_hybridjobs.runners"
+
+# Ours are registered by entry point like anyone's; they stand here too because reading all entry points takes longer than a submit,
+# and so that a checkout works without being installed.
+_OURS = {
+    "local": "pl_hybridjobs.jobs.local:LocalRunner",
+    "inline": "pl_hybridjobs.jobs.inline:InlineRunner",
+}
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
+
+    The job's folder is the only thing that the two sides share.
+    """
+
+    name: ClassVar[str]
+
+    def complaints(self, spec: JobSpec) -> list[str]:
+        """What this runner cannot do of what the job asks for, one sentence each. Contacts nobody."""
+        ...
+
+    def start(self, folder: JobFolder, digest: str, cause: str) -> None:
+        """Begin the next attempt of a complete job folder.
+
+        Args:
+            folder: The job.
+            digest: SHA-256 of the bundle's manifest. It must reach the worker by another road than the folder.
+            cause: ``start``, ``retry`` or ``resume``.
+
+        Raises:
+            RunnerError: It could not be started; the folder is as it was.
+        """
+        ...
+
+    def observe(self, folder: JobFolder) -> State:
+        """The job's state. May mend what a dead owner left behind. Never guesses: what cannot be seen is ``unknown``."""
+        ...
+
+    def cancel(self, folder: JobFolder, grace_s: float) -> None:
+        """Stop a job and everything that it started. Returns when it has ended, or has begun to within the grace period."""
+        ...
+
+
+@functools.cache
+def _registered() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {**{entry.name: entry.value for entry in entry_points(group=GROUP)}, **_OURS}
+
+
+def known_runners() -> dict[str, str]:
+    """All registered runners: name -> where its class is."""
+    return dict(_registered())
+
+
+def complaint(runner: object) -> str | None:
+    """What is wrong with ``runner=...``, or None. Loads nothing."""
+    if isinstance(runner, str):
+        if runner in _OURS or runner in _registered():
+            return None
+        return f"there is no runner {runner!r}; known are {', '.join(sorted(_registered()))}.{did_you_mean(runner, _registered())}"
+    if isinstance(runner, type) or not isinstance(runner, Runner):
+        return f"runner must be a runner's name or a runner object, not {runner!r}"
+    return None
+
+
+def resolve(runner: str | Runner, options: Mapping[str, Any] | None = None) -> Runner:
+    """A runner by name, or the object itself.
+
+    Raises:
+        RunnerError: It is not known, or its plug-in is broken.
+    """
+    if not isinstance(runner, str):
+        return runner
+    target = _OURS.get(runner) or _registered().get(runner)
+    if target is None:
+        raise RunnerError(complaint(runner))
+    module, _, attribute = target.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)(**(options or {}))
+    except Exception as error:
+        raise RunnerError(f"The runner {runner!r} ({target}) does not load: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Runner):
+        raise RunnerError(f"The runner {runner!r} ({target}) does not have the methods of a runner.")
+    return made
+
+
+def options_of(runner: Runner) -> dict[str, Any]:
+    """A runner object's options, to make it again later."""
+    return dataclasses.asdict(runner) if dataclasses.is_dataclass(runner) and not isinstance(runner, type) else {}

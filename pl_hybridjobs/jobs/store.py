@@ -1,0 +1,347 @@
+"""Where jobs live: a folder each, and a SQLite index over them that can be deleted and is then made again.
+
+The folders are the truth. The index answers "which jobs are there" fast, and hands out unique names. Workers never open it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pl_hybridjobs.errors import AmbiguousName, JobNotFound, RunnerError, StoreError, did_you_mean
+from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.durable import (
+    crash_point,
+    disk_errors,
+    dump_sealed,
+    rename_folder,
+    sync_tree,
+    temporary_folder,
+)
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.spec import JobSpec, Status
+from pl_hybridjobs.jobs.state import State, observe
+
+_BUSY_S = 30.0
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, final INTEGER NOT NULL,
+    created REAL NOT NULL, runner TEXT NOT NULL, tags TEXT NOT NULL, digest TEXT NOT NULL
+);
+CREATE INDEX jobs_name ON jobs (name);
+CREATE INDEX jobs_open ON jobs (final) WHERE final = 0;
+CREATE INDEX jobs_created ON jobs (created);
+CREATE TABLE names (base TEXT PRIMARY KEY, last INTEGER NOT NULL);
+"""
+
+
+def default_home() -> Path:
+    """``$HYBRIDJOBS_HOME``, or the platform's user data folder."""
+    chosen = os.environ.get("HYBRIDJOBS_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("hybridjobs", appauthor=False))
+
+
+class Store:
+    """The jobs of one home folder. Cheap to make; holds no open file.
+
+    Args:
+        home: The folder; made (private to the user) when first written to. Default: ``default_home()``.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or default_home()
+        self.jobs = self.home / "jobs"
+        self.index = self.home / "index.sqlite"
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.home)!r})"
+
+    def create(self, draft: JobSpec, fill: Callable[[Path], str]) -> tuple[JobFolder, bool]:
+        """Make a job, whole or not at all.
+
+        Args:
+            draft: The job; its ``name`` is a wish that gets a number if it is taken.
+            fill: Writes bundle and inputs into the folder that it is given, and returns the bundle's digest.
+
+        Returns:
+            The folder, and whether it is new: False if a job of the same id (the same key) was there first.
+
+        Raises:
+            StoreError: The disk is full, read-only or not ours.
+        """
+        self._make_home()
+        final = JobFolder(self.jobs / draft.id)
+        if final.path.exists():
+            return final, False
+        with temporary_folder(self.jobs, draft.id) as temporary, disk_errors(temporary):
+            digest = fill(temporary)
+            crash_point("create.filled")
+            with self._write() as database:
+                spec = replace(draft, name=_free_name(database, draft.name), bundle_digest=digest)
+                _insert(database, spec, Status.CREATED)
+            crash_point("create.indexed")
+            temporary.joinpath("job.json").write_bytes(dump_sealed(spec.to_json()))
+            temporary.joinpath("attempts").mkdir(mode=0o700)
+            sync_tree(temporary)
+            crash_point("create.synced")
+            try:
+                rename_folder(temporary, final.path)
+            except FileExistsError:
+                return final, False
+            crash_point("create.renamed")
+        return final, True
+
+    def _make_home(self) -> None:
+        with disk_errors(self.home):
+            if not self.jobs.is_dir():
+                self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.jobs.mkdir(mode=0o700, exist_ok=True)
+
+    def find(self, text: str) -> JobFolder:
+        """A job by its name, its id, an unmistakable beginning of its id, or its folder's path.
+
+        Raises:
+            JobNotFound: There is none; near names are suggested.
+            AmbiguousName: There are several.
+        """
+        if os.sep in text or text in (".", ".."):
+            folder = JobFolder(Path(text).expanduser().absolute())
+            if not folder.spec_file.exists():
+                raise JobNotFound(f"{folder.path} is no job folder: it has no job.json.")
+            return folder
+        if not text:
+            raise JobNotFound("An empty name matches no job. `hybridjobs list` shows all.")
+        self._reconcile()
+        with self._read() as database:
+            rows = database.execute("SELECT id FROM jobs WHERE id = ? OR name = ? ORDER BY created", (text, text)).fetchall()
+            if not rows:
+                begins = (len(text), text)
+                rows = database.execute("SELECT id FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY created", begins).fetchall()
+            names = [] if rows else [name for (name,) in database.execute("SELECT name FROM jobs ORDER BY created DESC LIMIT 5000")]
+        if len(rows) == 1:
+            return JobFolder(self.jobs / rows[0][0])
+        if rows:
+            raise AmbiguousName(f"{text!r} matches {len(rows)} jobs: {', '.join(row[0] for row in rows[:10])}. Use one of these ids.")
+        raise JobNotFound(f"There is no job {text!r} in {self.home}.{did_you_mean(text, names)} `hybridjobs list` shows all.")
+
+    def select(
+        self,
+        *,
+        statuses: frozenset[Status] | None = None,
+        tags: dict[str, str] | None = None,
+        name: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[JobFolder]:
+        """Jobs that match all that is given, newest first. Looks after orphans on the way.
+
+        Args:
+            statuses: Any of these.
+            tags: All of these.
+            name: A shell pattern such as ``"vqe*"``.
+            since: Created at this Unix time or later.
+            until: Created before this Unix time.
+        """
+        if not self.jobs.is_dir():
+            return []
+        self._reconcile()
+        self._refresh()
+        with self._read() as database:
+            rows = database.execute(
+                "SELECT id, name, status, tags FROM jobs WHERE created >= ? AND created < ? ORDER BY created DESC, rowid DESC",
+                (since if since is not None else -1e300, until if until is not None else 1e300),
+            ).fetchall()
+        wanted = {str(s) for s in statuses} if statuses is not None else None
+        return [
+            JobFolder(self.jobs / job_id)
+            for job_id, job_name, status, job_tags in rows
+            if (wanted is None or status in wanted)
+            and (name is None or fnmatch.fnmatchcase(job_name, name))
+            and (not tags or tags.items() <= json.loads(job_tags).items())
+        ]
+
+    def digest(self, job_id: str) -> str:
+        """The bundle's digest as it was when the job was submitted; "" if the index does not know."""
+        if not self.index.exists():
+            return ""
+        with self._read() as database:
+            row = database.execute("SELECT digest FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def remove(self, folder: JobFolder) -> None:
+        """Delete a job's folder and its line in the index. The caller made sure that it is over."""
+        hidden = folder.path.with_name(f".{folder.path.name}.removed.tmp")
+        with disk_errors(folder.path):
+            rename_folder(folder.path, hidden)
+            shutil.rmtree(hidden)
+        if folder.path.parent == self.jobs:
+            with self._write() as database:
+                database.execute("DELETE FROM jobs WHERE id = ?", (folder.path.name,))
+
+    def _reconcile(self) -> None:
+        """Bring the index in line with the folders: they may have been copied in, removed, or be newer than the index."""
+        try:
+            on_disk = {entry.name for entry in os.scandir(self.jobs) if not entry.name.startswith(".")}
+        except FileNotFoundError:
+            on_disk = set()
+        with self._read() as database:
+            known = {job_id for (job_id,) in database.execute("SELECT id FROM jobs")}
+        if on_disk == known:
+            return
+        new = []
+        for job_id in on_disk - known:
+            folder = JobFolder(self.jobs / job_id)
+            with contextlib.suppress(StoreError):  # damaged or foreign: `doctor` lists it, opening it says why
+                new.append((folder.spec(), observe(folder).status))
+        with self._write() as database:
+            for spec, status in sorted(new, key=lambda item: item[0].created):
+                _insert(database, spec, status)
+            for job_id in known - on_disk:
+                if not (self.jobs / job_id).exists() and not _being_made(self.jobs, job_id):
+                    database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def _refresh(self) -> None:
+        """Look at each job that had not ended when the index last heard of it."""
+        with self._read() as database:
+            rows = database.execute("SELECT id, status FROM jobs WHERE final = 0").fetchall()
+        changed = []
+        for job_id, status in rows:
+            now = observe_via_runner(JobFolder(self.jobs / job_id)).status
+            if str(now) != status:
+                changed.append((str(now), int(now.is_final), job_id))
+        if changed:
+            with self._write() as database:
+                database.executemany("UPDATE jobs SET status = ?, final = ? WHERE id = ? AND final = 0", changed)
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(self._connect()) as database:
+            yield database
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(self._connect()) as database:
+            _begin(database)
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        self._make_home()
+        try:
+            return self._open()
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"The index {self.index} cannot be opened: {error}. If the disk is full or read-only, mend that; "
+                "the index itself can be deleted, it is made again from the job folders."
+            ) from error
+        except sqlite3.DatabaseError:
+            # Damaged: it holds nothing that the folders do not.
+            for suffix in ("", "-wal", "-shm"):
+                self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
+            return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.index, timeout=_BUSY_S, isolation_level=None)
+        try:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            # NORMAL: a power loss may take the last commits, and _reconcile brings them back from the folders.
+            database.execute("PRAGMA synchronous = NORMAL")
+            if version != _SCHEMA_VERSION:
+                self._set_up(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _set_up(self, database: sqlite3.Connection) -> None:
+        self.index.chmod(0o600)
+        _retry_locked(lambda: database.execute("PRAGMA journal_mode = WAL"))
+        _begin(database)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version != _SCHEMA_VERSION:  # nobody was faster; any other version is replaced, the folders hold everything
+            for (kind, name) in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
+                database.execute(f"DROP {kind} {name}")
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        database.execute("COMMIT")
+
+
+def observe_via_runner(folder: JobFolder) -> State:
+    """A job's state as its runner sees it; ``unknown`` if the folder is damaged or the runner is not installed."""
+    try:
+        spec = folder.spec()
+        return runners.resolve(spec.runner, spec.runner_options).observe(folder)
+    except (StoreError, RunnerError) as error:
+        return State(Status.UNKNOWN, 0, str(error))
+
+
+def _begin(database: sqlite3.Connection) -> None:
+    _retry_locked(lambda: database.execute("BEGIN IMMEDIATE"))
+
+
+def _retry_locked(action: Callable[[], object]) -> None:
+    """SQLite's busy handler is skipped in some races (a change to WAL, a stale snapshot): try again, with jitter, for a bounded time."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            action()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) and "busy" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - jitter, not cryptography
+        else:
+            return
+
+
+def _free_name(database: sqlite3.Connection, base: str) -> str:
+    """``base``, or ``base-2``, ``base-3``, ...: the first that was never given."""
+    row = database.execute("SELECT last FROM names WHERE base = ?", (base,)).fetchone()
+    number = row[0] + 1 if row else 1
+    while True:
+        name = base if number == 1 else f"{base}-{number}"
+        if database.execute("SELECT 1 FROM jobs WHERE name = ?", (name,)).fetchone() is None:
+            break
+        number += 1
+    database.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (base, number))
+    return name
+
+
+def _insert(database: sqlite3.Connection, spec: JobSpec, status: Status) -> None:
+    database.execute(
+        "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            spec.id,
+            spec.name,
+            str(status),
+            int(status.is_final),
+            spec.created,
+            spec.runner,
+            json.dumps(spec.tags, sort_keys=True),
+            spec.bundle_digest,
+        ),
+    )
+
+
+def _being_made(jobs: Path, job_id: str) -> bool:
+    """Somebody is between the index and the rename."""
+    return any(jobs.glob(f".{job_id}.*.tmp"))

@@ -1,0 +1,340 @@
+"""From a call to a job: check everything, pack, create, start."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pl_hybridjobs.errors import InvalidCall, KeyConflict
+from pl_hybridjobs.jobs import arguments, bundle, device, inputs
+from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.durable import dump_sealed, temporary_folder, write_bytes
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.handle import Job, Sweep
+from pl_hybridjobs.jobs.spec import JobSpec, Resources, Retries, Status, SweepPlace, name_complaint, tags_complaints
+from pl_hybridjobs.jobs.store import Store
+from pl_hybridjobs.jobs.sweep import sweep_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The decorator's keywords. See ``hybrid_job``."""
+
+    device: str | Mapping[str, str] | None = None
+    runner: str | runners.Runner = "local"
+    name: str | None = None
+    resources: Resources | Mapping[str, Any] | None = None
+    include: Sequence[str | Path | ModuleType] | str | Path | ModuleType = ()
+    requirements: str | Path | Sequence[str] | None = None
+    inputs: str | Path | Mapping[str, str | Path] | None = None
+    budget: Any = None
+    retries: int | Mapping[str, Any] | Retries = 0
+    tags: Mapping[str, str] | None = None
+    key: str | None = None
+    allow_secrets: Sequence[str] = ()
+
+    def complaints(self, *, contact: bool) -> list[str]:
+        """What is wrong with the options.
+
+        Args:
+            contact: Also what needs a look at the disk or at installed packages; not at decoration.
+        """
+        found = []
+        if self.name is not None and (problem := name_complaint(self.name)):
+            found.append(problem)
+        try:
+            found += self.resources_value().complaints()
+        except TypeError as error:
+            found.append(f"resources: {error}; give Resources(timeout_s=, memory_mb=, threads=, env=)")
+        try:
+            Retries.of(self.retries)
+        except (TypeError, ValueError) as error:
+            found.append(str(error))
+        if self.tags is not None:
+            found += tags_complaints(self.tags)
+        if self.key is not None and (not isinstance(self.key, str) or not self.key):
+            found.append(f"key must be text that is not empty, or None, not {self.key!r}")
+        if self.budget is not None:
+            found.append("budget: budgets come with the devices that cost money; there is none yet, so take it away")
+        if isinstance(self.allow_secrets, str):
+            found.append("allow_secrets must be a list of names, not one text")
+        if contact:
+            found += device.complaints(self.device)
+            found += inputs.complaints(self.inputs)
+            if problem := runners.complaint(self.runner):
+                found.append(problem)
+            if isinstance(self.requirements, Sequence) and not isinstance(self.requirements, str):
+                found += bundle.unsatisfied(self.requirements)
+            elif self.requirements is not None and not Path(self.requirements).is_file():
+                found.append(f"requirements: there is no file {self.requirements} (looked from {Path.cwd()})")
+        return found
+
+    def resources_value(self) -> Resources:
+        """``resources`` as a value, however it was given."""
+        if self.resources is None:
+            return Resources()
+        return self.resources if isinstance(self.resources, Resources) else Resources(**self.resources)
+
+    def include_list(self) -> tuple[str | Path | ModuleType, ...]:
+        """``include`` as a tuple, however it was given."""
+        return (self.include,) if isinstance(self.include, str | Path | ModuleType) else tuple(self.include)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function and what it is called with."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The function's name, for people; works for partials and callable objects too."""
+        return title_of(self.fn)
+
+
+def title_of(fn: Any) -> str:
+    """A callable's name, for people."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return str(getattr(fn, "__qualname__", None) or type(fn).__qualname__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call would send, and where: packed and checked, nothing submitted.
+
+    Attributes:
+        function: Qualified name.
+        device: As the decorator names it.
+        runner: The runner's name.
+        params: The call's arguments, as they would be recorded.
+        files: Path in the bundle -> size in bytes.
+        requirements: The pinned distributions.
+        digest: SHA-256 of the bundle's manifest.
+        size_bytes: All files together.
+        notes: What is worth knowing, for example a local package without version control.
+        cost: US dollars. Runs on your own machine cost nothing.
+    """
+
+    function: str
+    device: str
+    runner: str
+    params: Mapping[str, Any]
+    files: Mapping[str, int]
+    requirements: tuple[str, ...]
+    digest: str
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+    cost: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.function} on device {self.device or 'none named'}, runner {self.runner}",
+            "arguments: " + (", ".join(f"{name}={value!r}" for name, value in self.params.items()) or "none"),
+            f"bundle: {len(self.files)} files, {self.size_bytes:,} bytes, digest {self.digest[:12]}",
+            *(f"  {size:>10,}  {path}" for path, size in self.files.items()),
+            f"requirements: {', '.join(self.requirements) or 'none'}",
+            *(f"note: {note}" for note in self.notes),
+            f"cost: {self.cost:.2f} USD",
+        ]
+        return "\n".join(lines)
+
+
+def check(call: Call, options: Options) -> None:
+    """Everything that can be told before anything is written.
+
+    Raises:
+        InvalidCall: With all that is wrong, at once.
+    """
+    where = f"{call.title}(...)"
+    found = options.complaints(contact=True)
+    try:
+        arguments.check_call(call.fn, call.args, dict(call.kwargs), where)
+    except InvalidCall as error:
+        found += error.complaints
+    if not found:
+        runner = runners.resolve(options.runner)
+        found += runner.complaints(_draft(call, options, runner, job_id=""))
+    if found:
+        raise InvalidCall(where, found)
+
+
+def plan(call: Call, options: Options) -> Plan:
+    """See ``HybridFunction.plan``."""
+    import tempfile
+
+    check(call, options)
+    with tempfile.TemporaryDirectory(prefix="hybridjobs-plan-") as folder:
+        packed = _pack(call, options, Path(folder))
+    runner = runners.resolve(options.runner)
+    draft = _draft(call, options, runner, job_id="")
+    return Plan(
+        function=call.title,
+        device=draft.device_text,
+        runner=runner.name,
+        params=draft.params,
+        files={str(file.path): file.size for file in packed.files},
+        requirements=packed.requirements,
+        digest=packed.digest,
+        size_bytes=packed.size_bytes,
+        notes=packed.notes,
+    )
+
+
+def submit(call: Call, options: Options) -> Job:
+    """Pack a call, create its job, start it. See ``HybridFunction.__call__``."""
+    check(call, options)
+    runner = runners.resolve(options.runner)
+    job_id = _id_of_key(options.key) if options.key else _new_id()
+    store = Store()
+    folder, new = store.create(_draft(call, options, runner, job_id), partial(_fill, call, options))
+    job = Job(folder)
+    if not new:
+        _check_same(job.spec, _draft(call, options, runner, job_id), str(options.key))
+        if job.status is not Status.CREATED:
+            return job
+    runner.start(folder, job.spec.bundle_digest, "start")
+    return job
+
+
+def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | None) -> Sweep:
+    """Create a job for each call, and start as many as may run at once. See ``HybridFunction.map``."""
+    if options.key is not None:
+        raise InvalidCall("map", ["key names one job; leave it out for a sweep"])
+    if max_parallel is not None and (isinstance(max_parallel, bool) or not isinstance(max_parallel, int) or max_parallel < 1):
+        raise InvalidCall("map", [f"max_parallel must be a whole number of at least 1 or None, not {max_parallel!r}"])
+    if not calls:
+        raise InvalidCall("map", ["there is nothing to run: the iterable of arguments is empty"])
+    for call in calls:
+        check(call, options)
+    at_once = max_parallel or max(1, os.cpu_count() or 1)
+    runner = runners.resolve(options.runner)
+    store = Store()
+    sweep_id = _new_id()
+    folders = []
+    for index, call in enumerate(calls):
+        draft = replace(_draft(call, options, runner, _new_id()), sweep=SweepPlace(sweep_id, index))
+        folders.append(store.create(draft, partial(_fill, call, options))[0])
+    path = sweep_file(store.home, sweep_id)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_bytes(path, dump_sealed({"jobs": [f.path.name for f in folders], "max_parallel": at_once}))
+    for folder in folders if runner.name == "inline" else folders[:at_once]:
+        runner.start(folder, folder.spec().bundle_digest, "start")
+    return Sweep(store.home, sweep_id)
+
+
+def run_inline(call: Call, options: Options) -> Any:
+    """Run a call here and now, as a job that was never packed. See ``HybridFunction.inline``."""
+    from pl_hybridjobs.jobs.inline import InlineRunner, run_here
+
+    check(call, replace(options, runner=InlineRunner(), resources=None))
+    draft = _draft(call, options, InlineRunner(), _new_id())
+
+    def fill(folder: Path) -> str:
+        inputs.copy(options.inputs, folder / "inputs")
+        return ""
+
+    folder, _ = Store().create(draft, fill)
+    return run_here(folder, folder.spec(), lambda: call.fn(*call.args, **call.kwargs))
+
+
+def continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
+    """A new job with the call of an ended one, which starts from a copy of its checkpoints."""
+    bundle.verify(old.bundle, digest)
+    runner = runners.resolve(spec.runner, spec.runner_options)
+    base = re.sub(r"-\d+$", "", spec.name)
+    draft = replace(spec, id=_new_id(), name=base, created=time.time(), continues=spec.id, key=None, sweep=None)
+
+    def fill(folder: Path) -> str:
+        for part in ("bundle", "inputs", "checkpoints"):
+            if (old.path / part).exists():
+                shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
+        if old.metrics.exists():
+            shutil.copyfile(old.metrics, folder / "metrics.jsonl")
+        return digest
+
+    folder, _ = Store(old.path.parents[1]).create(draft, fill)
+    runner.start(folder, digest, "start")
+    return Job(folder)
+
+
+def _fill(call: Call, options: Options, folder: Path) -> str:
+    inputs.copy(options.inputs, folder / "inputs")
+    target = folder / "bundle"
+    target.mkdir(mode=0o700)
+    return _pack(call, options, target).digest
+
+
+def _pack(call: Call, options: Options, folder: Path) -> bundle.Packed:
+    return bundle.pack(
+        call.fn,
+        call.args,
+        dict(call.kwargs),
+        folder,
+        include=options.include_list(),
+        requirements=options.requirements,
+        allow_secrets=options.allow_secrets,
+        name=call.title,
+    )
+
+
+def _draft(call: Call, options: Options, runner: runners.Runner, job_id: str) -> JobSpec:
+    return JobSpec(
+        id=job_id,
+        name=options.name or _name_from(call.title),
+        function=call.title,
+        device=dict(options.device) if isinstance(options.device, Mapping) else options.device,
+        runner=runner.name,
+        runner_options=runners.options_of(runner),
+        params=arguments.describe_params(call.fn, call.args, dict(call.kwargs)),
+        resources=options.resources_value(),
+        retries=Retries.of(options.retries),
+        tags=dict(options.tags or {}),
+        inputs=inputs.record(options.inputs),
+        key=options.key,
+        created=time.time(),
+        provenance=bundle.provenance(_source_folder(call.fn)) if job_id else {},
+    )
+
+
+def _source_folder(fn: Any) -> Path | None:
+    while isinstance(fn, partial):
+        fn = fn.func
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    path = Path(code.co_filename) if code else None
+    return path.parent if path and path.is_file() else None
+
+
+def _name_from(title: str) -> str:
+    """A usable job name from a function's: ``train.<locals>._vqe`` gives ``vqe``."""
+    last = title.replace("<lambda>", "lambda").split(".")[-1]
+    return re.sub(r"[^\w+-]", "-", last).strip("_-")[:80] or "job"
+
+
+def _new_id() -> str:
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
+
+
+def _id_of_key(key: str) -> str:
+    return f"key-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def _check_same(there: JobSpec, asked: JobSpec, key: str) -> None:
+    differ = [name for name in ("function", "params", "device", "runner") if getattr(there, name) != getattr(asked, name)]
+    if differ:
+        raise KeyConflict(
+            f"key={key!r} was used for another call: {', '.join(differ)} differ from those of {there.name}. "
+            "Take another key, or open_job() the one that is there."
+        )

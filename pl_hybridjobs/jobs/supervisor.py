@@ -1,0 +1,336 @@
+"""The process that owns an attempt: starts the worker, keeps its log, its lease and its limits, and cleans up after it.
+
+One for each running job on this machine, light (standard library only), in its own session, so that the caller may exit. It also
+starts the next attempt where retries allow, and the next job of a sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pl_hybridjobs.errors import Fenced
+from pl_hybridjobs.jobs import outcome, process
+from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
+from pl_hybridjobs.jobs.exits import EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
+from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
+from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
+from pl_hybridjobs.jobs.logs import LogWriter
+from pl_hybridjobs.jobs.spec import JobSpec, Retries
+from pl_hybridjobs.jobs.sweep import next_job
+
+GRACE_S = float(os.environ.get("HYBRIDJOBS_GRACE_S", "10"))
+_POLL_S = 0.2
+_MEMORY_POLL_S = 0.05
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def main(argv: list[str]) -> int:
+    """``supervisor <job folder> <bundle digest> <cause>``."""
+    path, digest, cause = argv
+    os.setsid()
+    process.adopt_orphans()
+    folder: JobFolder | None = JobFolder(Path(path))
+    assert folder is not None
+    _keep_own_errors(folder.supervisor_log)
+    while folder is not None:
+        spec = folder.spec()
+        if not supervise(folder, spec, digest or spec.bundle_digest, cause):
+            return EXIT_STOPPED
+        folder = next_job(folder, spec)
+        digest, cause = "", "start"
+    return 0
+
+
+def _keep_own_errors(path: Path) -> None:
+    """Our own tracebacks (bugs) go to a file: nobody holds our standard error."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def supervise(folder: JobFolder, spec: JobSpec, digest: str, cause: str) -> bool:
+    """Run a job's attempts until it has ended or must not go on.
+
+    Returns:
+        False if this process was asked to stop.
+    """
+    used = _used_retries(folder, cause)
+    while True:
+        try:
+            lease = claim(folder, cause, interruptions=used.interruptions, errors=used.errors)
+        except Fenced:
+            return True
+        end = Attempt(folder, spec, digest, lease).run()
+        if end.stopped:
+            return False
+        if not end.again:
+            return True
+        used = Retries(used.interruptions + (not end.error), used.errors + end.error)
+        if not _pause(folder, lease, spec.retries.pause_s(used.interruptions + used.errors)):
+            return True
+        cause = "retry"
+
+
+def _used_retries(folder: JobFolder, cause: str) -> Retries:
+    """How many retries were used since somebody last started or resumed the job."""
+    latest = folder.latest_attempt()
+    if cause != "retry" or latest is None:
+        return Retries()
+    lease = Lease.read(latest)
+    return Retries(lease.interruptions + 1, lease.errors)
+
+
+def _pause(folder: JobFolder, lease: Lease, pause_s: float) -> bool:
+    """Wait before a retry, with heartbeats; False if the job was cancelled meanwhile."""
+    deadline = time.monotonic() + pause_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        time.sleep(min(left_s, 0.1))
+        if folder.outcome.exists():
+            return False
+        if folder.cancel_request.exists():
+            with locked(folder.lock):
+                outcome.commit_cancelled(folder, "cancelled while it waited for the next attempt")
+            return False
+        if time.monotonic() - lease.beat_monotonic > HEARTBEAT_S:
+            with contextlib.suppress(Fenced):
+                lease = beat(folder, lease)
+    return True
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended, as far as the supervisor must decide something."""
+
+    again: bool  #: retries allow another attempt
+    error: bool = False  #: the function raised
+    stopped: bool = False  #: this process was asked to stop
+
+
+class Attempt:
+    """One worker process under supervision."""
+
+    def __init__(self, folder: JobFolder, spec: JobSpec, digest: str, lease: Lease) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.digest = digest
+        self.lease = lease
+        self.files: AttemptFolder = folder.attempt(lease.epoch)
+        self.token = f"{spec.id}:{lease.epoch}"
+        self.signals: list[int] = []
+        self.kill_reason = ""  #: timeout, memory, cancel, stop or fenced
+        self.kill_detail = ""
+        self.kill_at = 0.0
+
+    def run(self) -> End:
+        """Start the worker, look after it, clean up, and record how it ended."""
+        wake_r, wake_w = os.pipe()
+        os.set_blocking(wake_w, False)
+        os.set_blocking(wake_r, False)
+        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda n, _frame: self.signals.append(n))
+        self.log = LogWriter(self.files.log)
+        try:
+            worker, output, _life = self._start()
+            crash_point("supervisor.started")
+            try:
+                code = self._look_after(worker, output, wake_r)
+            finally:
+                process.signal_group(worker.pid, signal.SIGKILL)
+                left = process.kill_all(self.token, parent=os.getpid())
+                if left:
+                    self.log.note(f"processes {left} of this attempt do not end, even by SIGKILL")
+                self._drain(output, 0.5)
+                os.close(output)
+                os.close(_life)
+            return self._conclude(code)
+        finally:
+            self.log.close()
+            os.close(wake_r)
+            os.close(wake_w)
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], int, int]:
+        output_r, output_w = os.pipe()
+        # The worker reads from this pipe in a thread: the end of the file tells it that we are dead.
+        life_r, life_w = os.pipe()
+        os.set_blocking(output_r, False)
+        write_bytes(self.files.hyperparameters, dump_json(hyperparameters(self.spec.params)), durable=False)
+        self.folder.results.mkdir(mode=0o700, exist_ok=True)
+        code = "import sys; sys.path.append(sys.argv.pop(1)); from pl_hybridjobs.jobs.worker import main; sys.exit(main(sys.argv[1:]))"
+        root = str(Path(__file__).parents[2])
+        may_retry = "retry" if self.lease.errors < self.spec.retries.errors else "last"
+        arguments = [root, str(self.folder.path), str(self.lease.epoch), self.digest, str(life_r), may_retry]
+        worker = subprocess.Popen(
+            [sys.executable, "-B", "-P", "-c", code, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output_w,
+            stderr=output_w,
+            cwd=self.folder.results,
+            env=self._environment(),
+            start_new_session=True,
+            pass_fds=(life_r,),
+        )
+        os.close(output_w)
+        os.close(life_r)
+        return worker, output_r, life_w
+
+    def _environment(self) -> dict[str, str]:
+        env = {**os.environ, **job_environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self.token}
+        threads = self.spec.resources.threads
+        if threads is not None:
+            env |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        env["PYTHONUNBUFFERED"] = "1"
+        return {**env, **self.spec.resources.env}
+
+    def _look_after(self, worker: subprocess.Popen[bytes], output: int, wake: int) -> int:
+        limits = self.spec.resources
+        begun = time.monotonic()
+        wait_s = _MEMORY_POLL_S if limits.memory_mb else _POLL_S
+        open_fds = [output, wake]
+        while True:
+            readable, _, _ = select.select(open_fds, [], [], wait_s)
+            if wake in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 4096)
+            if output in readable and not self._copy(output):
+                open_fds.remove(output)
+            self.log.flush_partial()
+            if worker.poll() is not None:
+                return worker.returncode
+            now = time.monotonic()
+            self._on_signals(worker)
+            if limits.timeout_s and now - begun > limits.timeout_s and not self.kill_reason:
+                self._end(worker, "timeout", f"ran longer than timeout_s={limits.timeout_s:g}", GRACE_S)
+            if limits.memory_mb and not self.kill_reason:
+                used_mb = process.resident_mb([worker.pid, *process.descendants(worker.pid)])
+                if used_mb > limits.memory_mb:
+                    self._end(worker, "memory", f"used {used_mb:.0f} MB, more than memory_mb={limits.memory_mb:g}", 0.0)
+            if self.kill_reason and now > self.kill_at:
+                process.signal_group(worker.pid, signal.SIGKILL)
+            if now - self.lease.beat_monotonic > HEARTBEAT_S:
+                try:
+                    self.lease = beat(self.folder, self.lease)
+                except Fenced as error:
+                    self._end(worker, "fenced", str(error), 0.0)
+                except OSError as error:  # a full disk must not kill a healthy job
+                    self.log.note(f"no heartbeat: {error}")
+
+    def _on_signals(self, worker: subprocess.Popen[bytes]) -> None:
+        asked = {n for n in self.signals if n != signal.SIGCHLD}
+        self.signals.clear()
+        if not asked:
+            return
+        request = self.folder.read_optional(self.folder.cancel_request)
+        if request is not None:
+            if self.kill_reason != "cancel":
+                self._end(worker, "cancel", "cancelled", float(request.get("grace_s", GRACE_S)))
+        elif self.kill_reason:  # asked a second time: at once
+            self.kill_at = 0.0
+        else:
+            number = signal.SIGUSR1 if signal.SIGUSR1 in asked else signal.SIGTERM
+            self._end(worker, "stop", "asked to stop", GRACE_S, number)
+
+    def _end(
+        self, worker: subprocess.Popen[bytes], reason: str, detail: str, grace_s: float, number: int = signal.SIGTERM
+    ) -> None:
+        self.kill_reason, self.kill_detail = reason, detail
+        self.kill_at = time.monotonic() + grace_s
+        self.log.note(f"{detail}; the worker has {grace_s:g} s to end" if grace_s else f"{detail}; killed")
+        process.signal_group(worker.pid, number if grace_s else signal.SIGKILL)
+
+    def _copy(self, output: int) -> bool:
+        try:
+            data = os.read(output, 1 << 16)
+        except BlockingIOError:
+            return True
+        self.log.feed(data)
+        return bool(data)
+
+    def _drain(self, output: int, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if not select.select([output], [], [], left_s)[0] or not self._copy(output):
+                return
+
+    def _conclude(self, code: int) -> End:
+        if self.folder.outcome.exists():
+            self._record_exit(code, "")
+        elif self.kill_reason == "fenced" or code == EXIT_FENCED:
+            self._record_exit(code, self.kill_detail or "fenced off by a newer attempt")
+        elif self.kill_reason == "cancel" or self.folder.cancel_request.exists():
+            with locked(self.folder.lock):
+                outcome.commit_cancelled(self.folder, "cancelled")
+            self._record_exit(code, "cancelled")
+        elif self.kill_reason in ("timeout", "memory"):
+            error = {"type": "", "message": f"The job {self.kill_detail}.", "traceback": ""}
+            with contextlib.suppress(Fenced):
+                outcome.commit_failure(self.folder, self.lease.epoch, self.kill_reason, error)
+            self._record_exit(code, self.kill_detail)
+        else:
+            return self._interrupted(code)
+        return End(again=False)
+
+    def _interrupted(self, code: int) -> End:
+        error = code == EXIT_RETRY
+        stopped = self.kill_reason == "stop"
+        again = error or (not stopped and self.lease.interruptions < self.spec.retries.interruptions)
+        detail = "the function raised" if error else _exit_text(code)
+        self.log.note(detail if error else f"{detail}; no outcome was written, so the job is interrupted, not finished")
+        self._record_exit(code, detail, again=again)
+        return End(again=again, error=error, stopped=stopped)
+
+    def _record_exit(self, code: int, detail: str, *, again: bool = False) -> None:
+        content = {"code": code, "detail": detail, "time": time.time(), "again": again}
+        with contextlib.suppress(OSError):
+            write_once(self.files.exit, dump_sealed(content))
+
+
+def _exit_text(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"the worker was killed by {signal.Signals(-code).name}"
+        return f"the worker was killed by signal {-code}"
+    if code == EXIT_STOPPED:
+        return "the worker stopped at a step boundary, as it was asked to"
+    return f"the worker exited with code {code}"
+
+
+def job_environment(folder: JobFolder, spec: JobSpec, epoch: int) -> dict[str, str]:
+    """The variables that every job sees: ours, and Amazon Braket's contract."""
+    device = spec.device if isinstance(spec.device, str) else next(iter((spec.device or {}).values()), "")
+    env = {
+        "HYBRIDJOBS_JOB_FOLDER": str(folder.path),
+        "HYBRIDJOBS_ATTEMPT": str(epoch),
+        "AMZN_BRAKET_JOB_NAME": spec.name,
+        "AMZN_BRAKET_DEVICE_ARN": device or "local:none/none",
+        "AMZN_BRAKET_JOB_RESULTS_DIR": str(folder.results),
+        "AMZN_BRAKET_CHECKPOINT_DIR": str(folder.checkpoints),
+        "AMZN_BRAKET_HP_FILE": str(folder.attempt(epoch).hyperparameters),
+    }
+    if spec.inputs:
+        env["AMZN_BRAKET_INPUT_DIR"] = str(folder.inputs)
+    return env
+
+
+def hyperparameters(params: Mapping[str, Any]) -> dict[str, str]:
+    """Arguments as Braket hands them over: text for text."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}

@@ -1,0 +1,1 @@
+"""Speed and size, measured and printed, each ratio within one run: `python -m pytest -m benchmark -s`. Off by default."""

@@ -1,0 +1,53 @@
+"""Shared by all tests: no test sees the user's own jobs, and none believes that it runs inside a job."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import settings
+
+TORCH_IS_MISSING = (
+    "TORCH IS MISSING, so this was not tested: `pip install torch==2.13.0`. It is not in the test extra, because it is "
+    "gigabytes on many machines; `.ci/run` installs it."
+)
+
+# No deadline: the machine may be busy. The same examples in every run: a red run can be repeated.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+# For hunting: `pytest --hypothesis-profile=hunt` tries new examples each time.
+settings.register_profile("hunt", deadline=None, max_examples=2000)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def jobs_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ``$HYBRIDJOBS_HOME`` for each test, with a space and quotes in its path."""
+    for name in list(os.environ):
+        if name.startswith(("HYBRIDJOBS_", "AMZN_BRAKET_")):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("jobs", numbered=True) / 'it\'s "home"'
+    monkeypatch.setenv("HYBRIDJOBS_HOME", str(home))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def same_working_folder() -> Iterator[None]:
+    """Nothing that a test does may leave the process in another folder."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    os.chdir(before)
+    assert after == before, f"the test left the process in {after}"
+
+
+@pytest.fixture
+def torch() -> ModuleType:
+    """The torch module; where it is missing the test is skipped, and the summary says so."""
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError:
+        pytest.skip(TORCH_IS_MISSING)
