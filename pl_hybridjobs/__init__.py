@@ -55,7 +55,7 @@ _HOME = {
     "errors": "",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605 - one list, from the table above
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> _Any:

@@ -1,0 +1,1 @@
+"""The life of a job. Knows neither devices nor vendors."""

@@ -286,7 +286,9 @@ def input_path(channel: str = "input") -> Path:
     if context.folder is None or context.spec is None:
         path = Path.cwd() / channel
         if not path.exists():
-            raise InvalidCall(f"input_path({channel!r})", [f"outside a job, inputs are looked for in the current folder; {path} is not there"])
+            raise InvalidCall(
+                f"input_path({channel!r})", [f"outside a job, inputs are looked for in the current folder; {path} is not there"]
+            )
         return path
     known = context.spec.inputs
     if channel not in known:

@@ -28,6 +28,8 @@ class HybridFunction(Generic[P, R]):
     ``f(*args, **kwargs)`` submits a job and returns its ``Job`` at once.
     """
 
+    __name__: str
+
     def __init__(self, fn: Callable[P, R], options: Options) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__wrapped__ = fn
@@ -105,8 +107,8 @@ class HybridFunction(Generic[P, R]):
 @overload
 def hybrid_job(fn: Callable[P, R], /) -> HybridFunction[P, R]: ...
 @overload
-def hybrid_job(fn: None = None, /, **options: Any) -> Callable[[Callable[P, R]], HybridFunction[P, R]]: ...
-def hybrid_job(
+def hybrid_job(fn: None = None, **options: Any) -> Callable[[Callable[P, R]], HybridFunction[P, R]]: ...
+def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords to the options' own check
     fn: Any = None,
     *,
     device: str | Mapping[str, str] | None = None,
@@ -138,7 +140,7 @@ def hybrid_job(
         requirements: A requirements file, ``uv.lock`` or ``pylock.toml``, or a list of requirements. Default: pinned from what is installed.
         inputs: A path, or a dict of channel names to paths, copied to the job. ``input_path(channel)`` finds them.
         budget: Spending limits; they come with the devices that cost money.
-        retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors`` and ``backoff_s``.
+        retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors``, ``backoff_s``.
         tags: Text to text, to find the job by.
         key: Idempotency key: the second submission with the same key gives the first one's job.
         allow_secrets: Names of globals or arguments that look like a credential but may travel.
@@ -191,7 +193,11 @@ def _decorate(fn: Any, options: Options) -> HybridFunction[..., Any]:
 def _changed(options: Options, changed: Mapping[str, Any], where: str) -> Options:
     """Options with some changed; unknown names are refused with near ones."""
     known = {f.name for f in fields(options)}
-    found = [f"there is no option {name!r}; known are {', '.join(sorted(known))}.{did_you_mean(name, known)}" for name in changed if name not in known]
+    found = [
+        f"there is no option {name!r}; known are {', '.join(sorted(known))}.{did_you_mean(name, known)}"
+        for name in changed
+        if name not in known
+    ]
     if found:
         raise InvalidCall(where, found)
     return replace(options, **changed)

@@ -239,7 +239,7 @@ class Job:
         """The checkpoints that are there, oldest first, each with whether it verifies."""
         from pl_hybridjobs.jobs.checkpoint import CheckpointStore
 
-        return CheckpointStore(self._folder.checkpoints).list()
+        return [*CheckpointStore(self._folder.checkpoints).list()]
 
     def cancel(self, grace_s: float = 10.0) -> Status:
         """Stop the job and everything that it started: SIGTERM, a grace period, SIGKILL.
@@ -374,8 +374,8 @@ def _error_text(error: JobError, state: State, reason: str) -> str:
     return "\n\n".join(parts)
 
 
-@functools.cache
-def _dual(original: type[Exception]) -> type[JobError]:
+@functools.lru_cache
+def _dual(original: Any) -> type[JobError]:
     """A class that is both ours and the original's; just ours where Python cannot combine the two."""
     if issubclass(original, JobFailed):
         return original

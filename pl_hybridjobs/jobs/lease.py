@@ -88,10 +88,8 @@ class Lease:
         alive = self.owner.is_alive()
         if alive is False:
             return Liveness.DEAD
-        if alive:
-            silent_s = time.monotonic() - self.beat_monotonic
-        else:  # another machine: only its clock is left
-            silent_s = abs(time.time() - self.beat_wall)
+        # Of another machine only its clock is left.
+        silent_s = time.monotonic() - self.beat_monotonic if alive else abs(time.time() - self.beat_wall)
         return Liveness.ALIVE if silent_s <= LEASE_S else Liveness.SILENT
 
 

@@ -35,7 +35,9 @@ class LocalRunner:
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:
         """See ``Runner.start``."""
         if not sys.executable:
-            raise RunnerError("This program does not know its Python interpreter (sys.executable is empty), so it cannot start a job with it.")
+            raise RunnerError(
+                "This program does not know its Python interpreter (sys.executable is empty), so it cannot start a job with it."
+            )
         crash_point("local.start")
         latest = folder.latest_attempt()
         root = str(Path(__file__).parents[2])

@@ -88,7 +88,7 @@ def load_value(folder: JobFolder, outcome: dict[str, Any]) -> Any:
 
 def plain_value(folder: JobFolder, outcome: dict[str, Any]) -> Any:
     """The value as plain JSON, for people and other programs; builds no class."""
-    return codec.plain_loads(json.dumps(outcome["value"]).encode(), _arrays(folder, outcome))
+    return codec.to_plain(*codec.read(json.dumps(outcome["value"]).encode(), _arrays(folder, outcome), where="result"))
 
 
 def _arrays(folder: JobFolder, outcome: dict[str, Any]) -> bytes | None:
@@ -162,7 +162,7 @@ def rebuild_class(name: str) -> type[Exception] | None:
     """The class of a remote exception, if it can be had here without running anybody's top-level code."""
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module)
-    if found is None and codec.may_import(module):
+    if found is None and codec.is_installed(module.partition(".")[0]):
         import importlib
 
         try:

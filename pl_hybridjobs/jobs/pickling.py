@@ -20,6 +20,7 @@ import os
 import pickle
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -83,6 +84,22 @@ def dump(obj: object, file: Writable, entry: object = None) -> Trace:
     pickler.prepare(entry)
     pickler.dump(obj)
     return cast(Trace, pickler.trace)
+
+
+def failure(obj: object, entry: object = None) -> Exception | None:
+    """Why an object cannot be pickled, or None if it can."""
+    try:
+        dump(obj, _Nowhere(), entry)
+    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        return error
+    return None
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: Any, /) -> int:
+        return len(data)
 
 
 def load(file: Any) -> Any:
@@ -160,12 +177,14 @@ class _Pickling:
         return _without_tracker(reduced) if isinstance(obj, type) else reduced
 
     def _note_reference(self, obj: Any) -> None:
+        module: str | None
         if isinstance(obj, types.ModuleType):
             module = obj.__name__
         elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
             module = obj.__module__
         else:
-            module = type(obj).__module__
+            # Its class comes by here itself; this is for what a module holds ready by name, such as numpy's ufuncs.
+            module = type(obj).__module__ if by_reference(type(obj)) else None
         if isinstance(module, str):
             self.trace.references.add(module)
 
@@ -271,7 +290,7 @@ def _device_recipe(device: Any, trace: Trace) -> tuple[Any, ...] | None:
     qml = sys.modules["pennylane"]
     name = getattr(device, "short_name", None) or getattr(device, "name", None)
     point = getattr(qml, "plugin_devices", {}).get(name)
-    if point is None or point.value != f"{type(device).__module__}:{type(device).__qualname__}" and point.load() is not type(device):
+    if point is None or (point.value != f"{type(device).__module__}:{type(device).__qualname__}" and point.load() is not type(device)):
         return None
     state = {key: vars(device)[key] for key in _RANDOM_STATE if key in vars(device)}
     options: dict[str, Any] = {}
@@ -319,7 +338,8 @@ def _boto3_session_recipe(session: Any, trace: Trace) -> tuple[Any, ...]:
             "search (environment, profile, role) finds credentials."
         )
     options = {"profile_name": session._session.profile, "region_name": session.region_name}
-    return functools.partial(type(session), **{k: v for k, v in options.items() if v is not None}), ()
+    make: Callable[..., Any] = type(session)
+    return functools.partial(make, **{k: v for k, v in options.items() if v is not None}), ()
 
 
 def _boto3_client_recipe(client: Any, trace: Trace) -> tuple[Any, ...] | None:
@@ -356,10 +376,11 @@ _RECIPES: dict[str, Recipe] = {
 }
 
 
-@functools.lru_cache(maxsize=512)
+_by_class: weakref.WeakKeyDictionary[type, Recipe | None] = weakref.WeakKeyDictionary()
+
+
 def _recipe_for(kind: type) -> Recipe | None:
-    for cls in kind.__mro__:
-        recipe = _RECIPES.get(f"{cls.__module__}.{cls.__qualname__}")
-        if recipe is not None:
-            return recipe
-    return None
+    if kind not in _by_class:
+        recipes = (_RECIPES.get(f"{cls.__module__}.{cls.__qualname__}") for cls in kind.__mro__)
+        _by_class[kind] = next((recipe for recipe in recipes if recipe is not None), None)
+    return _by_class[kind]

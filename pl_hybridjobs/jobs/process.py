@@ -100,7 +100,7 @@ def _stat(pid: int) -> list[str] | None:
 def _ask(*command: str) -> str:
     import subprocess
 
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603 - fixed commands
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     return answer.stdout.strip()
 
 

@@ -134,7 +134,9 @@ def _find(path: Path, entry_point: str, where: str) -> Any:
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
-            raise InvalidCall(where, [f"{path.name} has no {attribute!r}.{did_you_mean(attribute, known)} It has {', '.join(sorted(known))}"])
+            raise InvalidCall(
+                where, [f"{path.name} has no {attribute!r}.{did_you_mean(attribute, known)} It has {', '.join(sorted(known))}"]
+            )
         found = getattr(found, part)
     if not callable(found):
         raise InvalidCall(where, [f"{attribute} is {type(found).__name__}, not a function"])

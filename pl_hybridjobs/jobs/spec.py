@@ -7,7 +7,7 @@ import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from pl_hybridjobs.errors import did_you_mean
@@ -18,7 +18,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"(?i)secret|passw(or)?d|token|api_?key|private_?key|credential")
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """Where a job is in its life. ``completed``, ``failed`` and ``cancelled`` are final."""
 
     CREATED = "created"  #: written, not handed to a runner yet
@@ -29,9 +29,6 @@ class Status(str, Enum):
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"  #: its owner died; ``resume()`` goes on from the newest checkpoint
     UNKNOWN = "unknown"  #: the engine or owner cannot be asked
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def is_final(self) -> bool:
@@ -190,9 +187,7 @@ def name_complaint(name: object) -> str | None:
     """What is wrong with a job's name, or None."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return None
-    return (
-        f"name={name!r} is not usable; take 1 to 100 letters, digits, spaces, '.', '_', '+' or '-', starting with a letter or digit"
-    )
+    return f"name={name!r} is not usable; take 1 to 100 letters, digits, spaces, '.', '_', '+' or '-', starting with a letter or digit"
 
 
 def tags_complaints(tags: object) -> list[str]:

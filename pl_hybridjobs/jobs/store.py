@@ -278,7 +278,7 @@ class Store:
         _begin(database)
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version != _SCHEMA_VERSION:  # nobody was faster; any other version is replaced, the folders hold everything
-            for (kind, name) in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
                 database.execute(f"DROP {kind} {name}")
             for statement in _SCHEMA.split(";"):
                 database.execute(statement)
@@ -306,7 +306,7 @@ def _retry_locked(action: Callable[[], object]) -> None:
         try:
             action()
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) and "busy" not in str(error) or time.monotonic() > deadline:
+            if ("locked" not in str(error) and "busy" not in str(error)) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - jitter, not cryptography
         else:

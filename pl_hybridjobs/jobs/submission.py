@@ -18,7 +18,7 @@ from typing import Any
 from pl_hybridjobs.errors import InvalidCall, KeyConflict
 from pl_hybridjobs.jobs import arguments, bundle, device, inputs
 from pl_hybridjobs.jobs import runner as runners
-from pl_hybridjobs.jobs.durable import dump_sealed, temporary_folder, write_bytes
+from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job, Sweep
 from pl_hybridjobs.jobs.spec import JobSpec, Resources, Retries, Status, SweepPlace, name_complaint, tags_complaints

@@ -249,9 +249,7 @@ class Attempt:
             number = signal.SIGUSR1 if signal.SIGUSR1 in asked else signal.SIGTERM
             self._end(worker, "stop", "asked to stop", GRACE_S, number)
 
-    def _end(
-        self, worker: subprocess.Popen[bytes], reason: str, detail: str, grace_s: float, number: int = signal.SIGTERM
-    ) -> None:
+    def _end(self, worker: subprocess.Popen[bytes], reason: str, detail: str, grace_s: float, number: int = signal.SIGTERM) -> None:
         self.kill_reason, self.kill_detail = reason, detail
         self.kill_at = time.monotonic() + grace_s
         self.log.note(f"{detail}; the worker has {grace_s:g} s to end" if grace_s else f"{detail}; killed")

@@ -56,7 +56,11 @@ def _listen(context: JobContext) -> None:
         if context.stop.requested:  # asked a second time: leave at once, checkpoints are whole at any moment
             os._exit(EXIT_STOPPED)
         context.stop.requested = signal.Signals(number).name
-        print(f"{context.stop.requested}: stopping", "at the next step boundary" if context.stop.at_boundary else "", file=sys.stderr)
+        print(
+            f"{context.stop.requested}: stopping",
+            "at the next step boundary" if context.stop.at_boundary else "",
+            file=sys.stderr,
+        )
         if not context.stop.at_boundary:
             raise JobStopRequested(f"stopped by {context.stop.requested}")
 

@@ -1,0 +1,444 @@
+"""One function a command. Each parses, asks the library, and hands the answer to ``render``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pl_hybridjobs import __version__
+from pl_hybridjobs.cli import render
+from pl_hybridjobs.errors import HybridJobsError, InvalidCall, JobNotFound, did_you_mean
+from pl_hybridjobs.jobs.spec import Status
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.handle import Job
+
+EXIT_USAGE = 2
+#: How a job's fate becomes the exit code of ``run``, ``logs -f``, ``result`` and ``resume``.
+EXIT_OF = {
+    Status.COMPLETED: 0,
+    Status.FAILED: 1,
+    Status.CANCELLED: 3,
+    Status.INTERRUPTED: 4,
+    Status.UNKNOWN: 5,
+}
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+
+
+class Commands(click.Group):
+    """A group that suggests near command names and turns our errors into one clear message."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; suggest near names where there is none."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise click.UsageError(f"There is no command {name!r}.{did_you_mean(name, self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except HybridJobsError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(EXIT_USAGE if isinstance(error, InvalidCall | JobNotFound) else 1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Hybrid quantum-classical jobs: run, watch, resume.
+
+    \b
+    Example:
+      hybridjobs run train.py:vqe --arg steps=100
+      hybridjobs logs -f vqe
+
+    Exit codes of run, logs -f, result and resume: 0 completed, 1 failed, 2 wrong usage, 3 cancelled, 4 interrupted, 5 unknown.
+    """
+
+
+@cli.command()
+@click.argument("target", metavar="FILE[:FUNC]")
+@click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
+@click.option("--device", help="A PennyLane device, for example lightning.qubit.")
+@click.option("--runner", help="Where to run: local (default) or inline.")
+@click.option("--name", help="The job's name.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="A tag; repeat for more.")
+@click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")
+@click.option("--include", multiple=True, metavar="PATH", help="A module, file or folder that must travel along; repeat for more.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Stop an attempt after this time.")
+@click.option("--memory", "memory_mb", type=float, metavar="MB", help="Stop an attempt that uses more.")
+@click.option("--threads", type=int, help="How many cores it may use.")
+@click.option("--retries", type=int, help="New attempts after interruptions.")
+@click.option("--key", help="Idempotency key: the same key gives the same job.")
+@click.option("--detach", "-d", is_flag=True, help="Print the job's name and leave.")
+@_JSON
+def run(target: str, args: tuple[str, ...], detach: bool, as_json: bool, **given: Any) -> None:
+    """Run a function of a file, a whole script, or a package as a job, and follow it.
+
+    Ctrl-C leaves the job running.
+
+    \b
+    Example:
+      hybridjobs run train.py:vqe --arg steps=100 --device lightning.qubit
+    """
+    from pl_hybridjobs.jobs.script import prepare_script
+
+    path, entry_point = _split_target(target)
+    function, call_args, call_kwargs = prepare_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given))
+    job = function(*call_args, **call_kwargs)
+    if detach or as_json:
+        _print_job(job, as_json)
+        return
+    click.echo(f"{job.name} ({job.id})", err=True)
+    _follow(job)
+
+
+@cli.command("list")
+@click.option("--status", "statuses", multiple=True, help="Only this status; repeat for more.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="Only with this tag; repeat for more.")
+@click.option("--name", help="Only names that match this shell pattern, for example 'vqe*'.")
+@click.option("--since", metavar="AGE", help="Only jobs younger than this, for example 90s, 30m, 12h, 7d.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), default=30, show_default=True, help="At most so many, the newest.")
+@_JSON
+def list_command(statuses: tuple[str, ...], tags: tuple[str, ...], name: str | None, since: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first.
+
+    \b
+    Example:
+      hybridjobs list --status running --since 1d
+    """
+    from pl_hybridjobs.jobs.handle import list_jobs
+
+    age_s = _age_s(since) if since else None
+    found = list_jobs(
+        status=list(statuses) or None,
+        tags=dict(_pairs(tags, "--tag")),
+        name=name,
+        since=None if age_s is None else time.time() - age_s,
+    )
+    shown = [_summary(job) for job in found[:limit]]
+    if as_json:
+        click.echo(json.dumps(shown, indent=1))
+    else:
+        render.table(shown, more=len(found) - len(shown))
+
+
+@cli.command()
+@click.argument("name")
+@_JSON
+def show(name: str, as_json: bool) -> None:
+    """Show one job: status, arguments, last metrics, checkpoints, where its files are.
+
+    \b
+    Example:
+      hybridjobs show vqe
+    """
+    job = _open(name)
+    details = _details(job)
+    if as_json:
+        click.echo(json.dumps(details, indent=1))
+    else:
+        render.details(details)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--follow", "-f", is_flag=True, help="Print lines as they come, until the job is over; the exit code tells its fate.")
+@click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last lines.")
+def logs(name: str, follow: bool, tail: int | None) -> None:
+    """Print a job's output.
+
+    \b
+    Example:
+      hybridjobs logs -f vqe
+    """
+    job = _open(name)
+    if follow:
+        _follow(job)
+        return
+    text = job.logs()
+    if tail is not None:
+        text = "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
+    click.echo(text, nl=False)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("metrics", nargs=-1, metavar="[METRIC]...")
+@click.option("--follow", "-f", is_flag=True, help="Print values as they come, until the job is over.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: name, step, value, time.")
+@_JSON
+def metrics(name: str, metrics: tuple[str, ...], follow: bool, as_csv: bool, as_json: bool) -> None:
+    """Print a job's metrics: a summary, or all values.
+
+    \b
+    Example:
+      hybridjobs metrics vqe energy --csv > energy.csv
+    """
+    job = _open(name)
+    if follow:
+        _follow_metrics(job, metrics)
+        return
+    table = job.metrics(*metrics)
+    missing = [metric for metric in metrics if metric not in table.names]
+    if missing:
+        known = job.metrics().names
+        raise InvalidCall(f"metrics of {job.name}", [f"there is no metric {m!r}.{did_you_mean(m, known)}" for m in missing])
+    for problem in table.problems:
+        click.echo(f"warning: {problem}", err=True)
+    if as_json:
+        click.echo(json.dumps([_strict(row) for row in table.rows()]))
+    elif as_csv:
+        click.echo(table.to_csv(), nl=False)
+    else:
+        render.metrics(table)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait at most so long.")
+@_JSON
+def result(name: str, timeout: float | None, as_json: bool) -> None:
+    """Wait for a job and print what its function returned.
+
+    \b
+    Example:
+      hybridjobs result vqe --json
+    """
+    job = _open(name)
+    _interruptible(lambda: job.wait(timeout))
+    error = job.exception(0)
+    if error is not None:
+        click.echo(str(error), err=True)
+        sys.exit(_exit_code(job))
+    value = job.plain_result()
+    click.echo(json.dumps(value, indent=1) if as_json or not isinstance(value, str) else value)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--grace", "grace_s", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS")
+def cancel(name: str, grace_s: float) -> None:
+    """Stop a job and everything that it started.
+
+    \b
+    Example:
+      hybridjobs cancel vqe
+    """
+    job = _open(name)
+    click.echo(f"{job.name} is {job.cancel(grace_s)}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--detach", "-d", is_flag=True, help="Do not follow it.")
+def resume(name: str, detach: bool) -> None:
+    """Start the next attempt of a job, from its newest good checkpoint, and follow it.
+
+    \b
+    Example:
+      hybridjobs resume vqe
+    """
+    job = _open(name).resume()
+    click.echo(f"{job.name} ({job.id})", err=True)
+    if not detach:
+        _follow(job)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def rm(names: tuple[str, ...], yes: bool) -> None:
+    """Delete jobs with all their files: logs, metrics, checkpoints, results.
+
+    \b
+    Example:
+      hybridjobs rm vqe-2 vqe-3
+    """
+    jobs = [_open(name) for name in names]
+    if not yes:
+        click.confirm(f"Delete {', '.join(job.name for job in jobs)} with all their files?", abort=True)
+    for job in jobs:
+        job_name = job.name
+        job.remove()
+        click.echo(f"deleted {job_name}")
+
+
+@cli.command()
+@click.argument("target", metavar="FILE[:FUNC]")
+@click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
+@click.option("--device", help="A PennyLane device.")
+@click.option("--include", multiple=True, metavar="PATH", help="A module, file or folder that must travel along.")
+@_JSON
+def plan(target: str, args: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Say what would be sent and where, without running anything.
+
+    \b
+    Example:
+      hybridjobs plan train.py:vqe --arg steps=100
+    """
+    import dataclasses
+
+    from pl_hybridjobs.jobs.script import prepare_script
+
+    path, entry_point = _split_target(target)
+    function, call_args, call_kwargs = prepare_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given))
+    made = function.plan(*call_args, **call_kwargs)
+    click.echo(json.dumps(dataclasses.asdict(made), indent=1) if as_json else str(made))
+
+
+@cli.command()
+@_JSON
+def doctor(as_json: bool) -> None:
+    """Say what is installed and usable, where jobs live, what is broken and how to mend it."""
+    from pl_hybridjobs.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([finding.__dict__ for finding in findings], indent=1))
+    else:
+        render.findings(findings)
+    sys.exit(1 if any(finding.state == "broken" for finding in findings) else 0)
+
+
+def _open(name: str) -> Job:
+    from pl_hybridjobs.jobs.handle import open_job
+
+    return open_job(name)
+
+
+def _split_target(target: str) -> tuple[str, str | None]:
+    path, colon, function = target.partition(":")
+    if colon and not function:
+        raise click.UsageError(f"{target!r} ends in a colon; give FILE:FUNC, or FILE alone to run it as a script.")
+    return path, function or None
+
+
+def _pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{option} {text!r} must look like NAME=VALUE.")
+        if name in dict(pairs):
+            raise click.UsageError(f"{option} gives {name!r} twice.")
+        pairs.append((name, value))
+    return pairs
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given on the command line, as keywords of ``hybrid_job``; what was not is left to the function's own options."""
+    options = {name: given[name] for name in ("device", "runner", "name", "retries", "key") if given.get(name) is not None}
+    if given.get("include"):
+        options["include"] = given["include"]
+    if given.get("tags"):
+        options["tags"] = dict(_pairs(given["tags"], "--tag"))
+    if given.get("inputs"):
+        options["inputs"] = {c or "input": p for c, e, p in (t.partition("=") if "=" in t else ("", "", t) for t in given["inputs"])}
+    limits = {name: given[name] for name in ("timeout_s", "memory_mb", "threads") if given.get(name) is not None}
+    return {**options, **({"resources": limits} if limits else {})}
+
+
+def _age_s(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    try:
+        return float(text[:-1]) * units[text[-1]]
+    except (KeyError, ValueError, IndexError):
+        raise click.UsageError(f"--since {text!r} must be a number and a unit: 90s, 30m, 12h or 7d.") from None
+
+
+def _follow(job: Job) -> None:
+    """Print the log until the job is over, say how it ended, and exit with its fate."""
+
+    def lines() -> None:
+        for line in job.logs(follow=True):
+            click.echo(line)
+
+    _interruptible(lines, job)
+    state = job.state()
+    error = job.exception(0)
+    click.echo(f"{job.name}: {state.status}" + (f" ({state.detail})" if state.detail else ""), err=True)
+    if error is not None and not state.status.is_final:
+        click.echo(f"Go on with: hybridjobs resume {job.name}", err=True)
+    sys.exit(_exit_code(job))
+
+
+def _follow_metrics(job: Job, names: tuple[str, ...]) -> None:
+    from pl_hybridjobs.jobs.metrics import follow_metrics
+
+    def lines() -> None:
+        for row in follow_metrics(job.folder / "metrics.jsonl", lambda: job.state().status.is_over):
+            if not names or row.name in names:
+                click.echo(f"{row.name}  step {row.step}  {row.value:.10g}")
+
+    _interruptible(lines, job)
+    sys.exit(_exit_code(job))
+
+
+def _interruptible(action: Callable[[], object], job: Job | None = None) -> None:
+    try:
+        action()
+    except KeyboardInterrupt:
+        if job is not None:
+            click.echo(f"\n{job.name} goes on. Come back with: hybridjobs logs -f {job.name}", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+def _exit_code(job: Job) -> int:
+    return EXIT_OF.get(job.status, 5)
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    try:
+        state, spec = job.state(), job.spec
+    except HybridJobsError as error:
+        return {"name": job.id, "id": job.id, "status": "unknown", "detail": str(error)}
+    return {
+        "name": spec.name,
+        "id": spec.id,
+        "status": str(state.status),
+        "attempt": state.attempt,
+        "created": spec.created,
+        "device": spec.device_text,
+        "runner": spec.runner,
+        "tags": spec.tags,
+        "detail": state.detail,
+    }
+
+
+def _details(job: Job) -> dict[str, Any]:
+    table = job.metrics()
+    spec = job.spec
+    return {
+        **_summary(job),
+        "function": spec.function,
+        "params": spec.params,
+        "metrics": {name: _strict_number(value) for name, value in table.last().items()},
+        "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
+        "provenance": spec.provenance,
+        "continues": spec.continues,
+        "cost": job.cost,
+        "folder": str(job.folder),
+    }
+
+
+def _strict_number(value: float) -> float | str:
+    return value if value == value and abs(value) != float("inf") else str(value)
+
+
+def _strict(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
+
+
+def _print_job(job: Job, as_json: bool) -> None:
+    click.echo(json.dumps({"name": job.name, "id": job.id, "folder": str(job.folder)}) if as_json else job.name)
