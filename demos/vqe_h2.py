@@ -1,7 +1,7 @@
 """The ground state of molecular hydrogen by VQE, as a hybrid job that is killed on the way and resumes.
 
-The Hamiltonian is that of H2 in the STO-3G basis at 0.7414 angstrom, reduced to two qubits (electronic part; the repulsion of the nuclei,
-0.7199 Ha, comes on top). Exact diagonalisation is the yardstick.
+The Hamiltonian is that of H2 in the STO-3G basis at 0.7414 angstrom, reduced to two qubits: the electronic part, to which the repulsion
+of the nuclei, 0.7199 Ha, is added. Exact diagonalisation is the yardstick.
 
     python demos/vqe_h2.py [--quick]
 """
@@ -30,8 +30,8 @@ H2 = qml.Hamiltonian(COEFFICIENTS, OBSERVABLES)
 
 
 @hybrid_job(device="default.qubit", tags={"demo": "vqe_h2"})
-def vqe(steps: int = 60, stepsize: float = 0.4, pause_s: float = 0.0):
-    """Gradient descent on the energy of a two-qubit ansatz; returns the energy (Ha) and the parameters."""
+def vqe(steps: int = 60, stepsize: float = 0.1, pause_s: float = 0.0):
+    """Adam on the energy of a two-qubit ansatz; returns the energy (Ha) and the parameters."""
     dev = job_device(wires=2)
 
     @qml.qnode(dev)
@@ -43,15 +43,15 @@ def vqe(steps: int = 60, stepsize: float = 0.4, pause_s: float = 0.0):
         qml.RY(params[3], wires=1)
         return qml.expval(H2)
 
-    optimizer = qml.GradientDescentOptimizer(stepsize)
     gradient = qml.grad(energy)
-    state = load_checkpoint(default={"step": 0, "params": np.array([0.1, 0.2, 0.3, 0.4], requires_grad=True)})
-    params = state["params"]
+    start = {"step": 0, "params": np.array([0.1, 0.2, 0.3, 0.4], requires_grad=True), "optimizer": qml.AdamOptimizer(stepsize)}
+    state = load_checkpoint(default=start)
+    params, optimizer = state["params"], state["optimizer"]
     for step in range(state["step"], steps):
         grad = gradient(params)
         log_metrics({"energy": gradient.forward, "gradient_norm": numpy.linalg.norm(grad)}, step=step)
-        params = optimizer.apply_grad([grad], [params])[0]
-        save_checkpoint({"step": step + 1, "params": params}, step=step + 1)
+        (params,) = optimizer.apply_grad([grad], [params])
+        save_checkpoint({"step": step + 1, "params": params, "optimizer": optimizer}, step=step + 1)
         time.sleep(pause_s)
     return {"energy": float(energy(params)), "params": params}
 
@@ -63,7 +63,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     exact = float(numpy.linalg.eigvalsh(qml.matrix(H2, wire_order=[0, 1]))[0])
 
-    job = vqe(steps=60 if quick else 200, pause_s=0.02)
+    job = vqe(steps=100 if quick else 200, pause_s=0.02)
     print(f"submitted {job.name}: {job.folder}")
     while not job.metrics().names or len(job.metrics()["energy"]) < 10:
         if job.status.is_over:

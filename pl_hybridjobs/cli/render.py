@@ -105,8 +105,8 @@ def metrics(values: MetricTable) -> None:
         _console().print("No metrics.")
         return
     grid = Table(box=None, pad_edge=False)
-    for column in ("METRIC", "POINTS", "STEP", "LAST", "MIN", "MAX", "CURVE"):
-        grid.add_column(column, no_wrap=True)
+    for column in ("METRIC", "N", "STEP", "LAST", "MIN", "MAX", "CURVE"):
+        grid.add_column(column, no_wrap=True, overflow="fold")
     for name in values.names:
         series = [float(v) for v in values[name]]
         finite = [v for v in series if v == v and abs(v) != float("inf")]
@@ -115,7 +115,7 @@ def metrics(values: MetricTable) -> None:
     _console().print(grid)
 
 
-def curve(values: Sequence[float], width: int = 24) -> str:
+def curve(values: Sequence[float], width: int = 16) -> str:
     """Values as a line of bars."""
     if not values:
         return ""

@@ -78,7 +78,7 @@ def _pick(device: str | Mapping[str, str] | None, role: str | None) -> str:
     if isinstance(device, Mapping):
         if role is None and len(device) == 1:
             return next(iter(device.values()))
-        if role in device:
+        if role is not None and role in device:
             return device[role]
         what = "which role?" if role is None else f"there is no role {role!r};"
         raise InvalidCall(f"job_device({'' if role is None else repr(role)})", [f"{what} the job's devices are {dict(device)}"])

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.jobs.metrics import MetricTable
 
 _TAIL_LINES = 20
+_LOG_DELAY_S = 2.0
 
 
 class Job:
@@ -228,9 +229,20 @@ class Job:
         Args:
             follow: Give an iterator that yields lines as they come and ends when the job is over.
         """
-        if not follow:
-            return logs.read_log(self._log_files())
-        return logs.follow(self._log_files, lambda: self.state().status.is_over)
+        if follow:
+            return logs.follow(self._log_files, self._log_is_whole)
+        deadline = time.monotonic() + _LOG_DELAY_S
+        while self.state().status.is_over and not self._log_is_whole() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return logs.read_log(self._log_files())
+
+    def _log_is_whole(self) -> bool:
+        """The job is over, and its supervisor (which writes the log's last lines after the outcome) has finished too, or is dead."""
+        state = self.state()
+        if not state.status.is_over:
+            return False
+        owner_left = state.lease is None or state.lease.owner.is_alive() is not True
+        return owner_left or state.attempt == 0 or self._folder.attempt(state.attempt).exit.exists()
 
     def _log_files(self) -> list[Path]:
         return [attempt.log for attempt in self._folder.attempt_list()]

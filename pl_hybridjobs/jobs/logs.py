@@ -58,13 +58,17 @@ class LogWriter:
                 self._write([self._held])
                 self._held = b""
 
-    def close(self) -> None:
-        """Write what is held, and close the file."""
+    def flush(self) -> None:
+        """Write what is held, whether its line has ended or not."""
         with self._lock:
             if self._held:
                 self._write([self._held])
                 self._held = b""
-            os.close(self._fd)
+
+    def close(self) -> None:
+        """Write what is held, and close the file."""
+        self.flush()
+        os.close(self._fd)
 
     def _write(self, lines: Sequence[bytes]) -> None:
         if not lines:

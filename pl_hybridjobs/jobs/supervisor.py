@@ -270,6 +270,7 @@ class Attempt:
                 return
 
     def _conclude(self, code: int) -> End:
+        self.log.flush()  # before exit.json: that one says that the log is whole
         if self.folder.outcome.exists():
             self._record_exit(code, "")
         elif self.kill_reason == "fenced" or code == EXIT_FENCED:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pl_hybridjobs import Job, Status, hybrid_job, list_jobs, open_job
-from pl_hybridjobs.errors import InvalidCall, JobFailed
+from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobFailed
+from pl_hybridjobs.jobs import bundle
 from tests.jobs import functions
 
 RUNNERS = ["inline", "local"]
@@ -155,14 +157,9 @@ def test_a_tampered_bundle_is_refused_before_anything_is_loaded(submit, tmp_path
     job = submit(functions.add, 1)
     job.wait(WAIT_S)
     clone = tmp_path / "clone"
-    os.system(f"cp -r '{job.folder}' '{clone}'")
+    shutil.copytree(job.folder, clone)
     with (clone / "bundle" / "call.pkl").open("ab") as file:
         file.write(b"x")
-    (clone / "outcome.json").unlink()
-    (clone / "attempts" / "1" / "exit.json").unlink(missing_ok=True)
-
-    from pl_hybridjobs.errors import BundleTampered
-    from pl_hybridjobs.jobs import bundle
 
     with pytest.raises(BundleTampered, match=r"call\.pkl"):
         bundle.load(clone / "bundle", job.spec.bundle_digest)
