@@ -63,7 +63,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     exact = float(numpy.linalg.eigvalsh(qml.matrix(H2, wire_order=[0, 1]))[0])
 
-    job = vqe(steps=100 if quick else 200, pause_s=0.02)
+    job = vqe(steps=150 if quick else 250, pause_s=0.02)
     print(f"submitted {job.name}: {job.folder}")
     while not job.metrics().names or len(job.metrics()["energy"]) < 10:
         if job.status.is_over:

@@ -33,6 +33,7 @@ class HybridFunction(Generic[P, R]):
     def __init__(self, fn: Callable[P, R], options: Options) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__wrapped__ = fn
+        self.__name__ = name_of(fn)
         self._options = options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job:
@@ -170,10 +171,17 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
     return lambda function: _decorate(function, options)
 
 
+def name_of(fn: Any) -> str:
+    """A callable's own name, also of a partial or a callable object."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
 def _decorate(fn: Any, options: Options) -> HybridFunction[..., Any]:
     if isinstance(fn, HybridFunction):
         fn = fn.__wrapped__
-    title = getattr(fn, "__name__", type(fn).__name__)
+    title = name_of(fn)
     if not callable(fn):
         raise InvalidCall("hybrid_job", [f"{fn!r} is not callable; options are given by keyword: hybrid_job(device={fn!r})"])
     inner = fn

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import html
+import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -20,11 +23,11 @@ from pl_hybridjobs.errors import (
     ResultNotReady,
     RunnerError,
 )
-from pl_hybridjobs.jobs import codec, logs, outcome
+from pl_hybridjobs.jobs import bundle, codec, logs, outcome
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import read_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.spec import JobSpec, Status
+from pl_hybridjobs.jobs.spec import JobSpec, Status, new_id
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.store import Store
 from pl_hybridjobs.jobs.sweep import sweep_file
@@ -279,8 +282,6 @@ class Job:
         Raises:
             InvalidCall: The job is running, or completed, or was never packed (``f.inline``).
         """
-        from pl_hybridjobs.jobs.submission import continue_as_new
-
         state = self.state()
         if state.status in (Status.RUNNING, Status.QUEUED):
             raise InvalidCall(f"resume {self.name}", [f"the job is {state.status} (attempt {state.attempt}); cancel it first, or wait"])
@@ -289,7 +290,7 @@ class Job:
         if not self._spec.bundle_digest:
             raise InvalidCall(f"resume {self.name}", ["the job ran by f.inline(), which packs nothing; call the function again"])
         if state.status.is_final:
-            return continue_as_new(self._folder, self._spec, self._digest())
+            return _continue_as_new(self._folder, self._spec, self._digest())
         self._runner.start(self._folder, self._digest(), "resume")
         return self
 
@@ -386,8 +387,8 @@ def _error_text(error: JobError, state: State, reason: str) -> str:
     return "\n\n".join(parts)
 
 
-@functools.lru_cache
-def _dual(original: Any) -> type[JobError]:
+@functools.lru_cache(maxsize=128)  # a class made once is the same class each time
+def _dual(original: Any) -> Any:
     """A class that is both ours and the original's; just ours where Python cannot combine the two."""
     if issubclass(original, JobFailed):
         return original
@@ -424,6 +425,26 @@ def _restore(error: JobError, described: Mapping[str, Any]) -> None:
                     error.__dict__[name] = item
         except Exception:  # noqa: BLE001, S112 - a class that is not importable here costs the attribute, not the error
             continue
+
+
+def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
+    """A new job with the call of an ended one, which starts from a copy of its checkpoints."""
+    bundle.verify(old.bundle, digest)
+    runner = runners.resolve(spec.runner, spec.runner_options)
+    base = re.sub(r"-\d+$", "", spec.name)
+    draft = replace(spec, id=new_id(), name=base, created=time.time(), continues=spec.id, key=None, sweep=None)
+
+    def fill(folder: Path) -> str:
+        for part in ("bundle", "inputs", "checkpoints"):
+            if (old.path / part).exists():
+                shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
+        if old.metrics.exists():
+            shutil.copyfile(old.metrics, folder / "metrics.jsonl")
+        return digest
+
+    folder, _ = Store(old.path.parents[1]).create(draft, fill)
+    runner.start(folder, digest, "start")
+    return Job(folder)
 
 
 class Sweep(Sequence[Job]):

@@ -90,14 +90,6 @@ class MainScript:
 
     file_name: str
 
-    @property
-    def __name__(self) -> str:
-        return Path(self.file_name).stem
-
-    @property
-    def __qualname__(self) -> str:
-        return self.__name__
-
     def __call__(self, **params: Any) -> None:
         """Run it; ``sys.exit()`` and ``sys.exit(0)`` are a good end."""
         place = next((Path(entry) / self.file_name for entry in sys.path if (Path(entry) / self.file_name).exists()), None)

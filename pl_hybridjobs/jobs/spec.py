@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -181,6 +183,11 @@ class JobSpec:
         if isinstance(self.device, dict):
             return ", ".join(f"{role}={name}" for role, name in self.device.items())
         return self.device or ""
+
+
+def new_id() -> str:
+    """A job id that nobody else has, and that sorts by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
 
 
 def name_complaint(name: object) -> str | None:

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,8 @@ from pl_hybridjobs.errors import InvalidCall, KeyConflict
 from pl_hybridjobs.jobs import arguments, bundle, device, inputs
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
-from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job, Sweep
-from pl_hybridjobs.jobs.spec import JobSpec, Resources, Retries, Status, SweepPlace, name_complaint, tags_complaints
+from pl_hybridjobs.jobs.spec import JobSpec, Resources, Retries, Status, SweepPlace, name_complaint, new_id, tags_complaints
 from pl_hybridjobs.jobs.store import Store
 from pl_hybridjobs.jobs.sweep import sweep_file
 
@@ -197,7 +195,7 @@ def submit(call: Call, options: Options) -> Job:
     """Pack a call, create its job, start it. See ``HybridFunction.__call__``."""
     check(call, options)
     runner = runners.resolve(options.runner)
-    job_id = _id_of_key(options.key) if options.key else _new_id()
+    job_id = _id_of_key(options.key) if options.key else new_id()
     store = Store()
     folder, new = store.create(_draft(call, options, runner, job_id), partial(_fill, call, options))
     job = Job(folder)
@@ -222,10 +220,10 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
     at_once = max_parallel or max(1, os.cpu_count() or 1)
     runner = runners.resolve(options.runner)
     store = Store()
-    sweep_id = _new_id()
+    sweep_id = new_id()
     folders = []
     for index, call in enumerate(calls):
-        draft = replace(_draft(call, options, runner, _new_id()), sweep=SweepPlace(sweep_id, index))
+        draft = replace(_draft(call, options, runner, new_id()), sweep=SweepPlace(sweep_id, index))
         folders.append(store.create(draft, partial(_fill, call, options))[0])
     path = sweep_file(store.home, sweep_id)
     path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -240,7 +238,7 @@ def run_inline(call: Call, options: Options) -> Any:
     from pl_hybridjobs.jobs.inline import InlineRunner, run_here
 
     check(call, replace(options, runner=InlineRunner(), resources=None))
-    draft = _draft(call, options, InlineRunner(), _new_id())
+    draft = _draft(call, options, InlineRunner(), new_id())
 
     def fill(folder: Path) -> str:
         inputs.copy(options.inputs, folder / "inputs")
@@ -248,26 +246,6 @@ def run_inline(call: Call, options: Options) -> Any:
 
     folder, _ = Store().create(draft, fill)
     return run_here(folder, folder.spec(), lambda: call.fn(*call.args, **call.kwargs))
-
-
-def continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
-    """A new job with the call of an ended one, which starts from a copy of its checkpoints."""
-    bundle.verify(old.bundle, digest)
-    runner = runners.resolve(spec.runner, spec.runner_options)
-    base = re.sub(r"-\d+$", "", spec.name)
-    draft = replace(spec, id=_new_id(), name=base, created=time.time(), continues=spec.id, key=None, sweep=None)
-
-    def fill(folder: Path) -> str:
-        for part in ("bundle", "inputs", "checkpoints"):
-            if (old.path / part).exists():
-                shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
-        if old.metrics.exists():
-            shutil.copyfile(old.metrics, folder / "metrics.jsonl")
-        return digest
-
-    folder, _ = Store(old.path.parents[1]).create(draft, fill)
-    runner.start(folder, digest, "start")
-    return Job(folder)
 
 
 def _fill(call: Call, options: Options, folder: Path) -> str:
@@ -321,10 +299,6 @@ def _name_from(title: str) -> str:
     """A usable job name from a function's: ``train.<locals>._vqe`` gives ``vqe``."""
     last = title.replace("<lambda>", "lambda").split(".")[-1]
     return re.sub(r"[^\w+-]", "-", last).strip("_-")[:80] or "job"
-
-
-def _new_id() -> str:
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
 
 
 def _id_of_key(key: str) -> str:

@@ -140,7 +140,7 @@ def test_nothing_heavy_is_loaded_by(code):
 
 
 def test_the_package_alone_does_not_load_the_command_line():
-    assert _loaded_after(TOUCH_ALL) & {"rich", "click", "sqlite3", "asyncio", "multiprocessing"} == set()
+    assert _loaded_after(TOUCH_ALL) & {"rich", "click", "asyncio", "multiprocessing"} == set()
 
 
 def test_decorating_reads_writes_and_imports_nothing():

@@ -1,4 +1,4 @@
-"""``python -m pl_hybridjobs``."""
+"""``python -m pl_hybridjobs.cli``."""
 
 from pl_hybridjobs.cli import main
 
