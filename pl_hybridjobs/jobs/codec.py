@@ -329,7 +329,7 @@ def _is_plain(value: Any) -> bool:
     if kind is str:
         return _is_unicode(value)
     if kind is int:
-        return -_PLAIN_INT <= value < _PLAIN_INT
+        return bool(-_PLAIN_INT <= value < _PLAIN_INT)
     return value is None or kind is bool
 
 
@@ -960,10 +960,11 @@ def _living_classes(module: str, qualname: str) -> Iterator[type]:
     """Classes of this name that exist without being in a module, as those of ``__main__`` that a bundle brought; newest first."""
     seen: set[type] = set()
     pending: list[type] = [object]
-    found = []
+    found: list[type] = []
     while pending:
         cls = pending.pop()
-        for child in type.__subclasses__(cls):
+        children: list[type] = type.__subclasses__(cls)
+        for child in children:
             if child not in seen:
                 seen.add(child)
                 pending.append(child)

@@ -353,7 +353,7 @@ def _job_error(name: str, state: State, tail: str) -> JobError:
     }.get(state.status, JobInterrupted)
     kind = base
     if base is JobFailed and reason == "error":
-        original = outcome.rebuild_class(str(described.get("type", "")))
+        original: Any = outcome.rebuild_class(str(described.get("type", "")))
         kind = _dual(original) if original else JobFailed
     error = _bare(kind)
     error.job_name = name

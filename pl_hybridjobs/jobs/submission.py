@@ -71,10 +71,8 @@ class Options:
             found += inputs.complaints(self.inputs)
             if problem := runners.complaint(self.runner):
                 found.append(problem)
-            if isinstance(self.requirements, Sequence) and not isinstance(self.requirements, str):
+            if self.requirements is not None:
                 found += bundle.unsatisfied(self.requirements)
-            elif self.requirements is not None and not Path(self.requirements).is_file():
-                found.append(f"requirements: there is no file {self.requirements} (looked from {Path.cwd()})")
         return found
 
     def resources_value(self) -> Resources:

@@ -423,8 +423,11 @@ def armed(folder, tmp_path):
 
 def test_an_untouched_bundle_loads_and_imports_its_module(armed):
     folder, digest, mark = armed
-    run("import sys; from pathlib import Path; from pl_hybridjobs.jobs import bundle; bundle.load(Path(sys.argv[1]), sys.argv[2])",
-        folder, digest)
+    run(
+        "import sys; from pathlib import Path; from pl_hybridjobs.jobs import bundle; bundle.load(Path(sys.argv[1]), sys.argv[2])",
+        folder,
+        digest,
+    )
 
     assert mark.exists()
 

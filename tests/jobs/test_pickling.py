@@ -56,7 +56,14 @@ atoms = st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st
 hashables = st.recursive(atoms, lambda inner: st.frozensets(inner, max_size=4) | st.tuples(inner, inner), max_leaves=8)
 
 
-@given(st.recursive(atoms | st.sets(hashables, max_size=5), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+nests = st.recursive(
+    atoms | st.sets(hashables, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(nests)
 def test_data_comes_back_as_it_went_and_twice_gives_the_same_bytes(value):
     assert copy_of(value) == value
     assert bytes_of(value) == bytes_of(value)
