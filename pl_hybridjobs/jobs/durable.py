@@ -209,6 +209,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         advice = {
             errno.ENOSPC: "The disk is full: free some space, or set HYBRIDJOBS_HOME to another disk.",
             errno.EDQUOT: "Your disk quota is used up: free some space, or set HYBRIDJOBS_HOME to another disk.",
+            errno.EFBIG: "The file is larger than is allowed here (`ulimit -f`): raise that limit, or save less.",
+            errno.EIO: "The disk has an error: look at the system's log, and set HYBRIDJOBS_HOME to another disk.",
             errno.EROFS: "The disk is read-only: set HYBRIDJOBS_HOME to a folder that can be written.",
             errno.EACCES: "You have no permission there: mend the folder's mode or owner, or set HYBRIDJOBS_HOME.",
             errno.EPERM: "You have no permission there: mend the folder's mode or owner, or set HYBRIDJOBS_HOME.",

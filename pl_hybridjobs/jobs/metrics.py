@@ -1,15 +1,16 @@
 """Metrics: an append-only log of numbers, one record a line, and the table that is read from it.
 
 Each line of ``metrics.jsonl`` is a JSON array; the first line names the columns. ``crc`` is 2**32 plus the CRC-32 of the rest of the
-line, so it always has ten digits. A record is written by one ``write`` call: a kill loses none, and a reader sees it at once.
+line (what follows the first comma), so it always has ten digits. A record is written by one ``write`` call without a buffer: a kill
+loses none, and a reader sees it at once. NaN and infinities are the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
 
-Two kinds of lines are no records. ``begin`` says that a newer attempt has the log: what an older one writes after it is dropped.
-``rewind`` says that an attempt loaded a checkpoint: rows that older attempts wrote after that checkpoint are superseded.
+Two kinds of lines are no records; their name is null. ``begin`` says that an attempt opened the log: what older attempts write after
+it does not count. ``rewind`` says that an attempt loaded a checkpoint: rows of older attempts whose ``seq`` is above the one in its
+``step`` column do not count.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import numbers
@@ -20,21 +21,21 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pl_hybridjobs.errors import MetricError, did_you_mean
-from pl_hybridjobs.jobs.durable import PLANTED_BUG
+from pl_hybridjobs.jobs.durable import PLANTED_BUG, disk_errors
+from pl_hybridjobs.jobs.metric_lines import BEGIN, COLUMNS, CRC_BASE, NON_FINITE, REWIND, Rows, parse, read_rows
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pl_hybridjobs.jobs.metric_lines import Array
 
-_COLUMNS = b'["crc","seq","attempt","name","value","step","time"]\n'
-_CRC_BASE = 1 << 32
 _CHECK_EVERY_S = 0.05
-_TAIL_BLOCK = 1 << 16
-_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_TAIL_BLOCK = 1 << 12
+_LARGEST_STEP = (1 << 63) - 1
+# Proves that the torture suite notices when an owner that lost its job goes on writing.
+_FENCED_OFF = PLANTED_BUG != "fencing"
 
 
 class Record(NamedTuple):
@@ -49,7 +50,7 @@ class Record(NamedTuple):
 
 
 class MetricWriter:
-    """Appends to one job's metrics. Safe to use from threads.
+    """Appends to one job's metrics. Safe to use from threads; several processes of one attempt may write side by side.
 
     Args:
         path: The file; made with the first record.
@@ -60,76 +61,125 @@ class MetricWriter:
     def __init__(self, path: Path, *, attempt: int = 1, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._attempt = attempt
-        self._check = check if PLANTED_BUG != "fencing" else lambda: None
-        self._checked = 0.0
+        self._check = check
+        self._check_at = 0.0
         self._fd: int | None = None
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may log while its own thread is logging.
+        self._lock = threading.RLock()
         self._seq = 0
+        self._size = 0  # the file's, as far as this writer knows
+        self._torn = False
         self._steps: dict[str, int] = {}
         self._names: dict[str, str] = {}
 
     def log(self, name: str, value: Any, step: int | None = None, *, timestamp: float | None = None) -> None:
-        """Append one record. See ``pl_hybridjobs.log_metric``."""
+        """Append one record.
+
+        Args:
+            name: Any text that is not empty.
+            value: A real number, or a 0-d array of numpy, jax, torch or PennyLane. NaN and infinities are kept.
+            step: Whole number from 0; absent means one more than the last one of this name.
+            timestamp: Unix time in seconds; absent means now.
+
+        Raises:
+            MetricError: Name, value, step or timestamp are not acceptable.
+            Fenced: A newer attempt owns the job.
+            StoreError: The disk is full or read-only.
+        """
         text = self._names.get(name) if type(name) is str else None
         if text is None:
-            text = self._names[_checked_name(name)] = json.dumps(name)
+            text = self._names[name] = json.dumps(_checked_name(name))
         number = value if type(value) is float else real_number(value, name)
-        now = time.time() if timestamp is None else _checked_time(timestamp, name)
-        if step is not None and (type(step) is not int or step < 0):
+        shown = repr(number) if number - number == 0 else f'"{number!r}"'
+        if step is not None and (type(step) is not int or not 0 <= step <= _LARGEST_STEP):
             step = _checked_step(step, name)
-        shown = repr(number) if number - number == 0 else f'"{number}"'
+        when = time.time() if timestamp is None else _checked_time(timestamp, name)
         with self._lock:
-            if self._fd is None:
-                self._open()
-            if now - self._checked > _CHECK_EVERY_S or now < self._checked:
-                self._check()
-                self._checked = now
+            if time.monotonic() > self._check_at or self._fd is None:
+                self._may_write()
             if step is None:
                 step = self._steps.get(name, -1) + 1
-            self._steps[name] = step
             self._seq += 1
-            self._append(f"{self._seq},{self._attempt},{text},{shown},{step},{now!r}]")
+            self._append(f"{self._seq},{self._attempt},{text},{shown},{step},{when!r}]")
+            self._steps[name] = step
 
     def cursor(self) -> dict[str, Any]:
-        """Where this writer stands: belongs into each checkpoint."""
+        """Where the log stands, as JSON: belongs into each checkpoint."""
         with self._lock:
-            if self._fd is None:
-                self._open()
+            if self._fd is None and self._path.exists():
+                self._may_write()
+            if self._fd is not None and os.fstat(self._fd).st_size != self._size:  # another process of this attempt wrote
+                self._seq = max(self._seq, self._last_seq())
             return {"seq": self._seq, "steps": dict(self._steps)}
 
     def rewind(self, cursor: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint: its steps count on, and what older attempts wrote after it vanishes from views."""
+        """Go on from a checkpoint: its steps count on, and what older attempts wrote after it vanishes from views.
+
+        Args:
+            cursor: What ``cursor()`` gave when the checkpoint was saved.
+        """
         with self._lock:
-            if self._fd is None:
-                self._open()
             self._steps = {str(name): int(step) for name, step in cursor["steps"].items()}
+            if self._fd is None and not self._path.exists():
+                return
+            self._may_write()
             self._append(f'{self._seq},{self._attempt},null,"rewind",{int(cursor["seq"])},{time.time()!r}]')
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a later ``log`` opens it again."""
         with self._lock:
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
 
+    def _may_write(self) -> None:
+        if _FENCED_OFF:
+            self._check()
+        self._check_at = time.monotonic() + _CHECK_EVERY_S
+        if self._fd is None:
+            with disk_errors(self._path):
+                self._open()
+
     def _open(self) -> None:
-        self._check()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         size = os.fstat(self._fd).st_size
         if size == 0:
-            os.write(self._fd, _COLUMNS)
+            os.write(self._fd, COLUMNS)
         else:
-            tail = os.pread(self._fd, _TAIL_BLOCK, max(0, size - _TAIL_BLOCK))
-            if not tail.endswith(b"\n"):  # torn by a kill: it shall cost only itself
-                os.write(self._fd, b"\n")
-            rows = [row for row in map(_parse, tail.splitlines()) if row is not None]
-            self._seq = max((row[1] for row in rows), default=0)
+            self._torn = os.pread(self._fd, 1, size - 1) != b"\n"
+            self._seq = max(self._seq, self._last_seq())
         self._append(f'{self._seq},{self._attempt},null,"begin",0,{time.time()!r}]')
+        self._size = os.fstat(self._fd).st_size
+
+    def _last_seq(self) -> int:
+        """The highest ``seq`` at the end of the file, of which only as much is read as it takes to find a good line."""
+        assert self._fd is not None
+        size = os.fstat(self._fd).st_size
+        self._size = size
+        length = _TAIL_BLOCK
+        while True:
+            length = min(length, size)
+            rows = map(parse, os.pread(self._fd, length, size - length).split(b"\n"))
+            found = max((int(row[1]) for row in rows if row is not None), default=None)
+            if found is not None or length == size:
+                return found or 0
+            length *= 16
 
     def _append(self, rest: str) -> None:
         data = rest.encode()
+        # A line that a kill or a full disk tore shall cost only itself.
+        data = b"%b[%d,%b\n" % (b"\n" if self._torn else b"", CRC_BASE + zlib.crc32(data), data)
         assert self._fd is not None
-        os.write(self._fd, b"[%d,%b\n" % (_CRC_BASE + zlib.crc32(data), data))
+        try:
+            written = os.write(self._fd, data)
+            if written < len(data):
+                self._torn = True
+                os.write(self._fd, data[written:])
+            self._torn = False
+            self._size += len(data)
+        except OSError:
+            with disk_errors(self._path):
+                raise
 
 
 class MetricPrinter:
@@ -139,7 +189,7 @@ class MetricPrinter:
         self._steps: dict[str, int] = {}
 
     def log(self, name: str, value: Any, step: int | None = None, *, timestamp: float | None = None) -> None:
-        """Print one record."""
+        """Print one record; takes and refuses what ``MetricWriter.log`` does."""
         number = real_number(value, _checked_name(name))
         if timestamp is not None:
             _checked_time(timestamp, name)
@@ -154,35 +204,47 @@ def real_number(value: Any, name: str) -> float:
     Raises:
         MetricError: It is complex, traced, no number or no scalar.
     """
-    kind = type(value)
-    if kind in (float, int, bool):
-        return float(value)
-    jax = sys.modules.get("jax")
-    if (jax is not None and hasattr(jax, "core") and isinstance(value, jax.core.Tracer)) or kind.__name__ == "ArrayBox":
+    if _is_traced(value):
         raise MetricError(
             f"metric {name!r} got a traced value: inside jax.jit, jax.grad, vmap or an autograd gradient there is no number yet. "
-            "Return it from the traced function and log it outside."
+            "Return it from the traced function (with has_aux=True beside a gradient) and log it outside."
         )
     shape = getattr(value, "shape", ())
-    if tuple(shape):
-        raise MetricError(f"metric {name!r} got an array of shape {tuple(shape)}; log one number (array.item(), array[0], array.mean())")
-    if isinstance(value, complex) or "complex" in str(getattr(value, "dtype", "")):
-        raise MetricError(f"metric {name!r} got the complex value {value!r}; log its real and imaginary parts (.real, .imag) apart")
-    if isinstance(value, numbers.Real) or hasattr(value, "dtype"):
-        item = value.item() if hasattr(value, "item") else value
-        try:
+    if isinstance(shape, tuple) and shape:  # torch.Size is a tuple too
+        shape = tuple(shape)
+        hint = "array.item()" if math.prod(shape) == 1 else "array[0] or array.mean()"
+        raise MetricError(f"metric {name!r} got an array of shape {shape}; log one number, like {hint}")
+    dtype = str(getattr(value, "dtype", ""))
+    if isinstance(value, complex) or "complex" in dtype:
+        raise MetricError(f"metric {name!r} got the complex value {_short(value)}; log its .real and .imag as two metrics")
+    try:
+        item = value.item() if dtype and hasattr(value, "item") else value
+        if isinstance(item, numbers.Real) or _is_decimal(item):
             return float(item)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    else:
-        try:
-            from decimal import Decimal
+    except Exception as error:  # a foreign array may refuse in any way
+        raise MetricError(f"metric {name!r} got {_short(value)}, which gives no float: {error}") from error
+    raise MetricError(f"metric {name!r} got {_short(value)} of type {type(value).__name__}, which is not a real number")
 
-            if isinstance(value, Decimal):
-                return float(value)
-        except ValueError:
-            pass
-    raise MetricError(f"metric {name!r} got {kind.__name__} {str(value)[:50]!r}, which is not a real number")
+
+def _is_traced(value: Any) -> bool:
+    jax = sys.modules.get("jax")
+    autograd = sys.modules.get("autograd.tracer")
+    return (hasattr(jax, "core") and isinstance(value, jax.core.Tracer)) or (  # type: ignore[union-attr] # hasattr looked
+        hasattr(autograd, "Box") and isinstance(value, autograd.Box)  # type: ignore[union-attr] # hasattr looked
+    )
+
+
+def _is_decimal(value: Any) -> bool:
+    decimal = sys.modules.get("decimal")
+    return decimal is not None and isinstance(value, decimal.Decimal)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - only words for an error message, and a user's repr may raise anything
+        return "a value"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _checked_name(name: Any) -> str:
@@ -193,98 +255,31 @@ def _checked_name(name: Any) -> str:
 
 def _checked_step(step: Any, name: str) -> int:
     try:
-        whole = operator.index(step)
+        whole = -1 if isinstance(step, bool) else operator.index(step)
     except TypeError:
         whole = -1
-    if isinstance(step, bool) or whole < 0:
-        raise MetricError(f"metric {name!r} got step={step!r}; a step is a whole number of at least 0")
+    if not 0 <= whole <= _LARGEST_STEP:
+        raise MetricError(f"metric {name!r} got step={_short(step)}; a step is a whole number from 0 to 2**63 - 1")
     return whole
 
 
 def _checked_time(timestamp: Any, name: str) -> float:
     if isinstance(timestamp, bool) or not isinstance(timestamp, numbers.Real) or not math.isfinite(timestamp):
-        raise MetricError(f"metric {name!r} got timestamp={timestamp!r}; it is Unix time in seconds")
+        raise MetricError(f"metric {name!r} got timestamp={_short(timestamp)}; it is Unix time in seconds (datetime.timestamp() gives it)")
     return float(timestamp)
 
 
-def _parse(line: bytes) -> list[Any] | None:
-    """A line's row; None if it is torn or damaged."""
-    try:
-        row = json.loads(line)
-        good = isinstance(row, list) and len(row) == 7 and (row[0] == _CRC_BASE + zlib.crc32(line[12:]) or PLANTED_BUG == "checksum")
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return row if good else None
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows column by column."""
-
-    seq: Sequence[int]
-    attempt: Sequence[int]
-    name: Sequence[str | None]
-    value: Sequence[Any]
-    step: Sequence[int]
-    time: Sequence[float]
-    problems: tuple[str, ...]
-
-
-def _read_rows(path: Path) -> _Rows:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return _Rows([], [], [], [], [], [], ())
-    whole, newline, torn = data.rpartition(b"\n")
-    lines = whole.split(b"\n") if newline else []
-    problems = []
-    if torn:
-        problems.append("the last line is torn (its writer was killed); it is left out")
-    if lines and lines[0] + b"\n" == _COLUMNS:
-        lines = lines[1:]
-    lines = [line for line in lines if line]
-    rows = _parse_all(lines)
-    bad = sum(row is None for row in rows)
-    if bad:
-        problems.append(f"{bad} of {len(rows)} lines are damaged and left out")
-    good = [row for row in rows if row is not None] if bad else rows
-    if not good:
-        return _Rows([], [], [], [], [], [], tuple(problems))
-    _, seq, attempt, name, value, step, when = zip(*good, strict=True)
-    return _Rows(seq, attempt, name, value, step, when, tuple(problems))
-
-
-def _parse_all(lines: list[bytes]) -> list[Any]:
-    """All rows at once, which is several times faster than one by one; one by one if any line is bad."""
-    was_on = gc.isenabled()
-    gc.disable()  # a million small lists would make it run hundreds of times, for nothing
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(rows) != len(lines) or set(map(len, rows)) - {7}:
-            raise ValueError
-        if PLANTED_BUG != "checksum":
-            sums = list(map(zlib.crc32, [line[12:] for line in lines]))
-            if [row[0] - _CRC_BASE for row in rows] != sums:
-                raise ValueError
-    except (ValueError, TypeError, RecursionError):
-        return [_parse(line) for line in lines]
-    finally:
-        if was_on:
-            gc.enable()
-    return list(rows)
-
-
-def _valid(rows: _Rows, attempt: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Indices of the rows that count, shape (kept,)."""
+def _counting(rows: Rows) -> Array:
+    """Indices of the rows that count, shape (counting,), in the order of the file."""
     import numpy as np
 
-    keep = np.ones(len(rows.seq), dtype=bool)
-    for mark in (i for i, name in enumerate(rows.name) if name is None):
-        keep[mark] = False
-        if rows.value[mark] == "begin" and PLANTED_BUG != "fencing":
-            keep[mark:] &= attempt[mark:] >= attempt[mark]
-        elif rows.value[mark] == "rewind":
-            keep &= (attempt >= attempt[mark]) | (np.asarray(rows.seq, dtype=np.int64) <= rows.step[mark])
+    keep = rows.code >= 0
+    if _FENCED_OFF:
+        # Every line of an attempt, not only its `begin`, shows that older ones have lost the job.
+        keep &= rows.attempt >= np.maximum.accumulate(rows.attempt)
+    for mark in np.flatnonzero(rows.code == REWIND):
+        if not _FENCED_OFF or rows.attempt[mark] >= rows.attempt[: mark + 1].max():
+            keep &= (rows.attempt >= rows.attempt[mark]) | (rows.seq <= rows.step[mark])
     return np.flatnonzero(keep)
 
 
@@ -292,68 +287,49 @@ class MetricTable:
     """Metrics of a job, as they stand. ``table["cost"]`` is a float64 array of shape (steps,), in step order.
 
     For each name and step the latest attempt counts, and in it the last value.
+
+    Attributes:
+        problems: What was damaged in the file and is left out; empty if all is well.
     """
 
-    def __init__(self, rows: _Rows, names: Sequence[str] = ()) -> None:
+    def __init__(self, rows: Rows, names: Sequence[str] = ()) -> None:
         import numpy as np
 
         self.problems = rows.problems
-        self._columns: dict[str, tuple[np.ndarray[Any, Any], ...]] = {}
-        if not rows.seq:
-            return
-        index = _valid(rows, np.array(rows.attempt, dtype=np.int64))
-        values = (
-            [v if type(v) is not str else _NON_FINITE.get(v, math.nan) for v in rows.value]
-            if str in set(map(type, rows.value))
-            else rows.value
-        )
-        value, step, when, attempt = (
-            np.array(column, dtype=kind)[index]
-            for column, kind in ((values, np.float64), (rows.step, np.int64), (rows.time, np.float64), (rows.attempt, np.int64))
-        )
-        known = dict.fromkeys(rows.name)
-        known.pop(None, None)
-        codes = {name: code for code, name in enumerate(known)}
-        code = np.array([codes.get(name, -1) for name in rows.name], dtype=np.int64)[index]
-        for name in known:
-            assert name is not None
-            if names and name not in names:
+        self._columns: dict[str, tuple[Array, Array, Array]] = {}
+        index = _counting(rows)
+        order = index[np.argsort(rows.code[index], kind="stable")]
+        found, first = np.unique(rows.code[order], return_index=True)
+        for code, mine in zip(found.tolist(), np.split(order, first[1:]), strict=False):
+            if names and rows.names[code] not in names:
                 continue
-            mine = np.flatnonzero(code == codes[name])
-            if not mine.size:
-                continue
-            order = mine[np.lexsort((mine, attempt[mine], step[mine]))]
-            last = np.append(step[order][1:] != step[order][:-1], True)
-            order = order[last]
-            self._columns[name] = value[order], step[order], when[order]
+            step = rows.step[mine]
+            if not np.all(step[1:] > step[:-1]):
+                # Stable: of the same step the last in the file remains, which is the latest attempt's.
+                mine = mine[np.argsort(step, kind="stable")]
+                step = rows.step[mine]
+                mine = mine[np.append(step[1:] != step[:-1], True)]
+            self._columns[rows.names[code]] = rows.value[mine], rows.step[mine], rows.time[mine]
 
     @property
     def names(self) -> list[str]:
         """Names of all metrics, in the order in which they first came."""
         return list(self._columns)
 
-    def _column(self, name: str) -> tuple[np.ndarray[Any, Any], ...]:
-        try:
-            return self._columns[name]
-        except KeyError:
-            raise KeyError(
-                f"There is no metric {name!r} (yet).{did_you_mean(name, self._columns)} There are: {', '.join(self._columns) or 'none'}."
-            ) from None
-
-    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+    def __getitem__(self, name: str) -> Array:
         return self._column(name)[0]
 
-    def steps(self, name: str) -> np.ndarray[Any, Any]:
+    def steps(self, name: str) -> Array:
         """The steps of a metric: int64, shape (steps,), ascending."""
         return self._column(name)[1]
 
-    def times(self, name: str) -> np.ndarray[Any, Any]:
+    def times(self, name: str) -> Array:
         """When each value was logged: float64, shape (steps,), Unix time in seconds."""
         return self._column(name)[2]
 
     def last(self) -> dict[str, float]:
         """The value of the highest step of each metric."""
-        return {name: float(columns[0][-1]) for name, columns in self._columns.items()}
+        return {name: float(value[-1]) for name, (value, _, _) in self._columns.items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """All values as dicts of name, step, value and time."""
@@ -364,7 +340,7 @@ class MetricTable:
         ]
 
     def to_csv(self) -> str:
-        """All values as CSV with a header."""
+        """All values as CSV with a header: name, step, value, time."""
         import csv
         import io
 
@@ -375,7 +351,7 @@ class MetricTable:
         return buffer.getvalue()
 
     def to_pandas(self) -> Any:
-        """A pandas DataFrame: a row for each step, a column for each metric.
+        """A pandas DataFrame: a row for each step, a column for each metric, NaN where a metric has no value at a step.
 
         Raises:
             MetricError: pandas is not installed.
@@ -383,9 +359,16 @@ class MetricTable:
         try:
             import pandas as pd
         except ImportError:
-            raise MetricError("to_pandas() needs pandas: pip install pandas") from None
-        series = {name: pd.Series(columns[0], index=pd.Index(columns[1], name="step")) for name, columns in self._columns.items()}
+            raise MetricError("MetricTable.to_pandas() needs pandas: pip install pandas. Without it: rows(), to_csv()") from None
+        series = {name: pd.Series(value, index=pd.Index(step, name="step")) for name, (value, step, _) in self._columns.items()}
         return pd.DataFrame(series)
+
+    def _column(self, name: str) -> tuple[Array, Array, Array]:
+        try:
+            return self._columns[name]
+        except KeyError:
+            known = ", ".join(map(repr, self._columns)) or "none"
+            raise KeyError(f"There is no metric {name!r} (yet).{did_you_mean(str(name), self._columns)} There are: {known}") from None
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -397,15 +380,19 @@ class MetricTable:
         return name in self._columns
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}: {len(c[0])} steps, last {c[0][-1]:.6g}" for name, c in self._columns.items())
-        return f"<MetricTable {inside or 'empty'}>"
+        inside = [f"{name!r}: {len(value)} steps, last {value[-1]:.6g}" for name, (value, _, _) in self._columns.items()]
+        inside += [f"problems: {len(self.problems)}"] if self.problems else []
+        return f"<MetricTable {', '.join(inside) or 'empty'}>"
 
     def _repr_html_(self) -> str:
         import html
 
-        head = "<tr><th>metric</th><th>steps</th><th>last</th></tr>"
-        body = "".join(f"<tr><td>{html.escape(n)}</td><td>{len(c[0])}</td><td>{c[0][-1]:.6g}</td></tr>" for n, c in self._columns.items())
-        return f"<table>{head}{body}</table>"
+        head = "<tr><th>metric</th><th>steps</th><th>last step</th><th>last value</th></tr>"
+        body = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{len(value)}</td><td>{step[-1]}</td><td>{value[-1]:.6g}</td></tr>"
+            for name, (value, step, _) in self._columns.items()
+        )
+        return f"<table>{head}{body}</table>" + "".join(f"<p>{html.escape(problem)}</p>" for problem in self.problems)
 
 
 def read_metrics(path: Path, names: Sequence[str] = ()) -> MetricTable:
@@ -415,27 +402,57 @@ def read_metrics(path: Path, names: Sequence[str] = ()) -> MetricTable:
         path: ``metrics.jsonl``.
         names: Only these metrics; all if none is given.
     """
-    return MetricTable(_read_rows(path), names)
+    return MetricTable(read_rows(path), names)
+
+
+def carry_over(source: Path, target: Path) -> None:
+    """Begin another job's log with what counts in this one, as written by an attempt 0.
+
+    ``seq`` stays, so that the cursor of a checkpoint that is carried over as well still fits.
+
+    Args:
+        source: ``metrics.jsonl`` of the old job; nothing happens if it is missing.
+        target: ``metrics.jsonl`` of the new one; must not exist.
+    """
+    rows = read_rows(source)
+    columns = (rows.seq, rows.code, rows.value, rows.step, rows.time)
+    lines = [COLUMNS]
+    for seq, code, value, step, when in zip(*(column[_counting(rows)].tolist() for column in columns), strict=True):
+        shown = repr(value) if math.isfinite(value) else f'"{value!r}"'
+        rest = f"{seq},0,{json.dumps(rows.names[code])},{shown},{step},{when!r}]".encode()
+        lines.append(b"[%d,%b\n" % (CRC_BASE + zlib.crc32(rest), rest))
+    if len(lines) > 1:
+        with disk_errors(target):
+            target.write_bytes(b"".join(lines))
 
 
 def follow_metrics(path: Path, is_over: Callable[[], bool], poll_s: float = 0.1) -> Iterator[Record]:
-    """Records as they come, ending with one more read after ``is_over()`` has become true."""
+    """Records as they come, ending with one more read after ``is_over()`` has become true.
+
+    What an attempt that lost the job still writes is left out; rows that a later rewind takes back have been given already.
+
+    Args:
+        path: ``metrics.jsonl``; may not exist yet.
+        is_over: Whether nothing more will be written.
+        poll_s: Seconds between two looks.
+    """
     position, rest, newest = 0, b"", 0
     while True:
         over = is_over()
-        if path.exists():
+        try:
             with path.open("rb") as file:
                 file.seek(position)
                 data = file.read()
-            position += len(data)
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                row = _parse(line)
-                if row is None or row[2] < newest:
-                    continue
-                newest = row[2]
-                if row[3] is not None:
-                    yield Record(row[1], row[2], row[3], float(_NON_FINITE.get(row[4], row[4])), row[5], row[6])
+        except FileNotFoundError:
+            data = b""
+        position += len(data)
+        *lines, rest = (rest + data).split(b"\n")
+        for row in map(parse, lines):
+            if row is None or (row[2] < newest and _FENCED_OFF):
+                continue
+            newest = max(newest, row[2])
+            if row[3] is not None:
+                yield Record(row[1], row[2], row[3], float(NON_FINITE.get(row[4], row[4])), row[5], row[6])
         if over:
             return
         time.sleep(poll_s)

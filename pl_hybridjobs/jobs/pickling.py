@@ -18,6 +18,7 @@ import inspect
 import io
 import os
 import pickle
+import re
 import sys
 import types
 import weakref
@@ -29,6 +30,7 @@ Recipe = Callable[[Any, "Trace"], "tuple[Any, ...] | None"]
 
 _PROTOCOL = 5  # fixed: the highest one of a newer Python would change the bytes
 _FILES = (io.TextIOWrapper, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
+_TORCH_KEY = re.compile(rb"(X.\0\0\0[0-9]{6,20})q", re.DOTALL)
 _RANDOM_STATE = ("_rng", "_prng_key", "_prng_seed")
 
 
@@ -330,6 +332,15 @@ def _wires_recipe(wires: Any, trace: Trace) -> tuple[Any, ...]:
     return type(wires).__new__, (type(wires),), state
 
 
+def _torch_storage_recipe(storage: Any, trace: Trace) -> tuple[Any, ...] | None:
+    """A tensor's memory; torch writes its address in this process as its key (twice, before the numbers), which is replaced."""
+    del trace
+    build, arguments = storage.__reduce__()[:2]
+    data = arguments[0] if arguments else None
+    key = _TORCH_KEY.search(data) if isinstance(data, bytes) else None
+    return None if key is None else (build, (key.string.replace(key.group(1), b"X\x01\0\0\x000", 2),))
+
+
 def _boto3_session_recipe(session: Any, trace: Trace) -> tuple[Any, ...]:
     credentials = getattr(session._session, "_credentials", None)
     if credentials is not None and getattr(credentials, "method", "") == "explicit":
@@ -370,6 +381,8 @@ _RECIPES: dict[str, Recipe] = {
     "pennylane.devices.device_api.Device": _device_recipe,
     "pennylane.devices._legacy_device.Device": _device_recipe,
     "pennylane.wires.Wires": _wires_recipe,
+    "torch.storage.TypedStorage": _torch_storage_recipe,
+    "torch.storage.UntypedStorage": _torch_storage_recipe,
     "boto3.session.Session": _boto3_session_recipe,
     "botocore.client.BaseClient": _boto3_client_recipe,
     "boto3.resources.base.ServiceResource": _boto3_resource_recipe,

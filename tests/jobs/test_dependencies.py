@@ -133,8 +133,16 @@ def test_third_party_imports_are_pinned_with_what_they_require(tmp_path):
         site,
         {
             "first.py": "class Thing:\n    pass\n",
-            "First_Dist-1.0.dist-info/METADATA": "Name: First_Dist\nVersion: 1.0\nRequires-Dist: second-dist>=1 ; python_version>'3'\n"
-            "Requires-Dist: extra-dist ; extra == 'more'\nRequires-Dist: not-installed\n\nRequires-Dist: in-the-description\n",
+            "First_Dist-1.0.dist-info/METADATA": """\
+                Name: First_Dist
+                Version: 1.0
+                Requires-Dist: second-dist>=1 ; python_version>'3'
+                Requires-Dist: extra-dist ; extra == 'more'
+                Requires-Dist: not-installed
+
+                Requires-Dist: in-code2
+                """,
+            "in_code2-1.dist-info/METADATA": "",
             "First_Dist-1.0.dist-info/RECORD": "first.py,,\n",
             "second_dist-2.1+local.dist-info/METADATA": "Name: second-dist\nVersion: 2.1+local\nRequires-Dist: first-dist\n",
             "second_dist-2.1+local.dist-info/RECORD": "second.py,,\n",
@@ -178,7 +186,7 @@ def test_vcs_and_local_installs_are_said_as_such(tmp_path):
             "from_git-1.0.dist-info/direct_url.json": origin(
                 url="https://me:pw@git.example.org/x.git", vcs_info={"vcs": "git", "commit_id": "abc123"}, subdirectory="py"
             ),
-            "from_folder-1.0.dist-info/direct_url.json": origin(url="file:///home/me/x", dir_info={}),
+            "from_folder-1.0.dist-info/direct_url.json": origin(url="file:///srv/x", dir_info={}),
             "from_url-1.0.dist-info/direct_url.json": origin(url="https://example.org/x.whl", archive_info={}),
         },
     )
@@ -187,7 +195,7 @@ def test_vcs_and_local_installs_are_said_as_such(tmp_path):
     lines = [line for line in (folder / "requirements.lock").read_text().splitlines()[1:] if "cloudpickle" not in line]
 
     assert lines == [
-        "# from-folder==1.0: installed from file:///home/me/x, which no other machine has",
+        "# from-folder==1.0: installed from file:///srv/x, which no other machine has",
         "from-git @ git+https://git.example.org/x.git@abc123#subdirectory=py",
         "from-url @ https://example.org/x.whl",
     ]
@@ -343,8 +351,10 @@ def test_requirements_that_are_not_met_here_come_with_the_command():
     assert bundle.unsatisfied(wanted) == [
         f"requirement 'pytest<1': pytest {pytest_version} is installed here; run: pip install 'pytest<1'",
         "requirement 'no-such-thing>=2': no-such-thing is not installed here; run: pip install 'no-such-thing>=2'",
-        "requirement 'what is this' cannot be read (Expected semicolon (after name with no version specifier) or end); "
-        "write it like 'numpy>=2.0'",
+        (
+            "requirement 'what is this' cannot be read (Expected semicolon (after name with no version specifier) or end); "
+            "write it like 'numpy>=2.0'"
+        ),
     ]
 
 

@@ -71,7 +71,7 @@ def test_data_comes_back_as_it_went_and_twice_gives_the_same_bytes(value):
 
 @given(st.lists(st.text(), unique=True, max_size=6))
 def test_the_bytes_of_a_set_do_not_depend_on_the_order_of_insertion(items):
-    assert bytes_of(set(items)) == bytes_of(set(reversed(items)))
+    assert bytes_of(set(items)) == bytes_of({*reversed(items)})
 
 
 def test_a_set_of_things_without_an_order_travels_too():
@@ -186,6 +186,15 @@ def test_the_hash_of_wires_is_made_anew(qml):
     assert hash(copy_of(wires)) == hash(wires)
 
 
+def test_a_tensor_of_torch_travels_without_its_address(torch):
+    module = torch.nn.Linear(2, 2)
+    first, second = torch.ones(3), torch.ones(3)
+
+    assert bytes_of(first) == bytes_of(second)
+    assert torch.equal(copy_of(first), first)
+    assert all(torch.equal(a, b) for a, b in zip(copy_of(module).parameters(), module.parameters(), strict=True))
+
+
 def test_a_boto3_session_travels_without_its_keys():
     boto3 = pytest.importorskip("boto3")
     session = boto3.Session(region_name="eu-west-2", aws_access_key_id="A" * 16, aws_secret_access_key="zzzzyyyyxxxx")
@@ -242,7 +251,7 @@ def test_all_obstacles_are_gathered():
             return self.conn
 
     model = Model()
-    found = obstacles(take, 1, {"model": (i for i in ())}, cb=model.step, ok=3, numbers=[1, threading.RLock()])
+    found = obstacles(take, 1, {"model": (letter for letter in "")}, cb=model.step, ok=3, numbers=[1, threading.RLock()])
     model.conn.close()
 
     assert [sentence.split(":")[0] for sentence in found] == [
@@ -321,7 +330,7 @@ def test_the_content_of_an_open_file_never_travels(tmp_path):
 def test_a_copied_environment_object_does_not_travel():
     import copy
 
-    assert "never travels" in obstacles(take, copy.copy(os.environ))[0]
+    assert "never travels" in obstacles(take, copy.copy(os.environ))[0]  # noqa: PLW1507 - on purpose: it is not a plain dict
 
 
 def test_an_object_of_unknown_kind_is_named_with_its_class_and_the_reason():
@@ -336,15 +345,10 @@ def test_an_object_of_unknown_kind_is_named_with_its_class_and_the_reason():
 
 
 def test_a_device_without_a_recipe_that_does_not_pickle_is_named(qml):
-    class Own(qml.devices.Device):
-        def __init__(self):
-            super().__init__()
-            self.lock = threading.Lock()
+    own = type("Own", (qml.devices.Device,), {"execute": lambda self, circuits, execution_config=None: circuits})()
+    own.lock = threading.Lock()
 
-        def execute(self, circuits, execution_config=None):
-            return circuits
-
-    assert obstacles(take, Own())[0].startswith("args[0] is a device that cannot be made anew by name")
+    assert obstacles(take, own)[0].startswith("args[0] is a device that cannot be made anew by name")
 
 
 def test_the_search_ends_for_a_crowd_of_obstacles():
