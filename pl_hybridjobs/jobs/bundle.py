@@ -256,7 +256,7 @@ class _Limited(io.BytesIO):
         self.limit = limit
 
     def write(self, data: Any, /) -> int:
-        if self.tell() + len(data) > self.limit:
+        if self.tell() + memoryview(data).nbytes > self.limit:  # a large array comes as a PickleBuffer, which has no len()
             raise _Full
         return super().write(data)
 

@@ -400,7 +400,8 @@ def _describe(value: Any) -> str:
             return f"is {article} {shown}: {remedy}"
     base = next((b for b in cls.__mro__[1:] if b in _BUILTIN), None)
     if base is not None:
-        return f"is {article} {shown}, a subclass of {base.__name__}, which would come back as another type: store {base.__name__}(x), or a dataclass"
+        plain = base.__name__
+        return f"is {article} {shown}, a subclass of {plain}, which would come back as another type: store {plain}(x), or a dataclass"
     nearest = next((b for b in cls.__mro__[1:] if f"{b.__module__}.{b.__qualname__}" in _BY_NAME), None)
     if nearest is not None:
         return f"is {article} {shown}, a subclass of {nearest.__module__}.{nearest.__qualname__}: convert it to that type"
@@ -623,9 +624,9 @@ def _encode_numpy_scalar(encoder: _Encoder, value: Any, path: _Path) -> Any:
     if kind is np.str_ or kind is np.bytes_:
         return _tagged(kind.__name__, value=encoder.node(value.item(), path))
     item = value.item()
-    if value.dtype.type is kind and kind.__module__ == "numpy" and value.dtype.isnative and _is_plain(item) and type(item) is not str:
-        if kind is not np.timedelta64 and kind is not np.datetime64:
-            return _tagged("scalar", dtype=value.dtype.name, value=item)
+    usual = value.dtype.type is kind and kind.__module__ == "numpy" and value.dtype.isnative
+    if usual and _is_plain(item) and type(item) is not str and kind is not np.timedelta64 and kind is not np.datetime64:
+        return _tagged("scalar", dtype=value.dtype.name, value=item)
     if kind.__module__ != "numpy" and not kind.__module__.startswith("ml_dtypes"):
         raise _Refusal(_describe(value))
     return encoder.array("numpy_scalar", np.asarray(value))
@@ -1054,7 +1055,7 @@ def _decode_path(decoder: _Decoder, node: dict[str, Any]) -> Any:
 def _decode_random(decoder: _Decoder, node: dict[str, Any]) -> Any:
     import random
 
-    value = random.Random()
+    value = random.Random()  # noqa: S311 - its state is restored, it makes no secrets
     value.setstate(decoder.value(node["state"]))
     return value
 

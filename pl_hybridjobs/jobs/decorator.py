@@ -138,7 +138,7 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
         name: The job's name; default: the function's. A number is added where it is taken.
         resources: ``Resources`` or a dict of its fields: ``timeout_s``, ``memory_mb``, ``threads``, ``env``.
         include: Modules (by name or object), files and folders that travel along although the code does not show that it needs them.
-        requirements: A requirements file, ``uv.lock`` or ``pylock.toml``, or a list of requirements. Default: pinned from what is installed.
+        requirements: A requirements file, ``uv.lock``, ``pylock.toml``, or a list of requirements. Default: pinned from what is installed.
         inputs: A path, or a dict of channel names to paths, copied to the job. ``input_path(channel)`` finds them.
         budget: Spending limits; they come with the devices that cost money.
         retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors``, ``backoff_s``.

@@ -79,12 +79,11 @@ def read_rows(path: Path) -> Rows:
     except FileNotFoundError:
         data = b""
     # A last line without its end may be whole all the same, and may be growing right now.
-    data, newline, last = data.rpartition(b"\n")
-    data += newline
+    last = data[data.rfind(b"\n") + 1 :]
     torn = bool(last) and parse(last) is None
+    parts = _parts(data, len(data) - len(last))
     if last and not torn:
-        data += last + b"\n"
-    parts = _parts(data)
+        parts.append(_slow([last]))
     codes: dict[str, int] = {}
     columns = []
     for part in parts:
@@ -100,22 +99,24 @@ def read_rows(path: Path) -> Rows:
     return Rows(seq, attempt, code, value, step, time, tuple(codes), tuple(problems))
 
 
-def _parts(data: bytes) -> list[_Part]:
-    if len(data) < _MANY or PLANTED_BUG == "checksum" or sys.byteorder != "little":
-        return [_slow(data.split(b"\n"))]
-    blocks = list(_blocks(data))
-    if len(blocks) == 1:
-        return [_fast(blocks[0])]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # numpy lets go of the interpreter's lock
+def _parts(data: bytes, end: int) -> list[_Part]:
+    """The rows of ``data[:end]``, which is whole lines."""
+    if end < _MANY or PLANTED_BUG == "checksum" or sys.byteorder != "little":
+        return [_slow(data[:end].split(b"\n"))]
+    blocks = _blocks(data, end)
+    threads = min(4, os.cpu_count() or 1, -(-end // _BLOCK))
+    if threads == 1:
+        return [_fast(block) for block in blocks]
+    with ThreadPoolExecutor(threads) as pool:  # numpy lets go of the interpreter's lock
         return list(pool.map(_fast, blocks))
 
 
-def _blocks(data: bytes) -> Iterator[bytes]:
+def _blocks(data: bytes, end: int) -> Iterator[bytes]:
     start = 0
-    while start < len(data):
-        end = data.find(b"\n", min(start + _BLOCK, len(data) - 1)) + 1
-        yield data[start:end]
-        start = end
+    while start < end:
+        stop = data.find(b"\n", min(start + _BLOCK, end - 1)) + 1
+        yield data[start:stop]
+        start = stop
 
 
 def _slow(lines: list[bytes]) -> _Part:
@@ -153,30 +154,39 @@ def _fast(block: bytes) -> _Part:
     commas = np.flatnonzero(data == ord(","))
     first = np.searchsorted(commas, starts)
     after = np.append(first[1:], len(commas))
-    regular = np.flatnonzero((after - first >= 6) & (ends - starts > 2 * _REST) & (ends - starts < _LONGEST_LINE))
-    comma = commas[first[regular][:, None] + [0, 1, 2]]  # a name may hold commas: three from the left, ...
-    comma_r = commas[after[regular][:, None] - [3, 2, 1]]  # ... three from the right
-    start, end = starts[regular], ends[regular]
+    regular = (after - first >= 6) & (ends - starts > 2 * _REST) & (ends - starts < _LONGEST_LINE)
+    regular[0] = False  # eight bytes up to the end of its first number would begin before the block
+    # A name may hold commas: three count from the left, three from the right.
+    first, after = np.where(regular, first, 0), np.where(regular, after, 6)
+    if len(commas) < 6:
+        return _slow(block.split(b"\n"))
+    comma = [commas[first], commas[first + 1], commas[first + 2], commas[after - 3], commas[after - 2], commas[after - 1]]
     # Where a mark stands in the place of a name there is no quote.
-    good = (comma[:, 0] == start + _REST - 1) & (data[np.minimum(comma[:, 2] + 1, len(data) - 1)] == ord('"'))
-    good &= _whole_numbers(data, start + 1, start + _REST - 1) - CRC_BASE == _checksums(block, start + _REST, end)
-    regular, comma, comma_r, end = regular[good], comma[good], comma_r[good], end[good]
-    other = np.setdiff1d(np.arange(len(starts)), regular, assume_unique=True)
-    rest = _slow([block[a:b] for a, b in zip(starts[other].tolist(), ends[other].tolist(), strict=True)])
-    if not len(regular):
-        return rest
-    names, code = _names(block, comma[:, 2] + 1, comma_r[:, 0])
+    regular &= (comma[0] == starts + _REST - 1) & (data[np.minimum(comma[2] + 1, len(data) - 1)] == ord('"'))
+    at = np.flatnonzero(regular)
+    stored = _whole_numbers(block, starts[at] + 1, starts[at] + _REST - 1)
+    at = at[stored - CRC_BASE == _checksums(block, starts[at] + _REST, ends[at])]
+    if not len(at):
+        return _slow(block.split(b"\n"))
+    comma = [place[at] for place in comma]
+    names, code = _names(block, comma[2] + 1, comma[3])
     columns = (
-        _whole_numbers(data, comma[:, 0] + 1, comma[:, 1]),
-        _whole_numbers(data, comma[:, 1] + 1, comma[:, 2]),
+        _whole_numbers(block, comma[0] + 1, comma[1]),
+        _whole_numbers(block, comma[1] + 1, comma[2]),
         code,
-        _numbers(block, comma_r[:, 0] + 1, comma_r[:, 1]),
-        _whole_numbers(data, comma_r[:, 1] + 1, comma_r[:, 2]),
-        _numbers(block, comma_r[:, 2] + 1, end - 1),
+        _numbers(block, comma[3] + 1, comma[4]),
+        _whole_numbers(block, comma[4] + 1, comma[5]),
+        _numbers(block, comma[5] + 1, ends[at] - 1),
     )
+    part = _Part(columns, names, 0)
+    regular[:] = False
+    regular[at] = True
+    other = np.flatnonzero(~regular)
     if not len(other):
-        return _Part(columns, names, 0)
-    return _merged(_Part(columns, names, 0), regular, rest, [i for i in other.tolist() if parse(block[starts[i] : ends[i]])])
+        return part
+    lines = [block[a:b] for a, b in zip(starts[other].tolist(), ends[other].tolist(), strict=True)]
+    places = [place for place, line in zip(other.tolist(), lines, strict=True) if parse(line)]
+    return _merged(part, at, _slow(lines), places)
 
 
 def _merged(part: _Part, places: Array, rest: _Part, rest_places: list[int]) -> _Part:
@@ -199,61 +209,79 @@ def _words(block: bytes, kind: str) -> Array:
     return np.ndarray((len(block) - size + 1,), kind, block, strides=(1,))
 
 
-def _whole_numbers(data: Array, start: Array, end: Array) -> Array:
-    """Decimal digits as int64, shape (rows,)."""
+def _whole_numbers(block: bytes, start: Array, end: Array) -> Array:
+    """Up to 24 decimal digits as one number modulo 2**64: int64, shape (rows,).
+
+    Eight digits in a step: neighbours are joined to pairs, pairs to fours, fours to eight.
+    """
     import numpy as np
 
+    words = _words(block, "<u8")
+    # The first character is the lowest byte: what stands before the number is blanked from there.
+    counts = np.array([(1 << 64) - (1 << 8 * (8 - n)) if n < 8 else (1 << 64) - 1 for n in range(9)], dtype=np.uint64)
     width = end - start
-    value = np.zeros(len(start), dtype=np.int64)
-    for place in range(int(width.max(initial=0)), 0, -1):
-        digit = data[np.maximum(end - place, 0)].astype(np.int64) - ord("0")
-        value = np.where(width >= place, value * 10 + digit, value)
-    return value
+    value = np.zeros(len(start), dtype=np.uint64)
+    for right in range(0, int(width.max(initial=0)), 8):
+        word = words[np.maximum(end - (right + 8), 0)]
+        word &= counts[np.clip(width - right, 0, 8)]
+        word &= np.uint64(0x0F0F0F0F0F0F0F0F)
+        word *= np.uint64(10 << 8 | 1)
+        word >>= np.uint64(8)
+        word &= np.uint64(0x00FF00FF00FF00FF)
+        word *= np.uint64(100 << 16 | 1)
+        word >>= np.uint64(16)
+        word &= np.uint64(0x0000FFFF0000FFFF)
+        word *= np.uint64(10000 << 32 | 1)
+        word >>= np.uint64(32)
+        value += word * np.uint64(10**right % (1 << 64))
+    return value.view(np.int64)
 
 
 def _numbers(block: bytes, start: Array, end: Array) -> Array:
     """What ``repr(float)`` writes as float64, shape (rows,), correctly rounded.
 
-    All digits as one integer, which is exact, divided by a power of ten, which is exact too, give the number rounded to 64 bits.
-    Rounding that to 53 bits is right unless it lies exactly in the middle between two; those and irregular ones go to ``float``.
+    All digits as one integer, which is exact, times or divided by a power of ten, which is exact too, give the number rounded to 64
+    bits. Rounding that to 53 bits is right unless it lies exactly in the middle between two; those and irregular ones go to ``float``.
     """
     import numpy as np
 
     powers = _powers_of_ten()
     if powers is None:
-        return np.array([float(block[a:b].strip(b'"')) for a, b in zip(start.tolist(), end.tolist(), strict=True)])
+        return np.array([_number(block[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)])
     data = np.frombuffer(block, dtype=np.uint8)
     negative = data[start] == ord("-")
     begin = start + negative
-    has_exponent = data[end - 4] == ord("e")  # of two digits; with three, the letter is met below
-    has_exponent &= end - 4 > begin
-    exponent = (data[end - 2].astype(np.int64) - ord("0")) * 10 + data[end - 1] - ord("0")
-    exponent = np.where(has_exponent, np.where(data[end - 3] == ord("-"), -exponent, exponent), 0)
+    has_exponent = (data[end - 4] == ord("e")) & (end - 4 > begin)  # of two digits; one of three is irregular
     stop = np.where(has_exponent, end - 4, end)
-    width = stop - begin
-    odd = width > _LONGEST_NUMBER
-    digits = np.zeros(len(start), dtype=np.uint64)
-    seen_point = np.zeros(len(start), dtype=bool)
-    for place in range(min(int(width.max()), _LONGEST_NUMBER)):
-        character = data[np.minimum(begin + place, stop)]
-        inside = place < width
-        digit = character - np.uint8(ord("0"))
-        is_digit = (digit < 10) & inside
-        digits = np.where(is_digit, digits * np.uint64(10) + digit, digits)
-        exponent -= is_digit & seen_point
-        is_point = (character == ord(".")) & inside
-        odd |= inside & ~is_digit & ~is_point
-        seen_point |= is_point
+    odd = (data[start] == ord('"')) | (data[end - 5] == ord("e")) | (stop - begin > _LONGEST_NUMBER)
+    points = np.append(np.flatnonzero(data == ord(".")), len(data))
+    point = np.minimum(points[np.searchsorted(points, begin)], stop)
+    behind = np.maximum(stop - point - 1, 0)
+    odd |= behind >= 19
+    behind[odd] = 0
+    digits = _whole_numbers(block, begin, point) * (10 ** np.arange(19))[behind] + _whole_numbers(block, stop - behind, stop)
+    exponent = -behind
+    if has_exponent.any():
+        written = _whole_numbers(block, end - 2, end)
+        exponent += np.where(has_exponent, np.where(data[end - 3] == ord("-"), -written, written), 0)
     odd |= np.abs(exponent) >= len(powers)
-    power = powers[np.where(odd, 0, np.abs(exponent))]
+    exponent[odd] = 0
     exact = digits.astype(np.longdouble)
-    exact = np.where(exponent < 0, exact / power, exact * power)
+    large = np.flatnonzero(exponent > 0)
+    multiplied = exact[large] * powers[exponent[large]]
+    exponent[large] = 0
+    exact /= powers[-exponent]
+    exact[large] = multiplied
     odd |= exact.view(np.uint64)[::2] & np.uint64(0x7FF) == 0x400
     value = exact.astype(np.float64)
     value = np.where(negative, -value, value)
     at = np.flatnonzero(odd)
-    value[at] = [float(block[a:b].strip(b'"')) for a, b in zip(start[at].tolist(), end[at].tolist(), strict=True)]
+    value[at] = [_number(block[a:b]) for a, b in zip(start[at].tolist(), end[at].tolist(), strict=True)]
     return value
+
+
+def _number(text: bytes) -> float:
+    return float(text.strip(b'"'))
 
 
 @functools.cache
@@ -280,8 +308,7 @@ def _names(block: bytes, start: Array, end: Array) -> tuple[list[str], Array]:
         key = (key ^ word) * mixer
         key ^= key >> np.uint64(29)
     _, first, code = np.unique(key, return_index=True, return_inverse=True)
-    names = [json.loads(block[start[i] : end[i]]) for i in first.tolist()]
-    return names, code
+    return [json.loads(block[start[i] : end[i]]) for i in first.tolist()], code
 
 
 def _checksums(block: bytes, start: Array, end: Array) -> Array:
@@ -298,17 +325,22 @@ def _checksums(block: bytes, start: Array, end: Array) -> Array:
     counts = np.array([0xFFFFFFFF] * 5 + [0xFFFFFF00, 0xFFFF0000, 0xFF000000, 0], dtype=np.uint32)
     inverted = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF, 0xFFFFFF00, 0xFFFF0000, 0xFF000000, 0], dtype=np.uint32)
     width = end - start
-    least = int(width.min(initial=0))
+    least, most = int(width.min(initial=0)), int(width.max(initial=0))
     state = np.zeros(len(start), dtype=np.uint32)
-    for back in range(-(-int(width.max(initial=0)) // 4) * 4, 0, -4):
-        place = end - back
+    half = state.view(np.uint16).reshape(-1, 2)
+    index = np.empty(len(start), dtype=np.intp)
+    shifted = np.empty(len(start), dtype=np.uint32)
+    for back in range(-(-most // 4) * 4, 0, -4):
         if back > least - 4:
-            before = np.clip(start - place, -4, 4) + 4
-            word = words[np.maximum(place, 0)] & counts[before] ^ inverted[before]
+            before = np.clip(start - end + back, -4, 4) + 4
+            state ^= words[np.maximum(end - back, 0)] & counts[before] ^ inverted[before]
         else:
-            word = words[place]
-        state ^= word
-        state = low[state & np.uint32(0xFFFF)] ^ high[state >> np.uint32(16)]
+            state ^= words[end - back]
+        index[:] = half[:, 0]
+        np.take(low, index, out=shifted, mode="clip")
+        index[:] = half[:, 1]
+        np.take(high, index, out=state, mode="clip")
+        state ^= shifted
     return (~state).astype(np.int64)
 
 

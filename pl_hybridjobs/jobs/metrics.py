@@ -299,9 +299,10 @@ class MetricTable:
         self._columns: dict[str, tuple[Array, Array, Array]] = {}
         index = _counting(rows)
         order = index[np.argsort(rows.code[index], kind="stable")]
-        found, first = np.unique(rows.code[order], return_index=True)
-        for code, mine in zip(found.tolist(), np.split(order, first[1:]), strict=False):
-            if names and rows.names[code] not in names:
+        groups = np.split(order, np.flatnonzero(np.diff(rows.code[order])) + 1) if len(order) else []
+        for mine in sorted(groups, key=operator.itemgetter(0)):  # names as they first came
+            name = rows.names[rows.code[mine[0]]]
+            if names and name not in names:
                 continue
             step = rows.step[mine]
             if not np.all(step[1:] > step[:-1]):
@@ -309,7 +310,7 @@ class MetricTable:
                 mine = mine[np.argsort(step, kind="stable")]
                 step = rows.step[mine]
                 mine = mine[np.append(step[1:] != step[:-1], True)]
-            self._columns[rows.names[code]] = rows.value[mine], rows.step[mine], rows.time[mine]
+            self._columns[name] = rows.value[mine], rows.step[mine], rows.time[mine]
 
     @property
     def names(self) -> list[str]:

@@ -35,6 +35,7 @@ _FORMS: tuple[tuple[str, tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
 )
 _PASSWORD_IN_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@'\"]*:[^/\s@'\"{}<>$]{3,}@[A-Za-z0-9]")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_IN_FILE = re.compile(r"(?:[^<>\[\]]*/)?([^/<>\[\]]+\.(?:py|pkl))(?::\d+)?")
 _PASSWORDS = {"password", "passwd", "passphrase", "pwd"}
 _SECRETS = {"secret", "token", "credential", "credentials", "apikey", "secretkey", "accesskey", "privatekey", "authtoken"}
 _KEYS = {("api", "key"), ("access", "key"), ("secret", "key"), ("private", "key"), ("auth", "key"), ("account", "key")}
@@ -90,7 +91,10 @@ def allowed(path: str, allow: Sequence[str]) -> bool:
 
 
 def last_name(path: str) -> str:
-    """``API_KEY`` of ``train.<globals>.API_KEY`` and of ``kwargs["API_KEY"]``; of a list's item the name of the list."""
+    """``API_KEY`` of ``train.<globals>.API_KEY`` and of ``kwargs["API_KEY"]``; of a list's item the name of the list; a file's name."""
+    file = _IN_FILE.fullmatch(path)
+    if file:
+        return file[1]
     path = path.removesuffix(".<code>")
     while path.endswith("]") and "[" in path:
         path, _, key = path[:-1].rpartition("[")

@@ -32,6 +32,7 @@ from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, observe
 
 _BUSY_S = 30.0
+_STALE_S = 3600.0
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -92,8 +93,7 @@ class Store:
             crash_point("create.filled")
             with self._write() as database:
                 spec = replace(draft, name=_free_name(database, draft.name), bundle_digest=digest)
-                _insert(database, spec, Status.CREATED)
-            crash_point("create.indexed")
+            crash_point("create.named")
             temporary.joinpath("job.json").write_bytes(dump_sealed(spec.to_json()))
             temporary.joinpath("attempts").mkdir(mode=0o700)
             sync_tree(temporary)
@@ -103,6 +103,9 @@ class Store:
             except FileExistsError:
                 return final, False
             crash_point("create.renamed")
+            with self._write() as database:
+                _insert(database, spec, Status.CREATED)
+            crash_point("create.indexed")
         return final, True
 
     def _make_home(self) -> None:
@@ -194,10 +197,13 @@ class Store:
 
     def _reconcile(self) -> None:
         """Bring the index in line with the folders: they may have been copied in, removed, or be newer than the index."""
-        try:
-            on_disk = {entry.name for entry in os.scandir(self.jobs) if not entry.name.startswith(".")}
-        except FileNotFoundError:
-            on_disk = set()
+        on_disk = set()
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.jobs) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    on_disk.add(entry.name)
+                elif entry.name.endswith(".tmp") and time.time() - entry.stat().st_mtime > _STALE_S:
+                    shutil.rmtree(entry.path, ignore_errors=True)  # of a client that died inside a submit
         with self._read() as database:
             known = {job_id for (job_id,) in database.execute("SELECT id FROM jobs")}
         if on_disk == known:
@@ -211,7 +217,7 @@ class Store:
             for spec, status in sorted(new, key=lambda item: item[0].created):
                 _insert(database, spec, status)
             for job_id in known - on_disk:
-                if not (self.jobs / job_id).exists() and not _being_made(self.jobs, job_id):
+                if not (self.jobs / job_id).exists():
                     database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def _refresh(self) -> None:
@@ -340,8 +346,3 @@ def _insert(database: sqlite3.Connection, spec: JobSpec, status: Status) -> None
             spec.bundle_digest,
         ),
     )
-
-
-def _being_made(jobs: Path, job_id: str) -> bool:
-    """Somebody is between the index and the rename."""
-    return any(jobs.glob(f".{job_id}.*.tmp"))

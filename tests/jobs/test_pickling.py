@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import concurrent.futures
 import functools
@@ -72,6 +73,30 @@ def test_data_comes_back_as_it_went_and_twice_gives_the_same_bytes(value):
 @given(st.lists(st.text(), unique=True, max_size=6))
 def test_the_bytes_of_a_set_do_not_depend_on_the_order_of_insertion(items):
     assert bytes_of(set(items)) == bytes_of({*reversed(items)})
+
+
+def test_the_bytes_of_a_class_do_not_depend_on_its_earlier_use():
+    class Thing:
+        pass
+
+    before = bytes_of(Thing)
+    bytes_of(Thing())
+
+    assert "__slotnames__" in vars(Thing)
+    assert bytes_of(Thing) == before
+
+
+def test_the_bytes_of_an_abstract_class_do_not_depend_on_the_order_of_registration():
+    def made(names):
+        class Base(abc.ABC):  # noqa: B024 - its registry is what counts
+            pass
+
+        for name in names:
+            Base.register(type(name, (), {}))
+        return Base
+
+    assert bytes_of(made("abcdefgh")) == bytes_of(made("hgfedcba"))
+    assert len(abc._get_dump(copy_of(made("abc")))[0]) == 3  # type: ignore[attr-defined]
 
 
 def test_a_set_of_things_without_an_order_travels_too():
@@ -349,6 +374,12 @@ def test_a_device_without_a_recipe_that_does_not_pickle_is_named(qml):
     own.lock = threading.Lock()
 
     assert obstacles(take, own)[0].startswith("args[0] is a device that cannot be made anew by name")
+
+
+def test_a_large_array_is_not_taken_for_an_obstacle():
+    import numpy as np
+
+    assert obstacles(take, {"a": np.ones(100_000), "lock": threading.Lock()})[0].startswith('args[0]["lock"] is a lock')
 
 
 def test_the_search_ends_for_a_crowd_of_obstacles():

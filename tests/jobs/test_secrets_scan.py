@@ -107,6 +107,8 @@ def test_code_that_travels_is_looked_into():
         ("train.<closure>.tokens[3]", "tokens"),
         ("train.<code>", "train"),
         ("args[1]", "args"),
+        ("package/helper.py:12", "helper.py"),
+        ("call.pkl", "call.pkl"),
     ],
 )
 def test_a_finding_is_allowed_by_its_path_or_its_last_name(path, name):
