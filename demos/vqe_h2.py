@@ -69,7 +69,9 @@ def main() -> None:
         if job.status.is_over:
             job.result()
         time.sleep(0.05)
-    owner = job.state().lease.owner.pid
+    lease = job.state().lease
+    assert lease is not None, "a job that logs has an owner"
+    owner = lease.owner.pid
     print(f"step {len(job.metrics()['energy'])}: killing its process {owner} (kill -9) ...")
     os.kill(owner, signal.SIGKILL)
     print(f"{job.wait(timeout=30)}; resuming from the checkpoint of step {job.checkpoints()[-1].step} ...")

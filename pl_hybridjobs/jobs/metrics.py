@@ -204,26 +204,37 @@ def real_number(value: Any, name: str) -> float:
     Raises:
         MetricError: It is complex, traced, no number or no scalar.
     """
-    if _is_traced(value):
-        raise MetricError(
-            f"metric {name!r} got a traced value: inside jax.jit, jax.grad, vmap or an autograd gradient there is no number yet. "
-            "Return it from the traced function (with has_aux=True beside a gradient) and log it outside."
-        )
-    shape = getattr(value, "shape", ())
-    if isinstance(shape, tuple) and shape:  # torch.Size is a tuple too
-        shape = tuple(shape)
-        hint = "array.item()" if math.prod(shape) == 1 else "array[0] or array.mean()"
-        raise MetricError(f"metric {name!r} got an array of shape {shape}; log one number, like {hint}")
-    dtype = str(getattr(value, "dtype", ""))
-    if isinstance(value, complex) or "complex" in dtype:
-        raise MetricError(f"metric {name!r} got the complex value {_short(value)}; log its .real and .imag as two metrics")
     try:
-        item = value.item() if dtype and hasattr(value, "item") else value
-        if isinstance(item, numbers.Real) or _is_decimal(item):
-            return float(item)
+        if isinstance(value, float | int):
+            return float(value)
+        if not _is_traced(value) and not _has_shape(value):
+            item = value.item() if hasattr(value, "dtype") and hasattr(value, "item") else value
+            kind = getattr(getattr(value, "dtype", None), "kind", "")
+            if (isinstance(item, numbers.Real) or _is_decimal(item)) and kind not in ("m", "M") and getattr(value, "mask", False) is False:
+                return float(item)
     except Exception as error:  # a foreign array may refuse in any way
         raise MetricError(f"metric {name!r} got {_short(value)}, which gives no float: {error}") from error
-    raise MetricError(f"metric {name!r} got {_short(value)} of type {type(value).__name__}, which is not a real number")
+    raise MetricError(f"metric {name!r} got {_refusal(value)}")
+
+
+def _refusal(value: Any) -> str:
+    """Why a value is no metric, and what to log instead."""
+    if _is_traced(value):
+        return (
+            "a traced value: inside jax.jit, jax.grad, vmap or an autograd gradient there is no number yet. "
+            "Return it from the traced function (with has_aux=True beside a gradient) and log it outside"
+        )
+    if _has_shape(value):
+        hint = "array.item()" if math.prod(value.shape) == 1 else "array[0] or array.mean()"
+        return f"an array of shape {tuple(value.shape)}; log one number, like {hint}"
+    if isinstance(value, complex) or "complex" in str(getattr(value, "dtype", "")):
+        return f"the complex value {_short(value)}; log its .real and .imag as two metrics"
+    return f"{_short(value)} of type {type(value).__name__}, which is not a real number"
+
+
+def _has_shape(value: Any) -> bool:
+    shape = getattr(value, "shape", None)
+    return isinstance(shape, tuple) and bool(shape)  # torch.Size is a tuple too
 
 
 def _is_traced(value: Any) -> bool:

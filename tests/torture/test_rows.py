@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,7 +216,7 @@ def test_of_eight_that_claim_one_job_one_owns_it():
 def test_an_owner_that_was_stopped_and_revives_can_write_nothing(monkeypatch):
     monkeypatch.setenv("HYBRIDJOBS_LEASE_S", "1")
     job = hybrid_job(functions.count)(40, pause_s=0.1)
-    until(lambda: job.checkpoints())
+    until(job.checkpoints)
     supervisor = owner_of(job)
     stopped = [supervisor, *process.descendants(supervisor)]
     for pid in stopped:
@@ -347,6 +348,12 @@ def _look(folder: Path) -> dict[str, object]:
     return seen
 
 
+def _metrics_of(seen: dict[str, object]) -> tuple[list[float], tuple[str, ...]]:
+    found = seen["metrics"]
+    assert isinstance(found, tuple)
+    return found
+
+
 @pytest.mark.parametrize("flips", [150, pytest.param(5000, marks=[pytest.mark.torture_long, pytest.mark.timeout(3600)])])
 def test_damage_in_any_file_is_never_a_wrong_answer(flips, tmp_path):
     job = hybrid_job(functions.count, runner="inline")(6)
@@ -365,9 +372,9 @@ def test_damage_in_any_file_is_never_a_wrong_answer(flips, tmp_path):
         assert seen["result"] == good["result"] or isinstance(seen["result"], type), path
         assert seen["params"] == good["params"] or isinstance(seen["params"], type), path
         if not isinstance(seen["metrics"], type):
-            values, problems = seen["metrics"]  # type: ignore[misc]
-            assert (values, problems) == good["metrics"] or problems or len(values) < 6, path
-            assert set(values) <= set(good["metrics"][0]), path  # type: ignore[index]
+            values, problems = _metrics_of(seen)
+            assert (values, problems) == _metrics_of(good) or problems or len(values) < 6, path
+            assert set(values) <= set(_metrics_of(good)[0]), path
         noticed += seen != good
     assert noticed > flips / 4
     assert _look(folder) == good
@@ -455,7 +462,7 @@ def test_a_signal_to_the_supervisor_does_the_same():
 
 def test_a_second_signal_leaves_at_once():
     job = hybrid_job(functions.count)(3, pause_s=20)
-    until(lambda: job.checkpoints())
+    until(job.checkpoints)
     (worker,) = process.descendants(owner_of(job))
     os.kill(worker, signal.SIGTERM)
     time.sleep(0.2)
@@ -469,7 +476,7 @@ def test_a_second_signal_leaves_at_once():
 
 def test_a_grace_period_that_is_too_short_costs_only_the_step():
     job = hybrid_job(functions.count)(3, pause_s=20)
-    until(lambda: job.checkpoints())
+    until(job.checkpoints)
 
     assert job.cancel(grace_s=0.1) is Status.CANCELLED
     assert [c.good for c in job.checkpoints()] == [True]
@@ -528,18 +535,19 @@ def raise_it(kind):
         raise error
     if kind == "recursion":
         return raise_it(kind)
-    raise {
+    makers: dict[str, Callable[[], BaseException]] = {
         "unprintable": Unprintable,
         "bomb": Bomb,
         "lock": WithLock,
-        "picky": lambda: Picky(1, 2, really=True),
+        "picky": lambda: Picky(1, 2, really=True),  # type: ignore[call-arg]
         "quitter": lambda: Quitter(3),
         "long": lambda: ValueError("x" * 10_000_000),
         "group": lambda: ExceptionGroup("many", [ValueError(1), OSError(2)]),
         "unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
         "surrogate": lambda: ValueError("\ud800"),
         "keyboard": KeyboardInterrupt,
-    }[kind]()
+    }
+    raise makers[kind]()
 
 
 @pytest.mark.parametrize(
@@ -565,7 +573,7 @@ def test_a_hostile_exception_still_fails_the_job_clearly(kind):
 @pytest.mark.parametrize("forgery", ["changed", "replayed", "manifest too"])
 def test_a_bundle_that_is_not_the_one_submitted_is_refused_unloaded(forgery, tmp_path):
     job = hybrid_job(functions.count)(30, pause_s=0.05)
-    until(lambda: job.checkpoints())
+    until(job.checkpoints)
     os.kill(owner_of(job), signal.SIGKILL)
     job.wait(WAIT_S)
     other = hybrid_job(functions.write_artefact, runner="inline")()
