@@ -40,12 +40,13 @@ def parse(line: bytes) -> list[Any] | None:
     """One line's row of seven; None if the line is torn or damaged (or the header)."""
     try:
         row = json.loads(line)
-        good = isinstance(row, list) and len(row) == 7 and row[0] == CRC_BASE + zlib.crc32(line[_REST:])
+        if not isinstance(row, list) or len(row) != 7 or row[0] == "crc":
+            return None
+        if PLANTED_BUG == "checksum":  # proves that the torture suite notices when damage is not
+            return row
+        return row if row[0] == CRC_BASE + zlib.crc32(line[_REST:]) else None
     except (ValueError, TypeError, RecursionError):
         return None
-    if PLANTED_BUG == "checksum":  # proves that the torture suite notices when damage is not
-        good = isinstance(row, list) and len(row) == 7
-    return row if good else None
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,9 @@ def _fast(block: bytes) -> _Part:
     # Where a mark stands in the place of a name there is no quote.
     regular &= (comma[0] == starts + _REST - 1) & (data[np.minimum(comma[2] + 1, len(data) - 1)] == ord('"'))
     at = np.flatnonzero(regular)
+    words, high, zeros = _words(block, "<u8"), np.uint64(0xF0F0F0F0F0F0F0F0), np.uint64(0x3030303030303030)
+    start = starts[at]
+    at = at[(data[start] == ord("[")) & (words[start + 1] & high == zeros) & (words[start + 3] & high == zeros)]  # ten digits
     stored = _whole_numbers(block, starts[at] + 1, starts[at] + _REST - 1)
     at = at[stored - CRC_BASE == _checksums(block, starts[at] + _REST, ends[at])]
     if not len(at):
@@ -273,7 +277,7 @@ def _numbers(block: bytes, start: Array, end: Array) -> Array:
     exact /= powers[-exponent]
     exact[large] = multiplied
     odd |= exact.view(np.uint64)[::2] & np.uint64(0x7FF) == 0x400
-    value = exact.astype(np.float64)
+    value: Array = exact.astype(np.float64)
     value = np.where(negative, -value, value)
     at = np.flatnonzero(odd)
     value[at] = [_number(block[a:b]) for a, b in zip(start[at].tolist(), end[at].tolist(), strict=True)]
@@ -353,9 +357,10 @@ def _crc_tables() -> tuple[Array, Array]:
     for _ in range(8):
         byte = np.where(byte & 1, np.uint32(0xEDB88320) ^ (byte >> 1), byte >> 1)
     half = np.arange(1 << 16, dtype=np.uint32)
-    tables = []
-    for state in (half, half << np.uint32(16)):
+
+    def after_four_zeros(state: Array) -> Array:
         for _ in range(4):
             state = byte[state & 0xFF] ^ (state >> np.uint32(8))
-        tables.append(state)
-    return tables[0], tables[1]
+        return state
+
+    return after_four_zeros(half), after_four_zeros(half << np.uint32(16))

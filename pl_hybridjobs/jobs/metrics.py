@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pl_hybridjobs.errors import MetricError, did_you_mean
 from pl_hybridjobs.jobs.durable import PLANTED_BUG, disk_errors
-from pl_hybridjobs.jobs.metric_lines import BEGIN, COLUMNS, CRC_BASE, NON_FINITE, REWIND, Rows, parse, read_rows
+from pl_hybridjobs.jobs.metric_lines import COLUMNS, CRC_BASE, NON_FINITE, REWIND, Rows, parse, read_rows
 
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.metric_lines import Array
@@ -294,6 +294,18 @@ def _counting(rows: Rows) -> Array:
     return np.flatnonzero(keep)
 
 
+def _last_of_each_step(index: Array, steps: Array) -> Array:
+    """Indices in the order of their steps; of those of one step the last, which is the latest attempt's."""
+    import numpy as np
+
+    step = steps[index]
+    if not np.all(step[1:] > step[:-1]):
+        order = np.argsort(step, kind="stable")
+        index, step = index[order], step[order]
+        index = index[np.append(step[1:] != step[:-1], True)]
+    return index
+
+
 class MetricTable:
     """Metrics of a job, as they stand. ``table["cost"]`` is a float64 array of shape (steps,), in step order.
 
@@ -311,17 +323,11 @@ class MetricTable:
         index = _counting(rows)
         order = index[np.argsort(rows.code[index], kind="stable")]
         groups = np.split(order, np.flatnonzero(np.diff(rows.code[order])) + 1) if len(order) else []
-        for mine in sorted(groups, key=operator.itemgetter(0)):  # names as they first came
-            name = rows.names[rows.code[mine[0]]]
-            if names and name not in names:
-                continue
-            step = rows.step[mine]
-            if not np.all(step[1:] > step[:-1]):
-                # Stable: of the same step the last in the file remains, which is the latest attempt's.
-                mine = mine[np.argsort(step, kind="stable")]
-                step = rows.step[mine]
-                mine = mine[np.append(step[1:] != step[:-1], True)]
-            self._columns[name] = rows.value[mine], rows.step[mine], rows.time[mine]
+        for group in sorted(groups, key=operator.itemgetter(0)):  # names as they first came
+            name = rows.names[rows.code[group[0]]]
+            if not names or name in names:
+                mine = _last_of_each_step(group, rows.step)
+                self._columns[name] = rows.value[mine], rows.step[mine], rows.time[mine]
 
     @property
     def names(self) -> list[str]:

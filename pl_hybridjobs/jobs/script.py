@@ -100,7 +100,7 @@ class MainScript:
             if place.is_dir():
                 runpy.run_module(place.name, run_name="__main__", alter_sys=True)
             else:
-                runpy.run_path(str(place), run_name="__main__")
+                _execute(place, "__main__")
         except SystemExit as end:
             if end.code not in (None, 0):
                 raise
@@ -121,7 +121,7 @@ def _find(path: Path, entry_point: str, where: str) -> Any:
         if module_name:
             raise InvalidCall(where, [f"in a file, the entry point is a function's name alone, not {entry_point!r}"])
         with _import_from(path.parent):
-            module = _execute(path)
+            module = _execute(path, path.stem)
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -135,18 +135,19 @@ def _find(path: Path, entry_point: str, where: str) -> Any:
     return found
 
 
-def _execute(path: Path) -> ModuleType:
-    module = ModuleType(path.stem)
+def _execute(path: Path, name: str) -> ModuleType:
+    """Run a file as a module of this name; it is the one in ``sys.modules`` while it runs."""
+    module = ModuleType(name)
     module.__file__ = str(path)
-    before = sys.modules.get(path.stem)
-    sys.modules[path.stem] = module
+    before = sys.modules.get(name)
+    sys.modules[name] = module
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - running the user's script is the point
     finally:
         if before is None:
-            del sys.modules[path.stem]
+            del sys.modules[name]
         else:
-            sys.modules[path.stem] = before
+            sys.modules[name] = before
     return module
 
 

@@ -1,0 +1,218 @@
+"""The command line, as a person or a script types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pl_hybridjobs import open_job
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = '''
+from __future__ import annotations
+import time
+from typing import Optional
+from pl_hybridjobs import Resources, current_job, hybrid_job, log_metric, save_result
+
+def add(a: int, b: Optional[int] = None, flag: bool = True, many: list[int] = []):
+    """Adds."""
+    print("adding", a, b, flag, many)
+    log_metric("sum", a)
+    return {"sum": a + (b or 0) + sum(many), "flag": flag}
+
+@hybrid_job(name="decorated", tags={"from": "decorator"})
+def decorated(x: float):
+    return x
+
+def fail():
+    raise ValueError("no good")
+
+def wait(seconds: float = 60):
+    time.sleep(seconds)
+
+def die():
+    import os
+    os._exit(9)
+
+if __name__ == "__main__":
+    import sys
+    save_result({"argv": sys.argv[1:], "params": current_job().params})
+'''
+
+
+@pytest.fixture
+def script(tmp_path) -> Path:
+    path = tmp_path / "my script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def hj(*args: object, code: int = 0, stdin: str | None = None) -> str:
+    """Run a command, check its exit code, give what it printed."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "pl_hybridjobs.cli", *map(str, args)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, input=stdin, check=False)
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def test_a_function_runs_with_arguments_of_its_types(script):
+    printed = hj("run", f"{script}:add", "--arg", "a=40", "--arg", "b=2", "--arg", "flag=no", "--arg", "many=[1, 2]")
+
+    assert "adding 40 2 False [1, 2]" in printed
+    assert "add: completed" in printed
+    assert json.loads(hj("result", "add", "--json")) == {"sum": 45, "flag": False}
+    assert open_job("add").params == {"a": 40, "b": 2, "flag": False, "many": [1, 2]}
+
+
+def test_a_decorated_function_keeps_its_options_and_the_command_line_comes_first(script):
+    hj("run", f"{script}:decorated", "--arg", "x=0.5")
+    hj("run", f"{script}:decorated", "--arg", "x=1", "--name", "mine")
+
+    assert open_job("decorated").tags == open_job("mine").tags == {"from": "decorator"}
+    assert open_job("mine").result() == 1.0
+
+
+def test_a_script_runs_as_main_and_finds_its_arguments(script):
+    hj("run", script, "--arg", "steps=5")
+
+    assert open_job("my script").result() == {"argv": ["--steps", "5"], "params": {"steps": "5"}}
+
+
+def test_a_package_runs_by_its_main_or_by_a_function(tmp_path):
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "helper.py").write_text("NUMBER = 7\n")
+    (package / "train.py").write_text("from .helper import NUMBER\n\ndef main(k: int):\n    return NUMBER * k\n")
+    (package / "__main__.py").write_text("from pack.helper import NUMBER\nfrom pl_hybridjobs import save_result\nsave_result(NUMBER)\n")
+
+    hj("run", package)
+    hj("run", f"{package}:train:main", "--arg", "k=6")
+
+    assert open_job("pack").result() == 7
+    assert open_job("main").result() == 42
+
+
+def test_the_exit_code_tells_the_fate(script):
+    assert "ValueError: no good" in hj("run", f"{script}:fail", code=1)
+    assert "hybridjobs resume die" in hj("run", f"{script}:die", code=4)
+    hj("run", f"{script}:wait", "--detach")
+    assert "wait is cancelled" in hj("cancel", "wait", "--grace", "1")
+    hj("logs", "-f", "wait", code=3)
+    hj("result", "wait", code=3)
+    hj("logs", "-f", "die", code=4)
+
+
+def test_ctrl_c_leaves_the_job_running(script):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pl_hybridjobs.cli", "run", f"{script}:wait"]
+    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while "running" not in hj("list"):
+        assert time.monotonic() < deadline
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+
+    assert child.returncode == 130
+    assert "hybridjobs logs -f wait" in errors
+    job = open_job("wait")
+    assert job.status == "running"
+    job.cancel(grace_s=0.1)
+
+
+def test_list_and_show_are_for_people_and_for_programs(script):
+    hj("run", f"{script}:add", "--arg", "a=1", "--tag", "kind=test")
+
+    table = hj("list")
+    assert "add" in table
+    assert "completed" in table
+    assert "\x1b" not in table
+    assert max(map(len, table.splitlines())) <= 80
+    (row,) = json.loads(hj("list", "--json", "--tag", "kind=test", "--status", "completed", "--since", "1h"))
+    assert (row["name"], row["status"]) == ("add", "completed")
+    assert json.loads(hj("list", "--json", "--tag", "kind=other")) == []
+    details = json.loads(hj("show", "add", "--json"))
+    assert details["metrics"] == {"sum": 1.0}
+    assert "a=1" in hj("show", "add")
+
+
+def test_metrics_come_as_table_csv_and_json(script):
+    hj("run", f"{script}:add", "--arg", "a=3")
+
+    assert "sum" in hj("metrics", "add")
+    assert hj("metrics", "add", "--csv").splitlines()[0] == "name,step,value,time"
+    assert json.loads(hj("metrics", "add", "sum", "--json"))[0]["value"] == 3.0
+    assert "Did you mean 'sum'" in hj("metrics", "add", "sun", code=2)
+    assert "sum  step 0  3" in hj("metrics", "-f", "add")
+
+
+def test_resume_and_rm(script):
+    hj("run", f"{script}:die", code=4)
+    hj("resume", "die", code=4)
+    assert open_job("die").attempt == 2
+
+    assert "Aborted" in hj("rm", "die", code=1, stdin="n\n")
+    assert "deleted die" in hj("rm", "die", "--yes")
+    assert "No jobs" in hj("list")
+
+
+def test_plan_submits_nothing(script):
+    assert "call.pkl" in hj("plan", f"{script}:add", "--arg", "a=1")
+    assert json.loads(hj("plan", f"{script}:add", "--arg", "a=1", "--json"))["digest"]
+    assert json.loads(hj("list", "--json")) == []
+
+
+def test_doctor_tells_what_is_there(script):
+    hj("run", f"{script}:add", "--arg", "a=1")
+    printed = hj("doctor")
+
+    assert "runner local" in printed
+    assert "default.qubit" in printed
+    job = open_job("add")
+    (job.folder / "job.json").write_text("{}")
+    assert "broken" in hj("doctor", code=1)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["lst"], "Did you mean 'list'"),
+        (["run", "{script}:ad", "--arg", "a=1"], "Did you mean 'add'"),
+        (["run", "{script}:add", "--arg", "aa=1"], "there is no argument 'aa'"),
+        (["run", "{script}:add"], "argument 'a' is missing"),
+        (["run", "{script}:add", "--arg", "a=x"], "'x' is no whole number"),
+        (["run", "{script}:add", "--arg", "a=1", "--arg", "flag=maybe"], "neither true nor false"),
+        (["run", "{script}:add", "--arg", "a=1", "--device", "lightning.qbit"], "lightning.qubit"),
+        (["run", "{script}:add", "--arg", "a=1", "--runner", "locall"], "Did you mean 'local'"),
+        (["run", "{script}:add", "--arg", "a=1", "--timeout", "-1"], "resources.timeout_s must be a positive number"),
+        (["run", "{script}:add", "--arg", "a"], "must look like NAME=VALUE"),
+        (["run", "{script}:", "--arg", "a=1"], "ends in a colon"),
+        (["run", "no_such.py"], "there is no file"),
+        (["show", "nothing"], "There is no job 'nothing'"),
+        (["list", "--status", "done"], "there is no status 'done'"),
+        (["list", "--since", "soon"], "must be a number and a unit"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_told_and_nothing_is_written(args, said, script, jobs_home):
+    printed = hj(*(arg.replace("{script}", str(script)) for arg in args), code=2)
+
+    assert said in printed.replace("\n", " ")
+    assert not (jobs_home / "jobs").exists() or not list((jobs_home / "jobs").iterdir())
+
+
+def test_every_command_explains_itself_with_an_example():
+    listed = hj("--help")
+    for command in ["run", "list", "show", "logs", "metrics", "result", "cancel", "resume", "rm", "plan"]:
+        assert command in listed
+        assert f"hybridjobs {command}" in hj(command, "--help")

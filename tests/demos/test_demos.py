@@ -1,0 +1,55 @@
+"""The demos run on real input, and what they print is right."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, tmp_path: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, ROOT / "demos" / name, "--quick"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_vqe_is_killed_resumes_and_lands_within_a_millihartree(tmp_path):
+    printed = run("vqe_h2.py", tmp_path)
+
+    assert "interrupted; resuming from the checkpoint of step" in printed
+    assert "attempts 2, steps logged 150" in printed
+    assert "exact -1.857202 Ha electronic, -1.137302 Ha in total" in printed
+    error_mha = float(re.search(r"error ([\d.]+) mHa", printed)[1])  # type: ignore[index]
+    assert error_mha < 1
+
+
+@pytest.mark.slow
+def test_qaoa_finds_the_largest_cut(tmp_path):
+    printed = run("qaoa_maxcut.py", tmp_path)
+
+    assert "with 6 edges" in printed
+    assert "brute force: 6 edges" in printed
+
+
+@pytest.mark.slow
+def test_the_sweep_picks_the_best_step_size(tmp_path):
+    printed = run("sweep.py", tmp_path)
+
+    costs = {float(s): float(c) for s, c in re.findall(r"stepsize (\S+)\s+cost (-?[\d.]+)", printed)}
+    assert len(costs) == 4
+    assert f"best: stepsize {min(costs, key=lambda s: costs[s])}" in printed
