@@ -42,7 +42,7 @@ def outer(x):
 
         return [Holder.value + i for i in range(3)]
 
-    return sum(map(lambda v: v * 2, inner(x)))
+    return sum((lambda v: v * 2)(v) for v in inner(x))
 
 
 def defaults(a, b=(1, 2), *rest, key=None, **more):

@@ -29,7 +29,7 @@ WAIT_S = 60
 
 
 def nothing_written(home: Path) -> bool:
-    return not (home / "jobs").exists() or not [p for p in (home / "jobs").iterdir()]
+    return not (home / "jobs").exists() or not list((home / "jobs").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_wrong_option_is_told_and_nothing_is_written(options, said, jobs_home)
 
 def test_all_complaints_come_at_once(jobs_home):
     with pytest.raises(InvalidCall) as caught:
-        hybrid_job(functions.add, device="nope.qubit", inputs="missing")(d=1)
+        hybrid_job(functions.add, device="nope.qubit", inputs="missing")(**{"d": 1})
 
     assert len(caught.value.complaints) == 4
     assert nothing_written(jobs_home)
@@ -80,7 +80,7 @@ def test_all_complaints_come_at_once(jobs_home):
 
 @pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"a": 2}), ((1,), {"d": 3})])
 def test_wrong_arguments_are_told_at_the_call(args, kwargs, jobs_home):
-    with pytest.raises(InvalidCall, match="signature|twice"):
+    with pytest.raises(InvalidCall, match=r"signature|twice"):
         hybrid_job(functions.add)(*args, **kwargs)
 
     assert nothing_written(jobs_home)
@@ -132,7 +132,7 @@ def test_a_name_that_matches_several_jobs_lists_them():
     jobs = [hybrid_job(functions.add, runner="inline")(1) for _ in range(2)]
 
     with pytest.raises(AmbiguousName, match=jobs[0].id):
-        open_job(os.path.commonprefix([job.id for job in jobs]))
+        open_job(jobs[0].id[:6])
 
 
 def test_the_index_can_be_deleted_and_a_folder_copied_in(jobs_home, tmp_path):
