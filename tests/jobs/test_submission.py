@@ -72,7 +72,7 @@ def test_a_wrong_option_is_told_and_nothing_is_written(options, said, jobs_home)
 
 def test_all_complaints_come_at_once(jobs_home):
     with pytest.raises(InvalidCall) as caught:
-        hybrid_job(functions.add, device="nope.qubit", inputs="missing")(**{"d": 1})
+        hybrid_job(functions.add, device="nope.qubit", inputs="missing")(d=1)  # type: ignore[call-arg]
 
     assert len(caught.value.complaints) == 4
     assert nothing_written(jobs_home)
