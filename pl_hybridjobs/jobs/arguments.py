@@ -43,10 +43,10 @@ _MAPPINGS = (dict, collections.OrderedDict, abc.Mapping, abc.MutableMapping)
 _CALL_OF_CONTAINER = re.compile(r"(?:list|tuple|set|frozenset|dict|deque)\((.*)\)", re.DOTALL)
 _PAIR = re.compile(r"\s*([^=:]+?)\s*[=:]\s*(.*)", re.DOTALL)
 
-_SECRET_WORDS = r"(?:password|passwd|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)"
-_SECRET = re.compile(rf"(?i)(?:^|[_\W])(?:\w*_)?{_SECRET_WORDS}(?:$|[_\W])|[a-z](?:Password|Secret|Token|ApiKey|AccessKey|PrivateKey)")
+_CREDENTIAL = r"(?:password|passwd|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)"
+_SECRET = re.compile(rf"(?i:(?:^|[_\W]){_CREDENTIAL}(?:$|[_\W]))|[a-z](?:Password|Secret|Token|ApiKey|AccessKey|PrivateKey)(?![a-z])")
 _SECRET_IN_TEXT = re.compile(
-    rf"(?i)(\b(?:\w+_)?{_SECRET_WORDS}(?:_\w+)?['\"]?\s*[=:]\s*)(?:b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[^\s,)\]}}]+)"
+    rf"(?i)(\b(?:\w+_)?{_CREDENTIAL}(?:_\w+)?['\"]?\s*[=:]\s*)(?:b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[^\s,)\]}}]+)"
 )
 _HIDDEN = "***"
 _LONGEST_REPR = 200
@@ -68,7 +68,8 @@ def check_call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
         where: What was called, for errors.
 
     Returns:
-        The bound arguments; None for a callable without a signature, which is let through.
+        The bound arguments; None for a callable without a signature, which is let through, and where ``inspect`` cannot bind what Python
+        takes.
 
     Raises:
         InvalidCall: Wrong names or a wrong number; all complaints, with near names.
@@ -77,7 +78,10 @@ def check_call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     if signature is None:
         return None
     _refuse(where, _name_complaints(signature, args, kwargs), signature)
-    return signature.bind(*args, **kwargs)
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError:  # f(a=1) of `def f(a=0, /, **kwargs)`: inspect refuses it before Python 3.13
+        return None
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
@@ -197,7 +201,7 @@ def _hints(fn: Any) -> dict[str, Any]:
     hints: dict[str, Any] = {}
     for name, annotation in getattr(fn, "__annotations__", {}).items():
         single = types.SimpleNamespace(__annotations__={name: annotation})
-        hint = _guarded(lambda holder=single: typing.get_type_hints(holder, scope, include_extras=True), {})
+        hint = _guarded(functools.partial(typing.get_type_hints, single, scope, include_extras=True), {})
         hints |= {name: _EMPTY, **hint}
     return hints
 
@@ -234,8 +238,8 @@ def _guess(text: str, default: Any) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """What Python or JSON reads; the text itself if neither can."""
-    for read in (ast.literal_eval, json.loads):
+    """What JSON or Python reads; the text itself if neither can."""
+    for read in (json.loads, ast.literal_eval):  # in this order: Python would read JSON's surrogate pairs and "\\/" differently
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # backslashes in text that was never meant as Python
