@@ -434,12 +434,14 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
     base = re.sub(r"-\d+$", "", spec.name)
     draft = replace(spec, id=new_id(), name=base, created=time.time(), continues=spec.id, key=None, sweep=None)
 
+    from pl_hybridjobs.jobs.metrics import carry_over
+
     def fill(folder: Path) -> str:
         for part in ("bundle", "inputs", "checkpoints"):
             if (old.path / part).exists():
                 shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
         if old.metrics.exists():
-            shutil.copyfile(old.metrics, folder / "metrics.jsonl")
+            carry_over(old.metrics, folder / "metrics.jsonl")
         return digest
 
     folder, _ = Store(old.path.parents[1]).create(draft, fill)

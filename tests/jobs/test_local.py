@@ -137,3 +137,16 @@ def test_a_job_plots_its_metrics(tmp_path):
 
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert "total" in job._repr_html_()
+
+
+def test_a_cancelled_job_resumes_as_a_new_one_with_its_checkpoints_and_metrics():
+    job = hybrid_job(functions.count, retries={"interruptions": 1, "backoff_s": 0.01})(30, pause_s=0.05, die_at=2)
+    while not any(c.attempt == 2 for c in job.checkpoints()):
+        time.sleep(0.02)
+    job.cancel()
+
+    again = job.resume()
+
+    assert again.result(WAIT_S) == hybrid_job(functions.count).inline(30)
+    assert list(again.metrics().steps("total")) == list(range(30))
+    assert (job.status, again.spec.continues) == (Status.CANCELLED, job.id)
