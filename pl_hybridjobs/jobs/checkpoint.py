@@ -1,7 +1,10 @@
 """Checkpoints: states of a computation, each in a folder of its own, whole or not there at all.
 
-Saving: temporary folder -> files -> manifest last -> fsync of everything -> rename -> fsync of the parent -> older ones deleted. Loading
-takes the newest whose manifest and hashes verify, and says what it passed over.
+``<folder>/<step>/`` holds ``state.json``, ``arrays.npz`` (if the state has arrays) and ``manifest.json``, which has the SHA-256 of the
+others and of itself. Saving: temporary folder -> files -> manifest last -> fsync of everything -> rename -> fsync of the parent -> older
+ones deleted. Loading takes the newest whose manifest and hashes verify, and says what it passed over.
+
+``HYBRIDJOBS_PLANT_BUG=checksum`` leaves the verification out, to prove that the tests notice.
 """
 
 from __future__ import annotations
@@ -9,22 +12,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import operator
+import os
+import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import CheckpointError, FolderCorrupt
+from pl_hybridjobs.errors import CheckpointError, CodecError, FolderCorrupt
 from pl_hybridjobs.jobs import codec
 from pl_hybridjobs.jobs.durable import (
     PLANTED_BUG,
     crash_point,
     disk_errors,
     dump_sealed,
+    fsync_path,
     fsync_paths,
     read_sealed,
     rename_folder,
@@ -33,7 +39,9 @@ from pl_hybridjobs.jobs.durable import (
 
 FORMAT = 1
 _STALE_S = 3600.0
+_LOOKS = 10  # at a folder that changes each time we look
 _STATE, _ARRAYS, _MANIFEST = "state.json", "arrays.npz", "manifest.json"
+_NAME = re.compile(r"[0-9]{8,}(\.[0-9]+)?")  # the step, and the sequence where a step was saved twice
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,14 @@ class Checkpoint:
     """One checkpoint on disk.
 
     Attributes:
-        step: The step after which it was saved; -1 if its manifest cannot be read.
+        step: The step after which it was saved.
         path: Its folder.
-        attempt: The attempt that saved it.
-        time: Unix time, seconds.
+        attempt: The attempt that saved it; 0 if its manifest cannot be read.
+        time: When it was saved, Unix time, seconds.
         size_bytes: All its files together.
         good: Whether everything in it is as it was written.
         problem: What is wrong, or "".
-        sequence: Counts the saves of one job, over all attempts.
+        sequence: Counts the saves of one job, over all attempts; -1 if its manifest cannot be read.
     """
 
     step: int
@@ -78,14 +86,27 @@ class Loaded:
     skipped: tuple[Checkpoint, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Content:
+    """A checkpoint's verified bytes."""
+
+    tree: bytes
+    arrays: bytes | None
+    extra: Any
+
+
+_Verified = tuple[Checkpoint, _Content | None]
+_Verifier = Callable[[Sequence[Checkpoint]], Sequence[_Verified]]
+
+
 class CheckpointStore:
-    """The checkpoints in one folder. Other files in it are left alone.
+    """The checkpoints in one folder. Other files and folders in it are left alone. May be used from several threads.
 
     Args:
         folder: Where they lie; made with the first save.
         attempt: Who saves.
-        keep: How many of the newest stay.
-        fence: Held around the rename; raises ``Fenced`` if this attempt must not write any more.
+        keep: How many of the newest stay, at least 1.
+        fence: Held around the rename and the deletion of older ones; raises ``Fenced`` if this attempt must not write any more.
     """
 
     def __init__(
@@ -96,11 +117,15 @@ class CheckpointStore:
         keep: int = 3,
         fence: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        if keep < 1:
+            raise CheckpointError(f"keep={keep} would delete every checkpoint at once; give at least 1")
         self.folder = folder
         self.attempt = attempt
         self.keep = keep
         self._fence = fence
         self._lock = threading.Lock()
+        # What manifests said that were read before, by name, with the folder's identity then.
+        self._heads: dict[str, tuple[tuple[int, int], Checkpoint]] = {}
 
     def save(
         self,
@@ -115,67 +140,87 @@ class CheckpointStore:
         Args:
             state: See ``codec.encode``.
             step: A whole number of at least 0; None means one more than that of the newest checkpoint.
-            extra: JSON for the saver's own use; returned by ``load``.
-            also_sync: Files that must be durable before the checkpoint is.
+            extra: More for the saver's own use, without arrays; returned by ``load``.
+            also_sync: Files that must be durable before the checkpoint is. Those that do not exist are passed over.
 
         Raises:
-            CodecError: Something in ``state`` cannot be stored, named by its path.
+            CodecError: Something in ``state`` or ``extra`` cannot be stored, named by its path.
             CheckpointError: ``step`` is not usable.
-            StoreError: The disk refuses. Earlier checkpoints are as they were, in each of these cases.
+            StoreError: The disk refuses.
             Fenced: See ``fence``.
+
+        Earlier checkpoints are as they were, in each of these cases.
         """
-        tree, arrays = codec.dumps(state, where="state")
-        files = {_STATE: tree, **({_ARRAYS: arrays} if arrays is not None else {})}
-        with self._lock:
-            there = self._folders()
-            known = [self._manifest(path) for path in there]
-            newest = max((m for m in known if m), key=lambda m: int(m["sequence"]), default=None)
-            number = _checked_step(step) if step is not None else int(newest["step"]) + 1 if newest else 0
-            sequence = int(newest["sequence"]) + 1 if newest else 0
+        wanted = None if step is None else _checked_step(step)
+        encoded = codec.encode(state, where="state")
+        more = _encode_extra(extra)
+        with self._lock, disk_errors(self.folder):
+            self._make_folder()
+            older = self._find(self._names())
+            newest = max(older, key=lambda c: c.sequence, default=None)
+            number = wanted if wanted is not None else newest.step + 1 if newest else 0
             manifest = {
                 "format": FORMAT,
                 "step": number,
                 "attempt": self.attempt,
-                "sequence": sequence,
+                "sequence": newest.sequence + 1 if newest else 0,
                 "time": time.time(),
-                "extra": dict(extra or {}),
-                "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()},
+                "extra": more,
             }
-            with disk_errors(self.folder):
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                final = self._write(files, manifest, also_sync)
-            crash_point("checkpoint.renamed")
-            self._prune(there)
-            crash_point("checkpoint.pruned")
-        size = sum(map(len, files.values())) + (final / _MANIFEST).stat().st_size
-        return Checkpoint(number, final, self.attempt, manifest["time"], size, True, "", sequence)  # type: ignore[arg-type]
+            return self._commit(manifest, encoded, [p for p in also_sync if p.exists()], older)
 
-    def _write(self, files: Mapping[str, bytes], manifest: dict[str, Any], also_sync: Sequence[Path]) -> Path:
-        final = self.folder / f"{manifest['step']:08d}"
-        if final.exists():  # never replaced: it may be the last good one
-            final = self.folder / f"{manifest['step']:08d}.{manifest['sequence']}"
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fsync_path(self.folder.parent)
+
+    def _commit(
+        self, manifest: dict[str, Any], encoded: codec.Encoded, also_sync: Sequence[Path], older: Sequence[Checkpoint]
+    ) -> Checkpoint:
         with temporary_folder(self.folder, f"step-{manifest['step']}") as temporary:
-            for name, data in files.items():
-                temporary.joinpath(name).write_bytes(data)
-            crash_point("checkpoint.files")
-            temporary.joinpath(_MANIFEST).write_bytes(dump_sealed(manifest))
+            sizes = _write_files(temporary, manifest, encoded)
             crash_point("checkpoint.manifest")
-            fsync_paths([*(temporary / name for name in (*files, _MANIFEST)), temporary, *also_sync])
+            fsync_paths([*(temporary / name for name in sizes), temporary, *also_sync])
             crash_point("checkpoint.synced")
             with self._fence():
-                rename_folder(temporary, final)
-        return final
+                final = self._rename(temporary, manifest)
+                crash_point("checkpoint.renamed")
+                self._prune(older)
+                crash_point("checkpoint.pruned")
+        saved = Checkpoint(manifest["step"], final, self.attempt, manifest["time"], sum(sizes.values()), True, "", manifest["sequence"])
+        self._heads[final.name] = _identity(final), saved
+        return saved
 
-    def _prune(self, older: Sequence[Path]) -> None:
-        """Delete all but the newest; ``older`` are those from before the new one."""
-        kept = self.keep - 1
-        ordered = sorted(older, key=lambda path: int((self._manifest(path) or {"sequence": -1})["sequence"]))
-        for path in ordered[: max(0, len(ordered) - kept)]:
-            shutil.rmtree(path, ignore_errors=True)
-        for left in self.folder.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _STALE_S:
-                    shutil.rmtree(left)
+    def _rename(self, temporary: Path, manifest: dict[str, Any]) -> Path:
+        """Give it its name. A folder that has the name already is never replaced: it may be the last good one."""
+        plain = f"{manifest['step']:08d}"
+        for name in (plain, f"{plain}.{manifest['sequence']}"):
+            final = self.folder / name
+            if not final.exists():
+                with contextlib.suppress(FileExistsError):
+                    rename_folder(temporary, final)
+                    return final
+        raise CheckpointError(f"{final} exists already, and is no checkpoint of this job: move it away")
+
+    def _prune(self, older: Sequence[Checkpoint]) -> None:
+        """Delete all but the newest, and what dead processes left behind.
+
+        Args:
+            older: Those from before the new one, oldest first.
+        """
+        for checkpoint in older[: len(older) + 1 - self.keep]:
+            # The manifest goes last, so that one that is half deleted still tells its age.
+            for name in (_ARRAYS, _STATE, _MANIFEST):
+                with contextlib.suppress(OSError):
+                    (checkpoint.path / name).unlink()
+            with contextlib.suppress(OSError):  # somebody put another file there
+                checkpoint.path.rmdir()
+        for name in os.listdir(self.folder):
+            if name.startswith(".step-") and name.endswith(".tmp"):
+                left = self.folder / name
+                with contextlib.suppress(OSError):
+                    if time.time() - left.stat().st_mtime > _STALE_S:
+                        shutil.rmtree(left)
 
     def load(self, step: int | None = None, *, allow_import: bool = True) -> Loaded | None:
         """The newest state that verifies, or that of one step.
@@ -189,83 +234,194 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: There are some, but none verifies.
+            CodecError: It is as it was saved, but a class or package that it needs is not to be had here.
         """
-        found = sorted(self.list(), key=lambda c: c.sequence, reverse=True)
-        if step is not None:
-            wanted = _checked_step(step)
-            found = [c for c in found if c.path.name.partition(".")[0] == f"{wanted:08d}"]
-        # What cannot even tell its place comes first, so that it is reported.
-        found.sort(key=lambda c: c.sequence >= 0)
-        skipped = []
-        for checkpoint in found:
-            if checkpoint.good:
-                try:
-                    tree, arrays = self._read(checkpoint.path)
-                    state = codec.loads(tree, arrays, allow_import=allow_import, where="state")
-                except OSError as error:  # taken away between the two looks
-                    skipped.append(replace(checkpoint, good=False, problem=str(error)))
-                    continue
-                manifest = self._manifest(checkpoint.path) or {}
-                return Loaded(state, checkpoint, dict(manifest.get("extra", {})), tuple(skipped))
-            skipped.append(checkpoint)
-        if not skipped:
+        wanted = None if step is None else _checked_step(step)
+        checked = self._look(_until_good, lambda c: wanted is None or c.step == wanted)
+        skipped = tuple(checkpoint for checkpoint, content in checked if content is None)
+        if len(skipped) == len(checked):
+            if skipped:
+                raise self._none_good(skipped, wanted)
             return None
+        checkpoint, content = checked[-1]
+        assert content is not None
+        state = codec.loads(content.tree, content.arrays, allow_import=allow_import, where="state")
+        extra = codec.decode(content.extra, {}, allow_import=allow_import, where="extra")
+        return Loaded(state, checkpoint, extra, skipped)
+
+    def _none_good(self, skipped: Sequence[Checkpoint], step: int | None) -> CheckpointError:
         listed = "; ".join(f"{c.path.name}: {c.problem}" for c in skipped)
-        raise CheckpointError(
-            f"None of the {len(skipped)} checkpoints in {self.folder} verifies ({listed}). "
+        which = "" if step is None else f" of step {step}"
+        return CheckpointError(
+            f"None of the {len(skipped)} checkpoints{which} in {self.folder} verifies ({listed}). "
             "Restore them from a copy, or delete that folder to start from the beginning."
         )
 
-    def list(self) -> Sequence[Checkpoint]:
-        """All checkpoints, oldest first, each verified."""
-        return sorted(map(self._verify, self._folders()), key=lambda c: (c.sequence, c.path.name))
+    def list(self) -> list[Checkpoint]:
+        """All checkpoints, oldest first, each verified. Older ones that are half deleted are not checkpoints any more."""
+        found = [checkpoint for checkpoint, _ in self._look(lambda heads: [_verify(head) for head in heads])]
+        return [c for c in found if c.good or c is found[-1] or not _is_half_deleted(c.path)]
 
-    def _folders(self) -> Sequence[Path]:
-        if not self.folder.is_dir():
-            return []
-        return [p for p in sorted(self.folder.iterdir()) if p.is_dir() and _is_name(p.name)]
+    def _look(self, verify: _Verifier, is_wanted: Callable[[Checkpoint], bool] = lambda _: True) -> Sequence[_Verified]:
+        """Verify what is there. Another process may save and delete meanwhile: then damage may be none, and we look again."""
+        for _ in range(_LOOKS):
+            names = self._names()
+            verified = verify([head for head in self._find(names) if is_wanted(head)])
+            whole = all(content is not None for _, content in verified)
+            if (whole and verified) or self._names() == names:
+                break
+        return verified
 
-    def _manifest(self, path: Path) -> dict[str, Any] | None:
+    def _names(self) -> set[str]:
+        """The folders that may be checkpoints."""
         try:
-            manifest = read_sealed(path / _MANIFEST)
-            int(manifest["sequence"]), int(manifest["step"])
-        except (OSError, FolderCorrupt, KeyError, TypeError, ValueError):
+            return {name for name in os.listdir(self.folder) if _NAME.fullmatch(name)}
+        except FileNotFoundError:
+            return set()
+
+    def _find(self, names: set[str]) -> Sequence[Checkpoint]:
+        """The checkpoints among these, oldest first, as their manifests say; nothing else is read yet."""
+        found = [head for name in names if (head := self._head(self.folder / name))]
+        self._heads = {name: known for name, known in list(self._heads.items()) if name in names}
+        # One that cannot tell its place comes after those that are older than its folder.
+        known = [c for c in found if c.sequence >= 0]
+        place = {c.path: max((k.sequence for k in known if k.time <= c.time), default=-1) + 0.5 for c in found if c.sequence < 0}
+        return sorted(found, key=lambda c: (place.get(c.path, c.sequence), c.time))
+
+    def _head(self, path: Path) -> Checkpoint | None:
+        """A checkpoint as its manifest describes it; None if it is something else, or gone."""
+        try:
+            identity = _identity(path)
+        except FileNotFoundError:
             return None
-        return manifest
+        before, head = self._heads.get(path.name, (None, None))
+        if before != identity:
+            head = _read_head(path, changed=identity[1] / 1e9)
+            if head is not None and head.good:
+                self._heads[path.name] = identity, head
+        return head
 
-    def _read(self, path: Path) -> tuple[bytes, bytes | None]:
-        arrays = path / _ARRAYS
-        return (path / _STATE).read_bytes(), arrays.read_bytes() if arrays.exists() else None
 
-    def _verify(self, path: Path) -> Checkpoint:
-        step = int(path.name.partition(".")[0])
-        manifest = self._manifest(path)
-        if manifest is None:
-            return Checkpoint(step, path, 0, 0.0, 0, False, "manifest.json is missing or damaged")
-        size, problem = 0, ""
-        if manifest.get("format", 0) > FORMAT:
+def _identity(folder: Path) -> tuple[int, int]:
+    known = folder.stat()
+    return known.st_ino, known.st_mtime_ns
+
+
+def _write_files(folder: Path, manifest: Mapping[str, Any], encoded: codec.Encoded) -> dict[str, int]:
+    """Write the files and then their manifest.
+
+    Returns:
+        Their sizes in bytes, the manifest last.
+    """
+    files = {}
+    if encoded.arrays:
+        files[_ARRAYS] = _write_hashed(folder / _ARRAYS, encoded.arrays)
+    tree = codec.json_bytes(encoded.tree)
+    folder.joinpath(_STATE).write_bytes(tree)
+    files[_STATE] = {"sha256": hashlib.sha256(tree).hexdigest(), "size": len(tree)}
+    crash_point("checkpoint.files")
+    sealed = dump_sealed({**manifest, "files": files})
+    folder.joinpath(_MANIFEST).write_bytes(sealed)
+    return {name: file["size"] for name, file in files.items()} | {_MANIFEST: len(sealed)}
+
+
+def _write_hashed(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Write arrays.
+
+    Returns:
+        The file's entry in the manifest.
+    """
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+
+        def write(part: bytes) -> None:
+            digest.update(part)
+            file.write(part)
+
+        codec.write_npz(arrays, write)
+        return {"sha256": digest.hexdigest(), "size": file.tell()}
+
+
+def _encode_extra(extra: Mapping[str, Any] | None) -> Any:
+    encoded = codec.encode(dict(extra or {}), where="extra")
+    if encoded.arrays:
+        raise CodecError("extra holds arrays, which belong into the state")
+    return encoded.tree
+
+
+def _read_head(path: Path, changed: float) -> Checkpoint | None:
+    try:
+        manifest = _read_manifest(path)
+        step, attempt, sequence = (int(manifest[name]) for name in ("step", "attempt", "sequence"))
+        return Checkpoint(step, path, attempt, float(manifest["time"]), 0, True, "", sequence)
+    except (FileNotFoundError, NotADirectoryError):
+        if not (path / _STATE).exists():  # a folder of somebody else, or an empty one
+            return None
+        problem = f"{_MANIFEST} is missing"
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        problem = f"{_MANIFEST} is damaged ({error})"
+    return Checkpoint(int(path.name.partition(".")[0]), path, 0, changed, 0, False, problem)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = read_sealed(path / _MANIFEST)
+    # The seal is over the content; this is over the bytes, white space included.
+    if PLANTED_BUG != "checksum" and dump_sealed(manifest) != (path / _MANIFEST).read_bytes():
+        raise FolderCorrupt("it is not as it was written")
+    return manifest
+
+
+def _verify(head: Checkpoint) -> _Verified:
+    """Read a checkpoint's files, once, and compare them with its manifest."""
+    if not head.good:
+        return head, None
+    try:
+        manifest = _read_manifest(head.path)
+        if manifest["format"] > FORMAT:
             problem = f"it has format {manifest['format']}, and this version reads up to {FORMAT}: upgrade pl-hybridjobs"
-        present = {p.name for p in path.iterdir()} - {_MANIFEST}
-        for name, expected in manifest["files"].items():
-            try:
-                data = (path / name).read_bytes()
-            except OSError as error:
-                problem = problem or f"{name} cannot be read ({error.strerror})"
-                continue
-            size += len(data)
-            if len(data) != expected["size"]:
-                problem = problem or f"{name} has {len(data)} bytes instead of {expected['size']}"
-            elif hashlib.sha256(data).hexdigest() != expected["sha256"] and PLANTED_BUG != "checksum":
-                problem = problem or f"{name} was changed: its checksum is wrong"
-        if extra := present - set(manifest["files"]):
-            problem = problem or f"it has a file too many: {min(extra)}"
-        args = (int(manifest["step"]), path, int(manifest["attempt"]), float(manifest["time"]), size)
-        return Checkpoint(*args, not problem, problem, int(manifest["sequence"]))
+            return replace(head, good=False, problem=problem), None
+        files = manifest["files"]
+        contents = {name: (head.path / name).read_bytes() for name in (_STATE, _ARRAYS) if name in files}
+        problems = [] if PLANTED_BUG == "checksum" else [*_differences(files, contents)]
+        size = sum(map(len, contents.values())) + (head.path / _MANIFEST).stat().st_size
+        content = _Content(contents[_STATE], contents.get(_ARRAYS), manifest["extra"])
+    except OSError as error:
+        reason = error if isinstance(error, FolderCorrupt) else f"{Path(error.filename or '').name} cannot be read ({error.strerror})"
+        return replace(head, good=False, problem=str(reason)), None
+    except (KeyError, TypeError, AttributeError) as error:
+        return replace(head, good=False, problem=f"{_MANIFEST} lacks {error}"), None
+    if problems:
+        return replace(head, size_bytes=size, good=False, problem="; ".join(problems)), None
+    return replace(head, size_bytes=size), content
 
 
-def _is_name(name: str) -> bool:
-    step, _, number = name.partition(".")
-    return len(step) >= 8 and step.isdecimal() and (not number or number.isdecimal())
+def _until_good(found: Sequence[Checkpoint]) -> list[_Verified]:
+    """Those that are damaged, newest first, and then the newest good one."""
+    verified = []
+    for head in reversed(found):
+        verified.append(_verify(head))
+        if verified[-1][1] is not None:
+            break
+    return verified
+
+
+def _is_half_deleted(path: Path) -> bool:
+    """Whether files are missing as they are while another process deletes them: the manifest goes last."""
+    try:
+        files = _read_manifest(path)["files"]
+    except FileNotFoundError:
+        return not (path / _STATE).exists()
+    except (FolderCorrupt, KeyError):
+        return False
+    return not all((path / name).exists() for name in files)
+
+
+def _differences(files: Mapping[str, Any], contents: Mapping[str, bytes]) -> Iterator[str]:
+    for name, data in contents.items():
+        if len(data) != files[name]["size"]:
+            yield f"{name} has {len(data)} bytes instead of {files[name]['size']}"
+        elif hashlib.sha256(data).hexdigest() != files[name]["sha256"]:
+            yield f"{name} was changed: its checksum is wrong"
 
 
 def _checked_step(step: Any) -> int:

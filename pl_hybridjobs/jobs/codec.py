@@ -28,7 +28,6 @@ import math
 import pathlib
 import struct
 import sys
-import sysconfig
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -123,37 +122,63 @@ def dumps(value: Any, *, where: str = "value") -> tuple[bytes, bytes | None]:
         CodecError: Something in it cannot be stored.
     """
     encoded = encode(value, where=where)
-    text = json.dumps(encoded.tree, allow_nan=False, ensure_ascii=False)
-    return text.encode(), _npz_bytes(encoded.arrays) if encoded.arrays else None
+    parts: list[bytes] = []
+    if encoded.arrays:
+        write_npz(encoded.arrays, parts.append)
+    return json_bytes(encoded.tree), b"".join(parts) or None
 
 
-def loads(json_bytes: bytes, npz_bytes: bytes | None, *, allow_import: bool = False, where: str = "value") -> Any:
+def json_bytes(tree: Any) -> bytes:
+    """The content of a JSON file that holds an encoded tree."""
+    return json.dumps(tree, allow_nan=False, ensure_ascii=False).encode()
+
+
+def write_npz(arrays: Mapping[str, np.ndarray[Any, Any]], write: Callable[[bytes], Any]) -> None:
+    """Write an uncompressed ``.npz`` file, without time stamps or anything else that differs between runs.
+
+    Args:
+        arrays: By name, as :func:`encode` gives them.
+        write: Called with each piece of the file, in order.
+    """
+    import zipfile
+
+    with zipfile.ZipFile(cast("Any", _Stream(write)), "w") as archive:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.create_system, info.external_attr = 3, 0o600 << 16
+            info.file_size = array.nbytes + _MAX_NPY_HEADER  # tells zipfile whether it needs 64-bit sizes
+            with archive.open(info, "w") as member:
+                for part in _npy_parts(array):
+                    member.write(part)
+
+
+def loads(json_file: bytes, npz_file: bytes | None, *, allow_import: bool = False, where: str = "value") -> Any:
     """Build the value that :func:`dumps` was given.
 
     Args:
-        json_bytes: The JSON file's content.
-        npz_bytes: The ``.npz`` file's content, if there is one.
+        json_file: The JSON file's content.
+        npz_file: The ``.npz`` file's content, if there is one.
         allow_import: As for :func:`decode`.
         where: What the value is called in errors.
 
     Raises:
         CodecError: The bytes are damaged, or a class or package that they need is not to be had here.
     """
-    tree, arrays = read(json_bytes, npz_bytes, where=where)
+    tree, arrays = read(json_file, npz_file, where=where)
     return _decode(tree, arrays, allow_import, where, copy=False)
 
 
-def read(json_bytes: bytes, npz_bytes: bytes | None, *, where: str = "value") -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+def read(json_file: bytes, npz_file: bytes | None, *, where: str = "value") -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
     """The tree and the arrays that stored bytes hold, for :func:`decode` or :func:`to_plain`.
 
     Raises:
         CodecError: The bytes are damaged.
     """
     try:
-        tree = json.loads(json_bytes, parse_constant=_refuse_constant)
+        tree = json.loads(json_file, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"{where}: the stored JSON is damaged ({error})") from error
-    return tree, {} if npz_bytes is None else _read_npz(npz_bytes, where)
+    return tree, {} if npz_file is None else _read_npz(npz_file, where)
 
 
 def to_plain(tree: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
@@ -174,21 +199,34 @@ def to_plain(tree: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
-def _npz_bytes(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    """An uncompressed ``.npz`` without time stamps or anything else that differs between runs."""
-    import zipfile
+class _Stream:
+    """A file for zipfile that can only be written to."""
 
+    def __init__(self, write: Callable[[bytes], Any]) -> None:
+        self._write = write
+
+    def write(self, data: bytes) -> int:
+        self._write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _npy_parts(array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """The ``.npy`` file of one array: header and content."""
     from numpy.lib import format as npy
 
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            npy.write_array(member, array, allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy")
-            info.create_system, info.external_attr = 3, 0o600 << 16
-            archive.writestr(info, member.getbuffer())
-    return target.getvalue()
+    header = io.BytesIO()
+    fields = npy.header_data_from_array_1_0(array)
+    try:
+        npy.write_array_header_1_0(header, fields)
+    except ValueError:  # long or not Latin-1: many fields, or names in other scripts
+        npy.write_array(header, array, version=(3, 0), allow_pickle=False)  # numpy warns if it has to find the version itself
+        yield header.getvalue()
+        return
+    yield header.getvalue()
+    yield array.tobytes("F" if fields["fortran_order"] else "C")
 
 
 def _read_npz(data: bytes, where: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -226,6 +264,7 @@ _REMEDIES: tuple[tuple[str, str, str], ...] = (
     ("pandas", "Timestamp", "store t.to_pydatetime()"),
     ("numpy.ma", "", "store x.data and x.mask"),
     ("numpy", "memmap", "store numpy.array(x)"),
+    ("numpy", "record", "store x.item(), a tuple"),
     ("pennylane.workflow", "", "build the QNode in the function and store its parameters"),
     ("autograd", "", "store it outside the function that is being differentiated"),
     ("builtins", "generator", "store list(x)"),
@@ -299,7 +338,7 @@ class _Encoder:
             node["dtype"] = dtype.name
             array = array.view(f"u{dtype.itemsize}")
         elif not _is_npy_dtype(dtype):
-            raise _Refusal(f"is an array of dtype {dtype}, which has no portable form: convert it to numbers or strings, or to a list")
+            raise _Refusal(f"has the dtype {dtype!r}, which has no portable form: convert it to numbers or strings, or to a list")
         self.arrays.append((node, array))
         return node
 
@@ -395,13 +434,13 @@ def _describe(value: Any) -> str:
     # The lock's own name is an accident of its implementation.
     shown = {"_thread.lock": "threading.Lock", "_thread.RLock": "threading.RLock"}.get(shown, shown)
     article = "an" if shown[:1].lower() in "aeiou" else "a"
-    for prefix, name, remedy in _REMEDIES:
-        if name in ("", cls.__qualname__) and (cls.__module__ == prefix or cls.__module__.startswith(prefix + ".")):
-            return f"is {article} {shown}: {remedy}"
-    base = next((b for b in cls.__mro__[1:] if b in _BUILTIN), None)
-    if base is not None:
-        plain = base.__name__
-        return f"is {article} {shown}, a subclass of {plain}, which would come back as another type: store {plain}(x), or a dataclass"
+    for base in cls.__mro__:
+        for prefix, name, remedy in _REMEDIES:
+            if name in ("", base.__qualname__) and f"{base.__module__}.".startswith(f"{prefix}."):
+                return f"is {article} {shown}: {remedy}"
+    builtin = next((b.__name__ for b in cls.__mro__[1:] if b in _BUILTIN), None)
+    if builtin is not None:
+        return f"is {article} {shown}, a subclass of {builtin} that would come back as a plain one: store {builtin}(x), or a dataclass"
     nearest = next((b for b in cls.__mro__[1:] if f"{b.__module__}.{b.__qualname__}" in _BY_NAME), None)
     if nearest is not None:
         return f"is {article} {shown}, a subclass of {nearest.__module__}.{nearest.__qualname__}: convert it to that type"
@@ -597,7 +636,8 @@ def _is_npy_dtype(dtype: Any) -> bool:
     if dtype.hasobject or _has_metadata(dtype):
         return False
     try:
-        return bool(npy.descr_to_dtype(npy.dtype_to_descr(dtype)) == dtype)
+        same = npy.descr_to_dtype(npy.dtype_to_descr(dtype))
+        return bool(same == dtype) and (dtype.kind != "V" or same.type is dtype.type)
     except (ValueError, TypeError):  # fields that overlap, or of a dtype that numpy does not know
         return False
 
@@ -621,14 +661,16 @@ def _encode_numpy_scalar(encoder: _Encoder, value: Any, path: _Path) -> Any:
     import numpy as np
 
     kind = type(value)
-    if kind is np.str_ or kind is np.bytes_:
-        return _tagged(kind.__name__, value=encoder.node(value.item(), path))
-    item = value.item()
-    usual = value.dtype.type is kind and kind.__module__ == "numpy" and value.dtype.isnative
-    if usual and _is_plain(item) and type(item) is not str and kind is not np.timedelta64 and kind is not np.datetime64:
-        return _tagged("scalar", dtype=value.dtype.name, value=item)
-    if kind.__module__ != "numpy" and not kind.__module__.startswith("ml_dtypes"):
+    if kind is np.str_:  # numpy's own ways to a Python value strip zeros at the end
+        return _tagged("str_", value=encoder.node(str.__str__(value), path))
+    if kind is np.bytes_:
+        return _tagged("bytes_", value=encoder.node(bytes(value), path))
+    if kind is np.record or not kind.__module__.startswith(("numpy", "ml_dtypes")):
         raise _Refusal(_describe(value))
+    if issubclass(kind, np.bool_ | np.integer | np.floating) and not issubclass(kind, np.timedelta64) and kind.__module__ == "numpy":
+        item = value.item()
+        if _is_plain(item):
+            return _tagged("scalar", dtype=kind.__name__, value=item)
     return encoder.array("numpy_scalar", np.asarray(value))
 
 
@@ -653,7 +695,8 @@ def _encode_bit_generator(encoder: _Encoder, value: Any, path: _Path) -> Any:
 
 
 def _encode_generator(encoder: _Encoder, value: Any, path: _Path) -> Any:
-    return _tagged("Generator", bit_generator=encoder.node(value.bit_generator, (path, ".bit_generator")))
+    tag = "pennylane.Generator" if type(value).__module__.startswith("pennylane.") else "Generator"
+    return _tagged(tag, bit_generator=encoder.node(value.bit_generator, (path, ".bit_generator")))
 
 
 def _encode_random_state(encoder: _Encoder, value: Any, path: _Path) -> Any:
@@ -748,31 +791,41 @@ def _is_optimizer(value: Any) -> bool:
 
 
 def _encode_optimizer(encoder: _Encoder, value: Any, path: _Path) -> Any:
-    attributes = {}
-    for name, member in vars(value).items():
-        # A library function, such as RotosolveOptimizer's inner solver; its node is only read inside an optimizer.
-        own = isinstance(member, types.FunctionType) and _own_function(member.__module__, member.__qualname__) is member
-        attributes[name] = _FunctionName(f"{member.__module__}:{member.__qualname__}") if own else member
+    attributes = {name: _by_name(member) for name, member in vars(value).items()}
     return _tagged("optimizer", **{"class": _class_name(type(value))}, attributes=encoder.attributes(attributes, path))
 
 
 @dataclass(frozen=True)
-class _FunctionName:
-    """Stands for a function of PennyLane's optimizers while one of them is encoded."""
+class _PartName:
+    """Stands for a part of PennyLane while an optimizer that holds it is stored; read nowhere else."""
 
     name: str
 
 
-def _encode_function_name(encoder: _Encoder, value: _FunctionName, path: _Path) -> Any:
-    return _tagged("optimizer_function", name=value.name)
+def _encode_part_name(encoder: _Encoder, value: _PartName, path: _Path) -> Any:
+    return _tagged("optimizer_part", name=value.name)
 
 
-def _own_function(module: str, qualname: str) -> Any:
-    """A function that a module of ``pennylane.optimize`` defines under this name, or None."""
-    if not module.startswith("pennylane.optimize."):
-        return None
+def _by_name(member: Any) -> Any:
+    """An optimizer's attribute, with parts of PennyLane in it (also one list deep) replaced by their names."""
+    if type(member) is list:
+        return [_by_name(m) if isinstance(m, type | types.FunctionType) else m for m in member]
+    if isinstance(member, type | types.FunctionType) and _pennylane_part(member.__module__, member.__qualname__) is member:
+        return _PartName(f"{member.__module__}:{member.__qualname__}")
+    return member
+
+
+def _pennylane_part(module: str, qualname: str) -> Any:
+    """What optimizers of PennyLane hold by reference, or None.
+
+    That is a function of ``pennylane.optimize``, as RotosolveOptimizer's inner solver, or a class of operators, as RotoselectOptimizer
+    chooses from.
+    """
     found = _attribute(sys.modules.get(module), qualname)
-    return found if isinstance(found, types.FunctionType) and found.__module__ == module else None
+    if isinstance(found, types.FunctionType) and found.__module__ == module and module.startswith("pennylane.optimize."):
+        return found
+    operator = getattr(sys.modules.get("pennylane.operation"), "Operator", ())
+    return found if isinstance(found, type) and module.startswith("pennylane.") and issubclass(found, operator) else None
 
 
 def _base64(encoder: _Encoder, value: bytes | bytearray, path: _Path) -> Any:
@@ -808,7 +861,7 @@ _BUILTIN: dict[type, _EncodeHandler] = {
     pathlib.WindowsPath: _encode_path,
     pathlib.PurePosixPath: _encode_path,
     pathlib.PureWindowsPath: _encode_path,
-    _FunctionName: _encode_function_name,
+    _PartName: _encode_part_name,
 }
 
 # By full name, so that nothing need be imported to recognise them; the class found there must be the value's own.
@@ -820,10 +873,14 @@ _BY_NAME: dict[str, _EncodeHandler] = {
     "random.Random": _encode_random,
     "numpy.ndarray": _encode_ndarray,
     "numpy.random._generator.Generator": _encode_generator,
+    "pennylane.numpy.random.Generator": _encode_generator,
     "numpy.random.mtrand.RandomState": _encode_random_state,
     "numpy.random.bit_generator.SeedSequence": _encode_seed_sequence,
-    **{f"numpy.random._{name.lower()}.{name}": _encode_bit_generator for name in _BIT_GENERATORS},
+    "numpy.random._mt19937.MT19937": _encode_bit_generator,
+    "numpy.random._pcg64.PCG64": _encode_bit_generator,
     "numpy.random._pcg64.PCG64DXSM": _encode_bit_generator,
+    "numpy.random._philox.Philox": _encode_bit_generator,
+    "numpy.random._sfc64.SFC64": _encode_bit_generator,
     "torch.Tensor": _encode_torch,
     "torch.nn.parameter.Parameter": _encode_torch,
     "torch.Size": _encode_torch_size,
@@ -991,6 +1048,7 @@ def is_installed(package: str) -> bool:
 
 def _site_folders() -> set[str]:
     import site
+    import sysconfig
 
     return {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(), site.getusersitepackages()}
 
@@ -1104,15 +1162,17 @@ def _decode_optimizer(decoder: _Decoder, node: dict[str, Any]) -> Any:
         raise ValueError(f"{cls.__qualname__} is not a plain optimizer")
     value: Any = object.__new__(cls)
     for name, member in decoder.attributes(node["attributes"]).items():
-        vars(value)[name] = _named_function(member) if type(member) is _FunctionName else member
+        vars(value)[name] = [_named_part(m) for m in member] if type(member) is list else _named_part(member)
     return value
 
 
-def _named_function(function: _FunctionName) -> Any:
-    module, _, qualname = function.name.partition(":")
-    found = _own_function(module, qualname)
+def _named_part(member: Any) -> Any:
+    if type(member) is not _PartName:
+        return member
+    module, _, qualname = member.name.partition(":")
+    found = _pennylane_part(module, qualname)
     if found is None:
-        raise ValueError(f"{function.name} is not a function of PennyLane's optimizers")
+        raise ValueError(f"{member.name} is not a part of PennyLane's optimizers")
     return found
 
 
@@ -1184,7 +1244,7 @@ def _jax_64_bit(jax: Any, dtype: Any) -> contextlib.AbstractContextManager[Any]:
     """Lets an array of 64-bit numbers through where this process has not switched them on."""
     if dtype.kind not in "iufc" or dtype.itemsize < 8 or dtype.name == "complex64" or jax.config.jax_enable_x64:
         return contextlib.nullcontext()
-    switch = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
+    switch = jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
     return cast("contextlib.AbstractContextManager[Any]", switch(True))
 
 
@@ -1196,8 +1256,8 @@ def _decode_torch(decoder: _Decoder, node: dict[str, Any]) -> Any:
     torch, array = decoder.framework("torch"), decoder.array(node)
     dtype = _torch_dtype(torch, node["torch_dtype"])
     tensor = torch.from_numpy(array)
-    if "shape" in node:
-        tensor = tensor.view(dtype).reshape(node["shape"])
+    if "shape" in node:  # torch refuses to look at no bytes at all as another dtype
+        tensor = (tensor.view(dtype) if array.size else torch.empty(0, dtype=dtype)).reshape(node["shape"])
     if tensor.dtype != dtype:
         raise ValueError(f"its array is {tensor.dtype}, not {dtype}")
     grad = node.get("requires_grad") is True
@@ -1270,6 +1330,7 @@ _DECODERS: dict[str, _DecodeHandler] = {
     "numpy.dtype": lambda d, n: d.array(n).dtype,
     "BitGenerator": _decode_bit_generator,
     "Generator": _decode_generator,
+    "pennylane.Generator": lambda d, n: d.framework("pennylane").numpy.random.Generator(d.value(n["bit_generator"])),
     "RandomState": _decode_random_state,
     "SeedSequence": _decode_seed_sequence,
     "jax": _decode_jax,
@@ -1281,7 +1342,7 @@ _DECODERS: dict[str, _DecodeHandler] = {
     "torch.Generator": _decode_torch_generator,
     "pennylane.tensor": _decode_tensor,
     "optimizer": _decode_optimizer,
-    "optimizer_function": lambda d, n: _FunctionName(n["name"]),
+    "optimizer_part": lambda d, n: _PartName(n["name"]),
 }
 
 
@@ -1337,20 +1398,22 @@ class _Viewer:
         if node[TAG] == "numpy.dtype":
             return str(node.get("dtype") or self._arrays[node["array"]].dtype)
         array = _Decoder(self._arrays, False, "value", copy=False).array(node)
-        if node.get("torch_dtype") == "bfloat16":  # the upper half of a float32
-            import numpy as np
-
-            array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        if "shape" in node and array.size == math.prod(node["shape"]):
-            array = array.reshape(node["shape"])
-        return _plain_item(array.astype(float).tolist() if array.dtype.kind == "V" and "dtype" in node else array.tolist())
+        if "torch_dtype" in node and "shape" in node:  # the bits of a dtype that numpy itself does not have
+            try:
+                array = array.view(_ml_dtype(node["torch_dtype"])).reshape(node["shape"])
+            except KeyError:
+                return {"torch_dtype": node["torch_dtype"], "shape": node["shape"], "bytes": array.tobytes().hex()}
+        short = array.dtype.type.__module__.startswith("ml_dtypes")
+        return _plain_item(array.astype(float).tolist() if short else array.tolist())
 
 
 def _plain_item(value: Any) -> Any:
     """What numpy makes of an array, as JSON."""
     if isinstance(value, list | tuple):
         return [_plain_item(v) for v in value]
-    if isinstance(value, bool | str | int | None):
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, bool | int | None):
         return value
     if isinstance(value, complex):
         return {"re": _plain_item(value.real), "im": _plain_item(value.imag)}

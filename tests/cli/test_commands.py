@@ -191,7 +191,7 @@ def test_doctor_tells_what_is_there(script):
         (["run", "{script}:add", "--arg", "aa=1"], "there is no argument 'aa'"),
         (["run", "{script}:add"], "argument 'a' is missing"),
         (["run", "{script}:add", "--arg", "a=x"], "'x' is no whole number"),
-        (["run", "{script}:add", "--arg", "a=1", "--arg", "flag=maybe"], "neither true nor false"),
+        (["run", "{script}:add", "--arg", "a=1", "--arg", "flag=maybe"], "is not true or false"),
         (["run", "{script}:add", "--arg", "a=1", "--device", "lightning.qbit"], "lightning.qubit"),
         (["run", "{script}:add", "--arg", "a=1", "--runner", "locall"], "Did you mean 'local'"),
         (["run", "{script}:add", "--arg", "a=1", "--timeout", "-1"], "resources.timeout_s must be a positive number"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +219,244 @@ def test_a_full_disk_is_a_clear_error_and_older_checkpoints_stay(store):
 
     assert loaded(store).state == "old"
     assert [p.name for p in store.folder.iterdir()] == ["00000001"]
+
+
+def damaged(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, len(data) // 2))
+
+
+def test_every_cut_of_every_file_is_noticed(store):
+    store.save("older", 1)
+    newest = store.save(np.arange(3), 2)
+    for path in sorted(newest.path.iterdir()):
+        whole = path.read_bytes()
+        for length in range(len(whole)):
+            path.write_bytes(whole[:length])
+            assert loaded(store).state == "older", (path.name, length)
+        path.write_bytes(whole)
+
+
+def test_every_flipped_byte_of_arrays_and_their_manifest_is_noticed(store):
+    store.save("older", 1)
+    newest = store.save({"x": np.arange(3)}, 2)
+    for path in sorted(newest.path.iterdir()):
+        whole = path.read_bytes()
+        for position in range(len(whole)):
+            path.write_bytes(flipped(whole, position))
+            assert loaded(store).state == "older", (path.name, position)
+        path.write_bytes(whole)
+    assert (loaded(store).state["x"] == [0, 1, 2]).all()
+
+
+def test_without_the_checksum_a_flipped_byte_would_be_believed(store):
+    newest = store.save({"x": 4}, 2)
+    path = newest.path / "state.json"
+    path.write_bytes(path.read_bytes().replace(b"4", b"5"))
+    code = "import sys; from pathlib import Path; from pl_hybridjobs.jobs.checkpoint import CheckpointStore as S; print(S(Path(sys.argv[1])).load().state)"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HYBRIDJOBS_PLANT_BUG": "checksum"}
+
+    believed = subprocess.run([sys.executable, "-c", code, store.folder], env=env, check=True, capture_output=True, text=True)
+
+    assert believed.stdout.strip() == "{'x': 5}"
+    with pytest.raises(CheckpointError, match="its checksum is wrong"):
+        store.load()
+
+
+def test_a_later_attempt_counts_on_and_replaces_nothing(store):
+    store.save("first", 5)
+    later = CheckpointStore(store.folder, attempt=2)
+
+    saved = later.save("second", 5)
+
+    assert saved.path.name == "00000005.1"
+    assert [(c.path.name, c.attempt, c.sequence, c.good) for c in later.list()] == [("00000005", 1, 0, True), ("00000005.1", 2, 1, True)]
+    assert saved == later.list()[-1]
+    assert loaded(store).state == "second"
+    assert loaded(store, 5).state == "second"
+
+
+def test_one_step_can_be_loaded_and_a_missing_one_is_none(store):
+    for step in (3, 4):
+        store.save(step, step)
+
+    assert loaded(store, np.int64(3)).state == 3
+    assert store.load(5) is None
+    damaged(store.folder / "00000003/state.json")
+    with pytest.raises(CheckpointError, match="checkpoints of step 3"):
+        store.load(3)
+
+
+def test_only_newer_damage_is_reported(store):
+    for step in (1, 2, 3):
+        store.save(step, step)
+    damaged(store.folder / "00000001/manifest.json")
+    os.utime(store.folder / "00000001", (0, 0))
+    damaged(store.folder / "00000003/manifest.json")
+
+    found = loaded(store)
+
+    assert found.state == 2
+    assert [(c.path.name, c.good) for c in found.skipped] == [("00000003", False)]
+    assert [c.good for c in store.list()] == [False, True, False]
+
+
+def test_what_dies_half_deleted_is_deleted_with_the_next_save(store):
+    for step in range(3):
+        store.save(np.arange(step + 1), step)
+    (store.folder / "00000000/arrays.npz").unlink()
+
+    assert loaded(store).skipped == ()
+    assert [c.step for c in store.list()] == [1, 2]
+    store.save(3)
+    assert [c.step for c in store.list()] == [1, 2, 3]
+    assert not (store.folder / "00000000").exists()
+
+
+def test_folders_of_others_are_neither_read_nor_deleted(store):
+    for name in ("00000007", "latest", "0000001x", "12"):
+        (store.folder / name).mkdir(parents=True)
+        (store.folder / name / "model.pt").write_text("mine")
+
+    assert store.load() is None
+    for step in range(5, 10):
+        store.save(step, step)
+
+    assert [c.step for c in store.list()] == [7, 8, 9]
+    assert len(list(store.folder.glob("*/model.pt"))) == 4
+
+
+def test_a_file_that_others_put_into_a_checkpoint_does_no_harm(store):
+    first = store.save("x", 1)
+    (first.path / ".DS_Store").write_text("")
+
+    assert loaded(store).state == "x"
+    for step in range(2, 6):
+        store.save(step, step)
+    assert loaded(store).skipped == ()
+    assert (first.path / ".DS_Store").exists()
+
+
+def test_leftovers_of_dead_processes_go_after_an_hour(store):
+    store.folder.mkdir()
+    old, young, foreign = (store.folder / name for name in (".step-1.00000000.tmp", ".step-2.00000000.tmp", ".mine.tmp"))
+    for left in (old, young, foreign):
+        left.mkdir()
+    for left in (old, foreign):
+        os.utime(left, (time.time() - 3700,) * 2)
+
+    assert store.load() is None
+    store.save(1)
+
+    assert [left.exists() for left in (old, young, foreign)] == [False, True, True]
+
+
+def test_extra_comes_back_with_its_types_and_holds_no_arrays(store):
+    store.save(1, extra={"cursor": (1, 2), "loss": np.float32(0.5)})
+
+    assert loaded(store).extra == {"cursor": (1, 2), "loss": np.float32(0.5)}
+    assert type(loaded(store).extra["loss"]) is np.float32
+    with pytest.raises(CodecError, match="arrays"):
+        store.save(1, extra={"a": np.arange(3)})
+
+
+def test_a_newer_format_is_passed_over_with_the_remedy(store):
+    store.save("older", 1)
+    manifest = store.save("newer", 2).path / "manifest.json"
+    content = json.loads(manifest.read_text()) | {"format": 99}
+    del content["sha256"]
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    manifest.write_text(json.dumps(content, indent=1) + "\n")
+
+    assert "upgrade pl-hybridjobs" in loaded(store).skipped[0].problem
+
+
+def test_nothing_can_be_kept_of_nothing(tmp_path):
+    with pytest.raises(CheckpointError, match="keep=0"):
+        CheckpointStore(tmp_path, keep=0)
+
+
+def test_the_fence_is_held_for_the_rename_and_the_deletions(tmp_path):
+    seen = []
+
+    @contextlib.contextmanager
+    def fence():
+        before = {p.name for p in (tmp_path / "c").iterdir() if not p.name.startswith(".")}
+        yield
+        seen.append((before, {p.name for p in (tmp_path / "c").iterdir() if not p.name.startswith(".")}))
+
+    store = CheckpointStore(tmp_path / "c", keep=1, fence=fence)
+    store.save(1, 1)
+    store.save(2, 2)
+
+    assert seen == [(set(), {"00000001"}), ({"00000001"}, {"00000002"})]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks the system which file a descriptor means")
+def test_all_is_on_disk_before_the_rename_and_the_name_is_before_anything_is_deleted(store, tmp_path, monkeypatch):
+    happened: list[str] = []
+    sync, rename, unlink = os.fsync, os.rename, os.unlink
+
+    def record(name, call, shown):
+        def recorded(*args, **keywords):
+            happened.append(f"{name} {Path(shown(args[0])).name.partition('.')[0] or 'temporary'}")
+            return call(*args, **keywords)
+
+        return recorded
+
+    store.keep = 1
+    store.save(np.arange(3), 1)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("{}")
+    monkeypatch.setattr(os, "fsync", record("sync", sync, lambda fd: os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(os, "rename", record("rename", rename, str))
+    monkeypatch.setattr(os, "unlink", record("delete", unlink, str))
+
+    store.save(np.arange(3), 2, also_sync=[metrics, tmp_path / "not there"])
+
+    renamed = happened.index("rename temporary")
+    assert sorted(happened[:renamed]) == ["sync arrays", "sync manifest", "sync metrics", "sync state", "sync temporary"]
+    assert happened[renamed + 1] == "sync checkpoints"
+    assert happened[renamed + 2 :] == ["delete arrays", "delete state", "delete manifest"]
+
+
+def test_a_reader_always_finds_a_whole_state_while_another_process_saves(store):
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from pl_hybridjobs.jobs.checkpoint import CheckpointStore
+store = CheckpointStore(Path(sys.argv[1]), keep=1)
+for step in range(1, 150):
+    store.save(np.full(100, step), step)
+"""
+    store.save(np.full(100, 0), 0)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    seen = []
+    with subprocess.Popen([sys.executable, "-c", code, store.folder], env=env) as saver:
+        while saver.poll() is None:
+            found = loaded(CheckpointStore(store.folder))
+            assert (found.state == found.checkpoint.step).all()
+            assert found.skipped == ()
+            seen.append(found.checkpoint.step)
+            assert all(c.good for c in CheckpointStore(store.folder).list())
+
+    assert saver.returncode == 0
+    assert seen == sorted(seen)
+    assert loaded(store).checkpoint.step == 149
+
+
+def test_a_class_that_is_gone_is_an_error_and_not_a_reason_to_go_back(store):
+    store.save("older", 1)
+    newest = store.save({"x": 1}, 2)
+    (newest.path / "state.json").write_bytes(b'{"$type": "dataclass", "class": "gone_module:State", "fields": {}}')
+    manifest = newest.path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    data = (newest.path / "state.json").read_bytes()
+    content["files"]["state.json"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    del content["sha256"]
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    manifest.write_text(json.dumps(content, indent=1) + "\n")
+
+    with pytest.raises(CodecError, match="gone_module"):
+        store.load()
