@@ -38,7 +38,6 @@ Each message says what happened, where, and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 
@@ -200,5 +199,7 @@ class JobStopRequested(BaseException):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'x' or 'y'?"`` for near names, else ``""``."""
+    from difflib import get_close_matches
+
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

@@ -2,7 +2,7 @@
 
 ``<folder>/<step>/`` holds ``state.json``, ``arrays.npz`` (if the state has arrays) and ``manifest.json``, which has the SHA-256 of the
 others and of itself. Saving: temporary folder -> files -> manifest last -> fsync of everything -> rename -> fsync of the parent -> older
-ones deleted. Loading takes the newest whose manifest and hashes verify, and says what it passed over.
+ones deleted, in a thread. Loading takes the newest whose manifest and hashes verify, and says what it passed over.
 
 ``HYBRIDJOBS_PLANT_BUG=checksum`` leaves the verification out, to prove that the tests notice.
 """
@@ -14,7 +14,6 @@ import hashlib
 import operator
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import CheckpointError, CodecError, FolderCorrupt
+from pl_hybridjobs.errors import CheckpointError, CodecError, FolderCorrupt, HybridJobsError
 from pl_hybridjobs.jobs import codec
 from pl_hybridjobs.jobs.durable import (
     PLANTED_BUG,
@@ -34,11 +33,13 @@ from pl_hybridjobs.jobs.durable import (
     fsync_paths,
     read_sealed,
     rename_folder,
+    start_writing,
     temporary_folder,
 )
 
 FORMAT = 1
 _STALE_S = 3600.0
+_LARGE = 2**16  # bytes
 _LOOKS = 10  # at a folder that changes each time we look
 _STATE, _ARRAYS, _MANIFEST = "state.json", "arrays.npz", "manifest.json"
 _NAME = re.compile(r"[0-9]{8,}(\.[0-9]+)?")  # the step, and the sequence where a step was saved twice
@@ -124,6 +125,8 @@ class CheckpointStore:
         self.keep = keep
         self._fence = fence
         self._lock = threading.Lock()
+        self._pruner: threading.Thread | None = None
+        self._swept = False
         # What manifests said that were read before, by name, with the folder's identity then.
         self._heads: dict[str, tuple[tuple[int, int], Checkpoint]] = {}
 
@@ -155,6 +158,7 @@ class CheckpointStore:
         encoded = codec.encode(state, where="state")
         more = _encode_extra(extra)
         with self._lock, disk_errors(self.folder):
+            self.settle()
             self._make_folder()
             older = self._find(self._names())
             newest = max(older, key=lambda c: c.sequence, default=None)
@@ -185,10 +189,10 @@ class CheckpointStore:
             with self._fence():
                 final = self._rename(temporary, manifest)
                 crash_point("checkpoint.renamed")
-                self._prune(older)
-                crash_point("checkpoint.pruned")
         saved = Checkpoint(manifest["step"], final, self.attempt, manifest["time"], sum(sizes.values()), True, "", manifest["sequence"])
         self._heads[final.name] = _identity(final), saved
+        if len(older) >= self.keep or not self._swept:
+            self._pruner = _started("hybridjobs-prune", lambda: self._prune(older), daemon=False)
         return saved
 
     def _rename(self, temporary: Path, manifest: dict[str, Any]) -> Path:
@@ -202,12 +206,23 @@ class CheckpointStore:
                     return final
         raise CheckpointError(f"{final} exists already, and is no checkpoint of this job: move it away")
 
+    def settle(self) -> None:
+        """Wait until the deletion of older checkpoints, which goes on after ``save``, has ended."""
+        if self._pruner is not None:
+            self._pruner.join()
+            self._pruner = None
+
     def _prune(self, older: Sequence[Checkpoint]) -> None:
         """Delete all but the newest, and what dead processes left behind.
 
         Args:
             older: Those from before the new one, oldest first.
         """
+        with contextlib.suppress(HybridJobsError, OSError), self._fence():  # the next one who saves deletes what stays
+            self._delete_old(older)
+            crash_point("checkpoint.pruned")
+
+    def _delete_old(self, older: Sequence[Checkpoint]) -> None:
         for checkpoint in older[: len(older) + 1 - self.keep]:
             # The manifest goes last, so that one that is half deleted still tells its age.
             for name in (_ARRAYS, _STATE, _MANIFEST):
@@ -215,11 +230,16 @@ class CheckpointStore:
                     (checkpoint.path / name).unlink()
             with contextlib.suppress(OSError):  # somebody put another file there
                 checkpoint.path.rmdir()
+        if self._swept:
+            return
+        self._swept = True
         for name in os.listdir(self.folder):
             if name.startswith(".step-") and name.endswith(".tmp"):
                 left = self.folder / name
                 with contextlib.suppress(OSError):
                     if time.time() - left.stat().st_mtime > _STALE_S:
+                        import shutil
+
                         shutil.rmtree(left)
 
     def load(self, step: int | None = None, *, allow_import: bool = True) -> Loaded | None:
@@ -264,6 +284,7 @@ class CheckpointStore:
 
     def _look(self, verify: _Verifier, is_wanted: Callable[[Checkpoint], bool] = lambda _: True) -> Sequence[_Verified]:
         """Verify what is there. Another process may save and delete meanwhile: then damage may be none, and we look again."""
+        self.settle()
         for _ in range(_LOOKS):
             names = self._names()
             verified = verify([head for head in self._find(names) if is_wanted(head)])
@@ -326,7 +347,7 @@ def _write_files(folder: Path, manifest: Mapping[str, Any], encoded: codec.Encod
 
 
 def _write_hashed(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Write arrays.
+    """Write arrays. The disk works on a piece while its hash is computed; a thread for the hash costs more than it saves.
 
     Returns:
         The file's entry in the manifest.
@@ -334,12 +355,25 @@ def _write_hashed(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
     digest = hashlib.sha256()
     with path.open("xb") as file:
 
-        def write(part: bytes) -> None:
-            digest.update(part)
-            file.write(part)
+        def write(piece: bytes | memoryview) -> None:
+            file.write(piece)
+            if len(piece) >= _LARGE:
+                file.flush()
+                start_writing(file.fileno())
+            digest.update(piece)
 
         codec.write_npz(arrays, write)
         return {"sha256": digest.hexdigest(), "size": file.tell()}
+
+
+def _started(name: str, work: Callable[[], None], *, daemon: bool) -> threading.Thread | None:
+    """A thread; None where none can be started, as while Python shuts down."""
+    thread = threading.Thread(target=work, name=name, daemon=daemon)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def _encode_extra(extra: Mapping[str, Any] | None) -> Any:

@@ -12,8 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +54,7 @@ def fsync_paths(paths: Sequence[Path]) -> None:
         with contextlib.ExitStack() as opened:
             handles = [_open_to_sync(path, opened) for path in paths[start : start + _SYNCED_AT_ONCE]]
             for handle in handles:
-                _start_writing(handle)
+                start_writing(handle)
             for handle in handles:
                 if PLANTED_BUG != "fsync":
                     os.fsync(handle)
@@ -68,7 +66,7 @@ def _open_to_sync(path: Path, opened: contextlib.ExitStack) -> int:
     return handle
 
 
-def _start_writing(handle: int) -> None:
+def start_writing(handle: int) -> None:
     """Linux begins to write a file's changed pages when it is told that nobody will read them soon. Elsewhere nothing happens."""
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):  # a folder, or a file system without this
@@ -83,7 +81,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         data: The whole new content.
         durable: Also fsync file and folder, so that it survives a power loss.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     with disk_errors(path):
         try:
             _write_new(temporary, data, durable)
@@ -101,7 +99,7 @@ def write_once(path: Path, data: bytes) -> bool:
     Returns:
         False if the file was there already (it is left as it was).
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     with disk_errors(path):
         try:
             _write_new(temporary, data, durable=True)
@@ -161,13 +159,16 @@ def rename_folder(temporary: Path, final: Path) -> None:
 @contextlib.contextmanager
 def temporary_folder(parent: Path, stem: str) -> Iterator[Path]:
     """A private folder ``.<stem>.<random>.tmp`` that is gone at the end, unless it was renamed."""
-    folder = parent / f".{stem}.{secrets.token_hex(4)}.tmp"
+    folder = parent / f".{stem}.{os.urandom(4).hex()}.tmp"
     with disk_errors(folder):
         folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            import shutil
+
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ class LocalRunner:
         latest = folder.latest_attempt()
         root = str(Path(__file__).parents[2])
         # -S: the supervisor needs the standard library only, and starts in a third of the time.
-        argv = [sys.executable, "-B", "-P", "-S", "-c", _CODE, root, str(folder.path), digest, cause]
+        argv = [sys.executable, "-P", "-S", "-c", _CODE, root, str(folder.path), digest, cause]
         try:
             pid = process.spawn(argv, os.environ)
         except OSError as error:

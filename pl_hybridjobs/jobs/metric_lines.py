@@ -13,7 +13,6 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,6 +107,8 @@ def _parts(data: bytes, end: int) -> list[_Part]:
     threads = min(4, os.cpu_count() or 1, -(-end // _BLOCK))
     if threads == 1:
         return [_fast(block) for block in blocks]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads) as pool:  # numpy lets go of the interpreter's lock
         return list(pool.map(_fast, blocks))
 

@@ -6,12 +6,10 @@ import hashlib
 import json
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import FolderCorrupt
-from pl_hybridjobs.jobs import codec
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes, write_once
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import Status
@@ -27,6 +25,8 @@ def commit_value(folder: JobFolder, epoch: int, value: Any) -> None:
         CodecError: The value cannot be stored; nothing was written.
         Fenced: This attempt no longer owns the job.
     """
+    from pl_hybridjobs.jobs import codec
+
     tree, arrays = codec.dumps(value, where="return value")
     stored: dict[str, Any] = {"value": json.loads(tree)}
     if arrays is not None:
@@ -82,12 +82,16 @@ def load_value(folder: JobFolder, outcome: dict[str, Any]) -> Any:
         CodecError: A class in it is not importable here; the message names it.
         FolderCorrupt: Its arrays are missing or damaged.
     """
+    from pl_hybridjobs.jobs import codec
+
     tree = json.dumps(outcome["value"]).encode()
     return codec.loads(tree, _arrays(folder, outcome), where="result")
 
 
 def plain_value(folder: JobFolder, outcome: dict[str, Any]) -> Any:
     """The value as plain JSON, for people and other programs; builds no class."""
+    from pl_hybridjobs.jobs import codec
+
     return codec.to_plain(*codec.read(json.dumps(outcome["value"]).encode(), _arrays(folder, outcome), where="result"))
 
 
@@ -122,6 +126,8 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 def _traceback(error: BaseException) -> str:
     """The traceback from the user's first frame on: our own frames say nothing to the user."""
+    import traceback
+
     lines = traceback.TracebackException.from_exception(error, capture_locals=False)
     frame = lines
     while frame is not None:
@@ -149,6 +155,8 @@ def _guarded(make: Any, fallback: str) -> str:
 
 
 def _guarded_encoding(content: Any) -> Any:
+    from pl_hybridjobs.jobs import codec
+
     try:
         tree, arrays = codec.dumps(content, where="exception")
     except BaseException:  # noqa: BLE001 - what cannot be stored is left out; the text is there
@@ -161,6 +169,8 @@ def _guarded_encoding(content: Any) -> Any:
 def rebuild_class(name: str) -> type[Exception] | None:
     """The class of a remote exception, if it can be had here without running anybody's top-level code."""
     module, _, qualname = name.partition(":")
+    from pl_hybridjobs.jobs import codec
+
     found: Any = sys.modules.get(module)
     if found is None and codec.is_installed(module.partition(".")[0]):
         import importlib

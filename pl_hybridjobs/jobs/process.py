@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ class Identity:
     def of(cls, pid: int) -> Identity | None:
         """The process that has this pid now; None if there is none (a zombie counts as none)."""
         started = _start_time(pid)
-        return None if started is None else cls(socket.gethostname(), boot_id(), pid, started)
+        return None if started is None else cls(os.uname().nodename, boot_id(), pid, started)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Identity:
@@ -55,7 +54,7 @@ class Identity:
 
     def is_alive(self) -> bool | None:
         """True or False where that can be proved from here; None for a process on another machine."""
-        if self.host != socket.gethostname():
+        if self.host != os.uname().nodename:
             return None
         if self.boot != boot_id():
             return False
@@ -66,7 +65,7 @@ def current() -> Identity:
     """This process."""
     identity = Identity.of(os.getpid())
     if identity is None:  # /proc or ps hidden: then at least pid and boot
-        return Identity(socket.gethostname(), boot_id(), os.getpid(), "")
+        return Identity(os.uname().nodename, boot_id(), os.getpid(), "")
     return identity
 
 
@@ -104,10 +103,21 @@ def _ask(*command: str) -> str:
     return answer.stdout.strip()
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """Start a process with no standard streams, and return its pid. The caller may exit before it."""
-    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    return os.posix_spawn(argv[0], list(argv), dict(env), file_actions=null)
+def spawn(argv: Sequence[str], env: Mapping[str, str], *, output: int | None = None, session: bool = False) -> int:
+    """Start a process without standard input, and return its pid. The caller may exit before it.
+
+    Args:
+        argv: The program's path and its arguments.
+        env: Its whole environment.
+        output: A file descriptor for its standard output and error; None: they go nowhere.
+        session: Whether it leads a session, and so a process group, of its own.
+
+    Not ``subprocess``, because that takes as long to import as half of the supervisor.
+    """
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    if output is not None:
+        actions[1:] = [(os.POSIX_SPAWN_DUP2, output, fd) for fd in (1, 2)]
+    return os.posix_spawn(argv[0], list(argv), dict(env), file_actions=actions, setsid=session)
 
 
 def reap(pid: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import os
 import re
 import time
@@ -209,4 +208,6 @@ def tags_complaints(tags: object) -> list[str]:
 
 
 def _is_real(value: object) -> bool:
+    import numbers
+
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

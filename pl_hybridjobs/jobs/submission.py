@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from pl_hybridjobs.errors import InvalidCall, KeyConflict
-from pl_hybridjobs.jobs import arguments, bundle, device, inputs
+from pl_hybridjobs.jobs import arguments, device, inputs, packing, provenance
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
 from pl_hybridjobs.jobs.handle import Job, Sweep
@@ -72,7 +72,7 @@ class Options:
             if problem := runners.complaint(self.runner):
                 found.append(problem)
             if self.requirements is not None:
-                found += bundle.unsatisfied(self.requirements)
+                found += packing.unsatisfied(self.requirements)
         return found
 
     def resources_value(self) -> Resources:
@@ -253,8 +253,8 @@ def _fill(call: Call, options: Options, folder: Path) -> str:
     return _pack(call, options, target).digest
 
 
-def _pack(call: Call, options: Options, folder: Path) -> bundle.Packed:
-    return bundle.pack(
+def _pack(call: Call, options: Options, folder: Path) -> packing.Packed:
+    return packing.pack(
         call.fn,
         call.args,
         dict(call.kwargs),
@@ -281,7 +281,7 @@ def _draft(call: Call, options: Options, runner: runners.Runner, job_id: str) ->
         inputs=inputs.record(options.inputs),
         key=options.key,
         created=time.time(),
-        provenance=bundle.provenance(_source_folder(call.fn)) if job_id else {},
+        provenance=provenance.of_folder(_source_folder(call.fn)) if job_id else {},
     )
 
 

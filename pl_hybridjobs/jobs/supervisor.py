@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -46,7 +45,6 @@ def main(argv: list[str]) -> int:
     """``supervisor <job folder> <bundle digest> <cause>``."""
     path, digest, cause = argv
     os.setsid()
-    process.adopt_orphans()
     folder: JobFolder | None = JobFolder(Path(path))
     assert folder is not None
     _keep_own_errors(folder.supervisor_log)
@@ -150,25 +148,26 @@ class Attempt:
             signal.signal(number, lambda n, _frame: self.signals.append(n))
         self.log = LogWriter(self.files.log)
         try:
-            worker, output, _life = self._start()
+            worker, output, life = self._start()
+            process.adopt_orphans()  # here, where the worker does not wait for it
             crash_point("supervisor.started")
             try:
                 code = self._look_after(worker, output, wake_r)
             finally:
-                process.signal_group(worker.pid, signal.SIGKILL)
+                process.signal_group(worker, signal.SIGKILL)
                 left = process.kill_all(self.token, parent=os.getpid())
                 if left:
                     self.log.note(f"processes {left} of this attempt do not end, even by SIGKILL")
                 self._drain(output, 0.5)
                 os.close(output)
-                os.close(_life)
+                os.close(life)
             return self._conclude(code)
         finally:
             self.log.close()
             os.close(wake_r)
             os.close(wake_w)
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], int, int]:
+    def _start(self) -> tuple[int, int, int]:
         output_r, output_w = os.pipe()
         # The worker reads from this pipe in a thread: the end of the file tells it that we are dead.
         life_r, life_w = os.pipe()
@@ -179,16 +178,9 @@ class Attempt:
         root = str(Path(__file__).parents[2])
         may_retry = "retry" if self.lease.errors < self.spec.retries.errors else "last"
         arguments = [root, str(self.folder.path), str(self.lease.epoch), self.digest, str(life_r), may_retry]
-        worker = subprocess.Popen(
-            [sys.executable, "-B", "-P", "-c", code, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output_w,
-            stderr=output_w,
-            cwd=self.folder.results,
-            env=self._environment(),
-            start_new_session=True,
-            pass_fds=(life_r,),
-        )
+        os.set_inheritable(life_r, True)
+        argv = [sys.executable, "-P", "-c", code, *arguments]
+        worker = process.spawn(argv, self._environment(), output=output_w, session=True)
         os.close(output_w)
         os.close(life_r)
         return worker, output_r, life_w
@@ -201,7 +193,7 @@ class Attempt:
         env["PYTHONUNBUFFERED"] = "1"
         return {**env, **self.spec.resources.env}
 
-    def _look_after(self, worker: subprocess.Popen[bytes], output: int, wake: int) -> int:
+    def _look_after(self, worker: int, output: int, wake: int) -> int:
         limits = self.spec.resources
         begun = time.monotonic()
         wait_s = _MEMORY_POLL_S if limits.memory_mb else _POLL_S
@@ -214,18 +206,19 @@ class Attempt:
             if output in readable and not self._copy(output):
                 open_fds.remove(output)
             self.log.flush_partial()
-            if worker.poll() is not None:
-                return worker.returncode
+            ended, status = os.waitpid(worker, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
             now = time.monotonic()
             self._on_signals(worker)
             if limits.timeout_s and now - begun > limits.timeout_s and not self.kill_reason:
                 self._end(worker, "timeout", f"ran longer than timeout_s={limits.timeout_s:g}", GRACE_S)
             if limits.memory_mb and not self.kill_reason:
-                used_mb = process.resident_mb([worker.pid, *process.descendants(worker.pid)])
+                used_mb = process.resident_mb([worker, *process.descendants(worker)])
                 if used_mb > limits.memory_mb:
                     self._end(worker, "memory", f"used {used_mb:.0f} MB, more than memory_mb={limits.memory_mb:g}", 0.0)
             if self.kill_reason and now > self.kill_at:
-                process.signal_group(worker.pid, signal.SIGKILL)
+                process.signal_group(worker, signal.SIGKILL)
             if now - self.lease.beat_monotonic > HEARTBEAT_S:
                 try:
                     self.lease = beat(self.folder, self.lease)
@@ -234,7 +227,7 @@ class Attempt:
                 except OSError as error:  # a full disk must not kill a healthy job
                     self.log.note(f"no heartbeat: {error}")
 
-    def _on_signals(self, worker: subprocess.Popen[bytes]) -> None:
+    def _on_signals(self, worker: int) -> None:
         asked = {n for n in self.signals if n != signal.SIGCHLD}
         self.signals.clear()
         if not asked:
@@ -249,11 +242,11 @@ class Attempt:
             number = signal.SIGUSR1 if signal.SIGUSR1 in asked else signal.SIGTERM
             self._end(worker, "stop", "asked to stop", GRACE_S, number)
 
-    def _end(self, worker: subprocess.Popen[bytes], reason: str, detail: str, grace_s: float, number: int = signal.SIGTERM) -> None:
+    def _end(self, worker: int, reason: str, detail: str, grace_s: float, number: int = signal.SIGTERM) -> None:
         self.kill_reason, self.kill_detail = reason, detail
         self.kill_at = time.monotonic() + grace_s
         self.log.note(f"{detail}; the worker has {grace_s:g} s to end" if grace_s else f"{detail}; killed")
-        process.signal_group(worker.pid, number if grace_s else signal.SIGKILL)
+        process.signal_group(worker, number if grace_s else signal.SIGKILL)
 
     def _copy(self, output: int) -> bool:
         try:

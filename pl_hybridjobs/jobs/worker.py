@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import inspect
 import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ def main(argv: list[str]) -> int:
     path, epoch, digest, life, may_retry = argv
     threading.Thread(target=_die_with_supervisor, args=(int(life),), daemon=True, name="hybridjobs-life").start()
     folder = JobFolder(Path(path))
+    os.chdir(folder.results)
     spec = folder.spec()
     _bind_cores(spec.resources.threads)
     context = JobContext(folder, spec, int(epoch))
@@ -100,16 +100,18 @@ def run(context: JobContext, load: Callable[[], Callable[[], Any]], *, may_retry
     try:
         with contextlib.chdir(folder.results):
             value = call()
-            if inspect.iscoroutine(value):
-                value = asyncio.run(_awaited(value))
+            if isinstance(value, types.CoroutineType):
+                value = _awaited(value)
     except BaseException as error:  # noqa: BLE001 - see above; every way to leave must be recorded
         return _raised(context, error, may_retry)
     crash_point("worker.returned")
     return _record_value(context, value)
 
 
-async def _awaited(coroutine: Any) -> Any:
-    return await coroutine
+def _awaited(coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
+    import asyncio  # takes as long to import as all the rest of the worker
+
+    return asyncio.run(coroutine)
 
 
 def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:

@@ -29,21 +29,21 @@ from pl_hybridjobs.errors import (
     InvalidCall,
     SecretFound,
 )
-from pl_hybridjobs.jobs import bundle
+from pl_hybridjobs.jobs import bundle, packing
 
 PACKAGE_ROOT = Path(pl_hybridjobs.__path__[0]).parent
 
 PACK = """
 import sys, json, importlib
 from pathlib import Path
-from pl_hybridjobs.jobs import bundle
+from pl_hybridjobs.jobs import packing
 sys.path[:0] = json.loads(sys.argv[1])
 fn = importlib.import_module(sys.argv[2])
 for part in sys.argv[3].split("."):
     fn = getattr(fn, part)
 args = eval(sys.argv[5])
 include = [Path(item) if "/" in item else item for item in json.loads(sys.argv[6])]
-print(bundle.pack(fn, args, {}, Path(sys.argv[4]), include=include).digest)
+print(packing.pack(fn, args, {}, Path(sys.argv[4]), include=include).digest)
 """
 LOAD = """
 import sys, json, inspect
@@ -108,7 +108,7 @@ def add(a, b=10, *, c=100):
 
 
 def packed_and_loaded(fn, *args, folder, **kwargs):
-    digest = bundle.pack(fn, args, kwargs, folder).digest
+    digest = packing.pack(fn, args, kwargs, folder).digest
     loaded, loaded_args, loaded_kwargs = bundle.load(folder, digest)
     return loaded(*loaded_args, **loaded_kwargs)
 
@@ -209,7 +209,7 @@ def test_an_included_package_comes_whole(there_and_back):
 def test_an_included_file_outside_of_packages_lands_under_its_name(tmp_path, folder):
     (tmp_path / "notes 1.txt").write_text("hello")
 
-    bundle.pack(add, (1,), {}, folder, include=[tmp_path / "notes 1.txt"])
+    packing.pack(add, (1,), {}, folder, include=[tmp_path / "notes 1.txt"])
 
     assert (folder / "src" / "notes 1.txt").read_text() == "hello"
 
@@ -220,7 +220,7 @@ def test_a_script_run_as_main_travels_and_shows_its_source(tmp_path, folder, els
         from dataclasses import dataclass
         from enum import Enum
         from pathlib import Path
-        from pl_hybridjobs.jobs import bundle
+        from pl_hybridjobs.jobs import packing
 
         class Kind(Enum):
             SMALL = 1
@@ -239,7 +239,7 @@ def test_a_script_run_as_main_travels_and_shows_its_source(tmp_path, folder, els
             return helper(config)  # this very line
 
         if __name__ == "__main__":
-            print(bundle.pack(go, (Config(3),), {}, Path(sys.argv[1])).digest)
+            print(packing.pack(go, (Config(3),), {}, Path(sys.argv[1])).digest)
         """
     path = write(tmp_path, {"script.py": script}) / "script.py"
     variables = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
@@ -257,7 +257,7 @@ def test_code_without_a_file_brings_the_text_that_linecache_holds(folder):
     exec(compile(text, name, "exec"), space)
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     try:
-        bundle.pack(space["go"], (), {}, folder)
+        packing.pack(space["go"], (), {}, folder)
     finally:
         del linecache.cache[name]
 
@@ -308,7 +308,7 @@ def test_packing_changes_nothing_of_the_function(folder):
         return add(1)
 
     before = (train.__code__, dict(train.__dict__), train.__closure__, dict(sys.modules["__main__"].__dict__))
-    bundle.pack(train, (), {}, folder)
+    packing.pack(train, (), {}, folder)
 
     assert (train.__code__, dict(train.__dict__), train.__closure__, dict(sys.modules["__main__"].__dict__)) == before
 
@@ -320,7 +320,7 @@ def test_many_threads_may_pack_at_once(tmp_path):
     def work(i):
         target = tmp_path / str(i)
         target.mkdir()
-        return bundle.pack(train, (1, {"a", "b"}), {}, target).digest
+        return packing.pack(train, (1, {"a", "b"}), {}, target).digest
 
     with ThreadPoolExecutor(8) as pool:
         digests = set(pool.map(work, range(40)))
@@ -385,7 +385,7 @@ def test_the_same_call_gives_the_same_digest_a_second_time_in_one_process(tmp_pa
     digests = set()
     for i in range(3):
         (tmp_path / str(i)).mkdir()
-        digests.add(bundle.pack(train, (Point(),), {"names": {"a", "b"}}, tmp_path / str(i)).digest)
+        digests.add(packing.pack(train, (Point(),), {"names": {"a", "b"}}, tmp_path / str(i)).digest)
 
     assert len(digests) == 1
 
@@ -394,7 +394,7 @@ def test_another_argument_gives_another_digest(tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
 
-    assert bundle.pack(add, (1,), {}, tmp_path / "1").digest != bundle.pack(add, (2,), {}, tmp_path / "2").digest
+    assert packing.pack(add, (1,), {}, tmp_path / "1").digest != packing.pack(add, (2,), {}, tmp_path / "2").digest
 
 
 # Verification ----------------------------------------------------------------------------------------------------------
@@ -520,7 +520,7 @@ def test_bytecode_that_somebody_left_beside_the_sources_is_never_run(tmp_path, e
 
 @pytest.fixture
 def manifest(folder):
-    bundle.pack(add, (1,), {}, folder)
+    packing.pack(add, (1,), {}, folder)
     return bundle.verify(folder)
 
 
@@ -609,7 +609,7 @@ def test_a_module_that_is_only_found_while_loading_is_named_with_include(tmp_pat
 
 def test_all_wrong_includes_and_requirements_are_gathered_and_nothing_is_written(folder):
     with pytest.raises(InvalidCall) as caught:
-        bundle.pack(add, (1,), {}, folder, include=["no_such_module", "./no/file", 5], requirements="missing.txt")  # type: ignore[list-item]
+        packing.pack(add, (1,), {}, folder, include=["no_such_module", "./no/file", 5], requirements="missing.txt")  # type: ignore[list-item]
 
     assert len(caught.value.complaints) == 4
     assert not list(folder.iterdir())
@@ -617,7 +617,7 @@ def test_all_wrong_includes_and_requirements_are_gathered_and_nothing_is_written
 
 def test_a_call_that_cannot_travel_writes_nothing(folder):
     with pytest.raises(CannotTravel, match=r"args\[0\] is a lock"):
-        bundle.pack(add, (threading.Lock(),), {}, folder)
+        packing.pack(add, (threading.Lock(),), {}, folder)
     assert not list(folder.iterdir())
 
 
@@ -628,10 +628,10 @@ def test_a_secret_stops_the_packing(folder):
         return key
 
     with pytest.raises(SecretFound, match=r"train\.<closure>\.key looks like an AWS access key id") as caught:
-        bundle.pack(train, (), {}, folder)
+        packing.pack(train, (), {}, folder)
     assert key not in str(caught.value)
     assert not list(folder.iterdir())
-    bundle.pack(train, (), {}, folder, allow_secrets=["key"])
+    packing.pack(train, (), {}, folder, allow_secrets=["key"])
 
 
 def test_a_secret_in_a_source_file_that_would_travel_is_found(tmp_path, folder, monkeypatch):
@@ -646,8 +646,8 @@ def test_a_secret_in_a_source_file_that_would_travel_is_found(tmp_path, folder, 
         return leaky_helper.SETTING
 
     with pytest.raises(SecretFound, match=r"leaky_helper\.py:2 looks like a GitHub token"):
-        bundle.pack(train, (), {}, folder)
-    assert bundle.pack(train, (), {}, folder, allow_secrets=["leaky_helper.py"]).files
+        packing.pack(train, (), {}, folder)
+    assert packing.pack(train, (), {}, folder, allow_secrets=["leaky_helper.py"]).files
 
 
 def test_a_secret_deep_in_an_object_that_no_walk_sees_is_found_in_the_pickle(folder):
@@ -658,7 +658,7 @@ def test_a_secret_deep_in_an_object_that_no_walk_sees_is_found_in_the_pickle(fol
             return str, ("".join(parts),)
 
     with pytest.raises(SecretFound, match=r"call\.pkl looks like an AWS access key id"):
-        bundle.pack(add, (Hiding(),), {}, folder)
+        packing.pack(add, (Hiding(),), {}, folder)
 
 
 def test_environment_variables_do_not_travel(folder, monkeypatch):
@@ -668,7 +668,7 @@ def test_environment_variables_do_not_travel(folder, monkeypatch):
     def train():
         return dict(environ)
 
-    bundle.pack(train, (), {}, folder)
+    packing.pack(train, (), {}, folder)
 
     assert b"only-here-12345" not in (folder / "call.pkl").read_bytes()
     assert bundle.load(folder)[0]()["MY_VARIABLE"] == "only-here-12345"
@@ -682,7 +682,7 @@ def test_a_call_that_is_too_large_names_the_largest_objects(folder, monkeypatch)
         return len(table)
 
     with pytest.raises(BundleTooLarge) as caught:
-        bundle.pack(train, ([b"y" * 300_000],), {}, folder)
+        packing.pack(train, ([b"y" * 300_000],), {}, folder)
 
     lines = str(caught.value).splitlines()
     assert lines[1].startswith('  - train.<closure>.table["rows"] (bytes, 2.0 MB)')
@@ -697,7 +697,7 @@ def test_a_large_array_travels_and_a_larger_one_is_named(tmp_path, folder, monke
     assert packed_and_loaded(np.sum, np.ones(1_000_000), folder=folder) == 1_000_000
     monkeypatch.setenv("HYBRIDJOBS_MAX_BUNDLE_MB", "1")
     with pytest.raises(BundleTooLarge, match=r"args\[0\]\[\"x\"\] \(ndarray, 8\.0 MB\)"):
-        bundle.pack(np.sum, ({"x": np.ones(1_000_000)},), {}, tmp_path)
+        packing.pack(np.sum, ({"x": np.ones(1_000_000)},), {}, tmp_path)
 
 
 def test_included_data_that_is_too_large_is_named(folder, tmp_path, monkeypatch):
@@ -705,14 +705,14 @@ def test_included_data_that_is_too_large_is_named(folder, tmp_path, monkeypatch)
     (tmp_path / "big.bin").write_bytes(bytes(1_500_000))
 
     with pytest.raises(BundleTooLarge, match=r"src/big\.bin \(1\.5 MB\)"):
-        bundle.pack(add, (1,), {}, folder, include=[tmp_path / "big.bin"])
+        packing.pack(add, (1,), {}, folder, include=[tmp_path / "big.bin"])
 
 
 # The record ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_manifest_tells_what_was_packed(folder):
-    packed = bundle.pack(add, (1,), {"c": 3}, folder)
+    packed = packing.pack(add, (1,), {"c": 3}, folder)
     manifest = bundle.verify(folder, packed.digest)
 
     assert manifest["entry"] == {"module": __name__, "qualname": "add", "signature": "(a, b=…, *, c=…)"}
@@ -722,37 +722,3 @@ def test_the_manifest_tells_what_was_packed(folder):
     }
     assert packed.size_bytes == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert any(line.startswith("cloudpickle==") for line in packed.requirements)
-
-
-def test_provenance_tells_commit_and_dirty_flag(tmp_path):
-    repository = tmp_path / "my repo"
-    repository.mkdir()
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-C", str(repository)]
-    write(repository, {"sub/a.py": "1"})
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
-        subprocess.run([*git, *command], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-
-    bundle._git_state.cache_clear()
-    assert bundle.provenance(repository / "sub") == {"git_commit": commit, "git_dirty": False, "root": "my repo"}
-    assert bundle._head(repository) == commit
-    write(repository, {"sub/a.py": "2"})
-    bundle._git_state.cache_clear()
-    assert bundle.provenance(repository)["git_dirty"] is True
-
-
-def test_provenance_is_empty_outside_of_a_repository_and_without_git(tmp_path, monkeypatch):
-    assert bundle.provenance(tmp_path) == {}
-    (tmp_path / ".git").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    bundle._git_state.cache_clear()
-    assert bundle.provenance(tmp_path) == {}
-
-
-def test_a_git_that_hangs_costs_no_more_than_its_time(tmp_path, monkeypatch):
-    write(tmp_path, {"bin/git": "#!/bin/sh\nexec /bin/sleep 20\n", ".git/HEAD": "ab" * 20 + "\n"})
-    (tmp_path / "bin" / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    bundle._git_state.cache_clear()
-
-    assert bundle.provenance(tmp_path) == {"git_commit": "ab" * 20, "git_dirty": None, "root": tmp_path.name}

@@ -347,6 +347,7 @@ def test_leftovers_of_dead_processes_go_after_an_hour(store):
 
     assert store.load() is None
     store.save(1)
+    store.settle()
 
     assert [left.exists() for left in (old, young, foreign)] == [False, True, True]
 
@@ -386,10 +387,14 @@ def test_the_fence_is_held_for_the_rename_and_the_deletions(tmp_path):
         seen.append((before, {p.name for p in (tmp_path / "c").iterdir() if not p.name.startswith(".")}))
 
     store = CheckpointStore(tmp_path / "c", keep=1, fence=fence)
-    store.save(1, 1)
-    store.save(2, 2)
+    for step in (1, 2):
+        store.save(step, step)
+        store.settle()
 
-    assert seen == [(set(), {"00000001"}), ({"00000001"}, {"00000002"})]
+    one, two = "00000001", "00000002"
+    renames, deletions = seen[::2], seen[1::2]
+    assert renames == [(set(), {one}), ({one}, {one, two})]
+    assert deletions == [({one}, {one}), ({one, two}, {two})]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks the system which file a descriptor means")
@@ -413,6 +418,7 @@ def test_all_is_on_disk_before_the_rename_and_the_name_is_before_anything_is_del
     monkeypatch.setattr(os, "unlink", record("delete", unlink, str))
 
     store.save(np.arange(3), 2, also_sync=[metrics, tmp_path / "not there"])
+    store.settle()
 
     renamed = happened.index("rename temporary")
     assert sorted(happened[:renamed]) == ["sync arrays", "sync manifest", "sync metrics", "sync state", "sync temporary"]

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from pl_hybridjobs.errors import InvalidCall
-from pl_hybridjobs.jobs import bundle, dependencies, distributions, imports
+from pl_hybridjobs.jobs import bundle, dependencies, distributions, imports, packing
 from tests.jobs.test_bundle import LOAD, PACK, run, write
 
 
@@ -230,7 +230,7 @@ def test_a_compiled_module_stays_and_is_noted(tmp_path, monkeypatch):
     folder = tmp_path / "bundle"
     folder.mkdir()
 
-    packed = bundle.pack(top, (), {}, folder, include=["uses_fast"])
+    packed = packing.pack(top, (), {}, folder, include=["uses_fast"])
 
     assert "fastpkg.core is compiled" in packed.notes[0]
     assert (folder / "src" / "fastpkg" / "__init__.py").exists()
@@ -261,7 +261,7 @@ def test_two_files_for_one_place_are_refused(tmp_path):
     folder.mkdir()
 
     with pytest.raises(InvalidCall, match=r"would both be src/data\.csv"):
-        bundle.pack(top, (), {}, folder, include=[tmp_path / "a" / "data.csv", tmp_path / "b" / "data.csv"])
+        packing.pack(top, (), {}, folder, include=[tmp_path / "a" / "data.csv", tmp_path / "b" / "data.csv"])
 
 
 def test_an_included_folder_leaves_out_caches_and_survives_links_in_a_circle(tmp_path):
@@ -288,7 +288,7 @@ def test_a_module_object_can_be_included(tmp_path):
     folder.mkdir()
     import tests.jobs.test_bundle as module
 
-    bundle.pack(top, (), {}, folder, include=[module])
+    packing.pack(top, (), {}, folder, include=[module])
 
     assert ast.parse((folder / "src" / "tests" / "jobs" / "test_bundle.py").read_text())
 
@@ -304,7 +304,7 @@ def folder(tmp_path):
 
 
 def test_a_list_of_requirements_is_written_as_given(folder):
-    packed = bundle.pack(top, (), {}, folder, requirements=["numpy>=1", "scipy"])
+    packed = packing.pack(top, (), {}, folder, requirements=["numpy>=1", "scipy"])
 
     assert packed.requirements == ("numpy>=1", "scipy")
     assert (folder / "requirements.lock").read_text() == "numpy>=1\nscipy\n"
@@ -313,7 +313,7 @@ def test_a_list_of_requirements_is_written_as_given(folder):
 
 def test_a_requirements_file_is_copied_as_it_is(folder, tmp_path):
     (tmp_path / "requirements-dev.txt").write_bytes(b"# mine\r\nnumpy>=1\r\n")
-    bundle.pack(top, (), {}, folder, requirements=tmp_path / "requirements-dev.txt")
+    packing.pack(top, (), {}, folder, requirements=tmp_path / "requirements-dev.txt")
 
     assert (folder / "requirements.lock").read_bytes() == b"# mine\r\nnumpy>=1\r\n"
 
@@ -321,7 +321,7 @@ def test_a_requirements_file_is_copied_as_it_is(folder, tmp_path):
 @pytest.mark.parametrize(("name", "kind"), [("uv.lock", "uv.lock"), ("pylock.toml", "pylock"), ("pylock.dev.toml", "pylock")])
 def test_a_lock_file_keeps_its_name(folder, tmp_path, name, kind):
     (tmp_path / name).write_text("version = 1\n")
-    packed = bundle.pack(top, (), {}, folder, requirements=str(tmp_path / name))
+    packed = packing.pack(top, (), {}, folder, requirements=str(tmp_path / name))
 
     assert (folder / name).read_text() == "version = 1\n"
     assert bundle.verify(folder, packed.digest)["requirements"] == {"kind": kind, "file": name}
@@ -332,14 +332,14 @@ def test_a_file_that_is_no_requirements_file_is_refused(folder, tmp_path):
     (tmp_path / "setup.cfg").write_text("")
 
     with pytest.raises(InvalidCall, match=r"setup\.cfg is none of"):
-        bundle.pack(top, (), {}, folder, requirements=tmp_path / "setup.cfg")
+        packing.pack(top, (), {}, folder, requirements=tmp_path / "setup.cfg")
 
 
 def test_a_password_in_a_requirement_is_refused_without_showing_it(folder):
     from pl_hybridjobs.errors import SecretFound
 
     with pytest.raises(SecretFound, match="requirements:1 looks like an address with a password") as caught:
-        bundle.pack(top, (), {}, folder, requirements=["--extra-index-url https://me:hunter2@example.org/simple"])
+        packing.pack(top, (), {}, folder, requirements=["--extra-index-url https://me:hunter2@example.org/simple"])
     assert "hunter2" not in str(caught.value)
 
 
@@ -348,7 +348,7 @@ def test_requirements_that_are_not_met_here_come_with_the_command():
     wanted = ["pytest", f"pytest=={pytest_version}  # a comment", "pytest<1", "no-such-thing>=2", "what is this", "-r other.txt", ""]
     wanted += ["not-here; python_version < '3'", "# only a comment"]
 
-    assert bundle.unsatisfied(wanted) == [
+    assert packing.unsatisfied(wanted) == [
         f"requirement 'pytest<1': pytest {pytest_version} is installed here; run: pip install 'pytest<1'",
         "requirement 'no-such-thing>=2': no-such-thing is not installed here; run: pip install 'no-such-thing>=2'",
         (
@@ -361,7 +361,7 @@ def test_requirements_that_are_not_met_here_come_with_the_command():
 def test_a_requirements_file_is_checked_like_a_list(tmp_path):
     (tmp_path / "requirements.txt").write_text("pytest\nno-such-thing\n")
 
-    assert ["no-such-thing" in text for text in bundle.unsatisfied(tmp_path / "requirements.txt")] == [True]
+    assert ["no-such-thing" in text for text in packing.unsatisfied(tmp_path / "requirements.txt")] == [True]
 
 
 # Distributions ---------------------------------------------------------------------------------------------------------
@@ -409,10 +409,10 @@ def test_packing_a_small_function_loads_nothing_heavy(tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from pl_hybridjobs.jobs import bundle
+        from pl_hybridjobs.jobs import bundle, packing
         def go(x):
             return x
-        bundle.pack(go, (1,), {}, Path(sys.argv[1]))
+        packing.pack(go, (1,), {}, Path(sys.argv[1]))
         bundle.load(Path(sys.argv[1]))
         print(*(m for m in ("numpy", "jax", "pennylane", "boto3", "torch", "importlib.metadata", "packaging") if m in sys.modules))
         """

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import pl_hybridjobs
 from pl_hybridjobs.errors import CannotTravel
-from pl_hybridjobs.jobs import bundle, pickling
+from pl_hybridjobs.jobs import bundle, packing, pickling
 
 
 def copy_of(obj):
@@ -43,7 +43,7 @@ def bytes_of(obj):
 def obstacles(fn, *args, **kwargs):
     """The sentences of CannotTravel."""
     with tempfile.TemporaryDirectory() as folder, pytest.raises(CannotTravel) as caught:
-        bundle.pack(fn, args, kwargs, Path(folder))
+        packing.pack(fn, args, kwargs, Path(folder))
     return [line.removeprefix("  - ") for line in str(caught.value).splitlines()[1:]]
 
 
@@ -408,7 +408,7 @@ import enum, sys, inspect, functools, threading
 from pathlib import Path
 from dataclasses import dataclass
 import cloudpickle
-from pl_hybridjobs.jobs import bundle
+from pl_hybridjobs.jobs import bundle, packing
 from pl_hybridjobs.errors import CannotTravel
 
 class Colour(enum.Enum):
@@ -428,9 +428,9 @@ def train(config, *, scale=2):
     return helper(config), inner(4), [type(config) is Config, config.colour is Colour.RED]
 
 if sys.argv[1] == "pack":
-    packed = bundle.pack(train, (Config(frozenset({"a", "b", "c"})),), {"scale": 3}, Path(sys.argv[2]))
+    packed = packing.pack(train, (Config(frozenset({"a", "b", "c"})),), {"scale": 3}, Path(sys.argv[2]))
     try:
-        bundle.pack(train, ([threading.Lock()],), {}, Path(sys.argv[2]))
+        packing.pack(train, ([threading.Lock()],), {}, Path(sys.argv[2]))
     except CannotTravel as error:
         assert "args[0][0] is a lock" in str(error)
     print(cloudpickle.__version__, packed.digest)
