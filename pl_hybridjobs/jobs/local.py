@@ -78,11 +78,10 @@ class LocalRunner:
             if folder.cancel_request.exists():
                 outcome.commit_cancelled(folder, "cancelled; its owner had died")
                 return observe(folder)
+            if again:  # before exit.json, so that nobody sees a job that is over in between; the new owner waits for our lock
+                self.start(folder, spec.bundle_digest, "retry")
             ended = {"code": None, "detail": state.detail, "time": time.time(), "again": False}
-            if not write_once(folder.attempt(state.attempt).exit, dump_sealed(ended)):
-                return observe(folder)
-        if again:  # only the one who wrote exit.json comes here
-            self.start(folder, spec.bundle_digest, "retry")
+            write_once(folder.attempt(state.attempt).exit, dump_sealed(ended))
         return observe(folder)
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:

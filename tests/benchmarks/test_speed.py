@@ -5,6 +5,7 @@ Prints medians and ratios; asserts nothing about time, since machines differ.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import statistics
@@ -65,6 +66,7 @@ def memory_mb() -> tuple[float, float]:
 
 
 def test_call_to_first_user_line():
+    compileall.compile_dir(ROOT / "pl_hybridjobs", quiet=1)  # as an installation does
     python = [sys.executable, "-c"]
     bare = seconds(lambda: subprocess.run([*python, "pass"], check=True))
     imported = seconds(lambda: subprocess.run([*python, "import pennylane"], check=True), repeat=5)

@@ -118,6 +118,12 @@ def cpus():
     return len(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"]
 
 
+def fail_if_odd(number):
+    if number % 2:
+        raise ValueError("odd")
+    return number
+
+
 def exit_quietly():
     os._exit(0)
 

@@ -1,0 +1,61 @@
+"""Device names, and the devices made from them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pl_hybridjobs.errors import InvalidCall
+from pl_hybridjobs.jobs import device
+
+GOOD = ["default.qubit", "lightning.qubit", "local:pennylane/lightning.qubit", "local:none/none"]
+
+
+@pytest.mark.parametrize("name", [*GOOD, None, {"a": "default.qubit", "b": "lightning.qubit"}])
+def test_what_can_be_had_has_no_complaint(name):
+    assert device.complaints(name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lighning.qubit", "Did you mean 'lightning.qubit'"),
+        ("arn:aws:braket:::device/quantum-simulator/amazon/sv1", "remote devices are not there yet"),
+        ("local:lightning.qubit", "must look like local:"),
+        ({}, "names no device"),
+        ({"": "default.qubit"}, "roles must be text"),
+        ({"a": 5}, "not int"),
+        (5, "not int"),
+    ],
+)
+def test_what_is_wrong_is_said(name, said):
+    (complaint,) = device.complaints(name)
+    assert said in complaint
+
+
+def test_all_roles_are_looked_at():
+    assert len(device.complaints({"a": "nope", "b": "nope either", "c": "default.qubit"})) == 2
+
+
+def test_a_device_is_made_with_its_options():
+    made = device.build("local:pennylane/lightning.qubit", None, {"wires": 3})
+
+    assert (made.name, len(made.wires)) == ("lightning.qubit", 3)
+    assert device.build(None, None, {}).name == device.DEFAULT
+
+
+def test_a_role_picks_one_of_several():
+    roles = {"train": "default.qubit", "check": "lightning.qubit"}
+
+    assert device.build(roles, "check", {"wires": 1}).name == "lightning.qubit"
+    assert device.build({"only": "default.qubit"}, None, {}).name == "default.qubit"
+    with pytest.raises(InvalidCall, match="which role"):
+        device.build(roles, None, {})
+    with pytest.raises(InvalidCall, match="no role 'test'"):
+        device.build(roles, "test", {})
+    with pytest.raises(InvalidCall, match="without roles"):
+        device.build("default.qubit", "train", {})
+
+
+def test_a_job_without_a_device_says_so():
+    with pytest.raises(InvalidCall, match="means none"):
+        device.build("local:none/none", None, {})
