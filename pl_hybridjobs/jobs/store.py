@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import math
 import os
 import random
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,8 +129,8 @@ class Store:
             return folder
         if not text:
             raise JobNotFound("An empty name matches no job. `hybridjobs list` shows all.")
-        self._reconcile()
         with self._read() as database:
+            self._reconcile({job_id for (job_id,) in database.execute("SELECT id FROM jobs")})
             rows = database.execute("SELECT id FROM jobs WHERE id = ? OR name = ? ORDER BY created", (text, text)).fetchall()
             if not rows:
                 begins = (len(text), text)
@@ -161,21 +162,28 @@ class Store:
         """
         if not self.jobs.is_dir():
             return []
-        self._reconcile()
-        self._refresh()
-        with self._read() as database:
-            rows = database.execute(
-                "SELECT id, name, status, tags FROM jobs WHERE created >= ? AND created < ? ORDER BY created DESC, rowid DESC",
-                (since if since is not None else -1e300, until if until is not None else 1e300),
-            ).fetchall()
         wanted = {str(s) for s in statuses} if statuses is not None else None
+        begin, end = since if since is not None else -math.inf, until if until is not None else math.inf
+        place = f"{self.jobs}{os.sep}"
         return [
-            JobFolder(self.jobs / job_id)
-            for job_id, job_name, status, job_tags in rows
-            if (wanted is None or status in wanted)
+            JobFolder(Path(place + job_id))  # half the time of self.jobs / job_id
+            for job_id, job_name, status, job_tags, created, _ in self._rows()
+            if begin <= created < end
+            and (wanted is None or status in wanted)
             and (name is None or fnmatch.fnmatchcase(job_name, name))
             and (not tags or tags.items() <= json.loads(job_tags).items())
         ]
+
+    def _rows(self) -> list[tuple[str, str, str, str, float, int]]:
+        """All jobs, newest first: id, name, status, tags, created, final. As the folders say, now."""
+        query = "SELECT id, name, status, tags, created, final FROM jobs ORDER BY created DESC, rowid DESC"
+        with self._read() as database:
+            rows = database.execute(query).fetchall()
+            if self._reconcile({row[0] for row in rows}):
+                rows = database.execute(query).fetchall()
+            if self._refresh([(row[0], row[2]) for row in rows if not row[5]]):
+                rows = database.execute(query).fetchall()
+        return rows
 
     def digest(self, job_id: str) -> str:
         """The bundle's digest as it was when the job was submitted; "" if the index does not know."""
@@ -195,19 +203,24 @@ class Store:
             with self._write() as database:
                 database.execute("DELETE FROM jobs WHERE id = ?", (folder.path.name,))
 
-    def _reconcile(self) -> None:
-        """Bring the index in line with the folders: they may have been copied in, removed, or be newer than the index."""
+    def _reconcile(self, known: set[str]) -> bool:
+        """Bring the index in line with the folders: they may have been copied in, removed, or be newer than the index.
+
+        Args:
+            known: The ids in the index.
+
+        Returns:
+            Whether it was not in line.
+        """
         on_disk = set()
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.jobs) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    on_disk.add(entry.name)
-                elif entry.name.endswith(".tmp") and time.time() - entry.stat().st_mtime > _STALE_S:
-                    shutil.rmtree(entry.path, ignore_errors=True)  # of a client that died inside a submit
-        with self._read() as database:
-            known = {job_id for (job_id,) in database.execute("SELECT id FROM jobs")}
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(self.jobs):
+                if not entry.startswith("."):
+                    on_disk.add(entry)
+                elif entry.endswith(".tmp"):
+                    self._sweep(self.jobs / entry)
         if on_disk == known:
-            return
+            return False
         new = []
         for job_id in on_disk - known:
             folder = JobFolder(self.jobs / job_id)
@@ -219,19 +232,33 @@ class Store:
             for job_id in known - on_disk:
                 if not (self.jobs / job_id).exists():
                     database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        return True
 
-    def _refresh(self) -> None:
-        """Look at each job that had not ended when the index last heard of it."""
-        with self._read() as database:
-            rows = database.execute("SELECT id, status FROM jobs WHERE final = 0").fetchall()
+    @staticmethod
+    def _sweep(left: Path) -> None:
+        """Delete what a client left that died inside a submit."""
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _refresh(self, unfinished: Sequence[tuple[str, str]]) -> bool:
+        """Look at each job that had not ended when the index last heard of it.
+
+        Args:
+            unfinished: Their ids and statuses.
+
+        Returns:
+            Whether there is news.
+        """
         changed = []
-        for job_id, status in rows:
+        for job_id, status in unfinished:
             now = observe_via_runner(JobFolder(self.jobs / job_id)).status
             if str(now) != status:
                 changed.append((str(now), int(now.is_final), job_id))
         if changed:
             with self._write() as database:
                 database.executemany("UPDATE jobs SET status = ?, final = ? WHERE id = ? AND final = 0", changed)
+        return bool(changed)
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
