@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,13 @@ _COLOURS = {
 _BARS = "▁▂▃▄▅▆▇█"
 
 
+_PIPED_WIDTH = 1000  # a program or a file has no edge at which lines must be cut
+_LEAST_DETAIL = 12
+
+
 def _console() -> Console:
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def age(created: float) -> str:
@@ -49,21 +55,23 @@ def table(jobs: Sequence[dict[str, Any]], *, more: int = 0) -> None:
     if not jobs:
         _console().print("No jobs.")
         return
-    grid = Table(box=None, pad_edge=False)
-    for column in ("NAME", "STATUS", "AGE", "TRY", "DEVICE"):
-        grid.add_column(column, no_wrap=column != "DEVICE")
-    grid.add_column("DETAIL", overflow="ellipsis", no_wrap=True)
-    for job in jobs:
-        grid.add_row(
-            Text(job["name"]),
-            _status(job["status"]),
-            age(job["created"]) if "created" in job else "",
-            str(job.get("attempt", "")),
-            Text(job.get("device", "")),
-            Text(job["detail"]),
-        )
     console = _console()
-    console.print(grid)
+    names = ("NAME", "STATUS", "AGE", "TRY", "DEVICE")
+    rows = [
+        (job["name"], job["status"], age(job["created"]) if "created" in job else "", str(job.get("attempt", "")), job.get("device", ""))
+        for job in jobs
+    ]
+    widths = [max(len(name), *(len(row[i]) for row in rows)) for i, name in enumerate(names)]
+    grid = Table(box=None, pad_edge=False)
+    for name, width in zip(names, widths, strict=True):
+        grid.add_column(name, no_wrap=True, min_width=width)  # rich would cut these for the sake of a long detail
+    left = max(_LEAST_DETAIL, console.width - sum(width + 1 for width in widths))
+    grid.add_column("DETAIL", no_wrap=True)
+    for (name, status, *others), job in zip(rows, jobs, strict=True):
+        detail = Text(job["detail"])
+        detail.truncate(left, overflow="ellipsis")
+        grid.add_row(Text(name), _status(status), *map(Text, others), detail)
+    console.print(grid, soft_wrap=True)  # on a very narrow terminal lines run over; nothing is lost
     if more > 0:
         console.print(f"... and {more} more; -n shows them")
 

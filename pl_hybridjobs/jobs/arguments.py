@@ -91,9 +91,20 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
+class _Bare(str):
+    """Text whose repr has no quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _refuse(where: str, complaints: list[str], signature: inspect.Signature) -> None:
     if complaints:
-        shown = _guarded(lambda: str(signature), "")
+        # Annotations that are text (from __future__ import annotations) are shown without quotes.
+        bare = [p.replace(annotation=_Bare(p.annotation)) if isinstance(p.annotation, str) else p for p in signature.parameters.values()]
+        shown = _guarded(lambda: str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)), "")
         if not shown or len(shown) > 2 * _LONGEST_REPR:
             shown = f"({', '.join(signature.parameters)})"
         raise InvalidCall(where, [*complaints[:-1], f"{complaints[-1]} The signature is {shown}."])

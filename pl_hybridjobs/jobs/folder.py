@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,9 +49,21 @@ class AttemptFolder:
 
 @dataclass(frozen=True)
 class JobFolder:
-    """One job's files. The folder is the truth about the job; it can be copied and opened elsewhere."""
+    """One job's files. The folder is the truth about the job; it can be copied and opened elsewhere.
 
-    path: Path
+    Attributes:
+        place: The folder's path as text.
+    """
+
+    place: str
+
+    def __init__(self, place: str | Path) -> None:
+        object.__setattr__(self, "place", os.fspath(place))
+
+    @functools.cached_property
+    def path(self) -> Path:
+        """The folder. Made when first asked for: in a list of thousands of jobs nothing else takes as long."""
+        return Path(self.place)
 
     @property
     def spec_file(self) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pl_hybridjobs.errors import (
+    FolderCorrupt,
     InvalidCall,
     JobCancelled,
     JobError,
@@ -100,8 +101,11 @@ class Job:
 
     @property
     def status(self) -> Status:
-        """Where the job is now."""
-        return self.state().status
+        """Where the job is now; ``unknown`` also where its folder is damaged (``result()`` says how)."""
+        try:
+            return self.state().status
+        except FolderCorrupt:
+            return Status.UNKNOWN
 
     @property
     def attempt(self) -> int:
@@ -381,7 +385,7 @@ def _error_text(error: JobError, state: State, reason: str) -> str:
     parts = [head]
     if error.remote_traceback:
         parts.append(f"The traceback, from the job:\n{error.remote_traceback.rstrip()}")
-    elif error.log_tail:
+    elif error.log_tail and reason != "result":  # of which the log says the same as we do
         parts.append(f"The log's last lines:\n{error.log_tail.rstrip()}")
     parts.append(f"All of it: hybridjobs logs {name}")
     return "\n\n".join(parts)
@@ -402,12 +406,12 @@ def _dual(original: Any) -> Any:
 
 def _bare(kind: type[JobError]) -> JobError:
     """An instance without running the user's ``__new__`` or ``__init__``."""
-    for ancestor in kind.__mro__:
-        if not ancestor.__flags__ & (1 << 9):  # Py_TPFLAGS_HEAPTYPE: the first class that is built in
-            made = ancestor.__new__(kind)  # type: ignore[call-overload]
-            assert isinstance(made, JobError)
-            return made
-    raise TypeError(kind)
+    ancestor: Any = kind
+    while ancestor.__flags__ & (1 << 9):  # Py_TPFLAGS_HEAPTYPE: not the built-in class yet that decides the instance's layout
+        ancestor = ancestor.__base__
+    made = ancestor.__new__(kind)
+    assert isinstance(made, JobError)
+    return made
 
 
 def _restore(error: JobError, described: Mapping[str, Any]) -> None:

@@ -140,6 +140,7 @@ class _Call:
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> None:
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.entry = pickling.entry_function(fn)
+        self.by_value = None if pickling.is_installed(self.entry) else self.entry
         title = name or getattr(self.entry, "__qualname__", None) or type(self.entry).__name__
         self.label = title.rpartition("<locals>.")[2]
         self.roots: list[tuple[str, object]] = [
@@ -151,7 +152,7 @@ class _Call:
     def secrets(self) -> list[tuple[str, str, object]]:
         from pl_hybridjobs.jobs import secrets_scan
 
-        return secrets_scan.in_objects(self.roots, self.entry)
+        return secrets_scan.in_objects(self.roots, self.by_value)
 
     def refuse_secrets(self, found: list[tuple[str, str]], allow: Sequence[str]) -> None:
         from pl_hybridjobs.jobs import secrets_scan
@@ -169,7 +170,7 @@ class _Call:
     def pickled(self) -> tuple[bytes, pickling.Trace]:
         buffer = _Limited(_limit_bytes())
         try:
-            trace = pickling.dump((self.fn, self.args, self.kwargs), buffer, self.entry)
+            trace = pickling.dump((self.fn, self.args, self.kwargs), buffer, self.by_value)
         except _Full:
             raise self._too_large(buffer.limit, []) from None
         except MemoryError as error:
@@ -177,7 +178,7 @@ class _Call:
         except Exception as error:
             from pl_hybridjobs.jobs import diagnosis
 
-            found = diagnosis.offenders(self.roots, self.entry) or [f"{type(error).__name__}: {error}"]
+            found = diagnosis.offenders(self.roots, self.by_value) or [f"{type(error).__name__}: {error}"]
             head = f"{self.label} cannot travel: {len(found)} obstacle{'s' * (len(found) > 1)}; nothing was written."
             raise CannotTravel("\n".join([head, *(f"  - {sentence}" for sentence in found)])) from error
         return buffer.getvalue(), trace
@@ -194,7 +195,7 @@ class _Call:
     def _too_large(self, limit: int, files: list[str]) -> BundleTooLarge:
         from pl_hybridjobs.jobs import diagnosis
 
-        parts = [*diagnosis.largest(self.roots, self.entry), *files]
+        parts = [*diagnosis.largest(self.roots, self.by_value), *files]
         return BundleTooLarge(
             f"{self.label} and what it takes along are larger than {limit / 1e6:g} MB; nothing was written. The largest:\n"
             + "".join(f"  - {part}\n" for part in parts)

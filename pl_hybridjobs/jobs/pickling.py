@@ -26,6 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from pl_hybridjobs.jobs import codec
+
 Recipe = Callable[[Any, "Trace"], "tuple[Any, ...] | None"]
 
 _PROTOCOL = 5  # fixed: the highest one of a newer Python would change the bytes
@@ -131,6 +133,15 @@ def entry_function(fn: object) -> object:
             return fn.__func__
         else:
             return fn
+
+
+def is_installed(fn: object) -> bool:
+    """Whether an installed package holds this very function under its own name, so that the name is enough."""
+    module = getattr(fn, "__module__", None) or ""
+    found: Any = sys.modules.get(module)
+    for part in str(getattr(fn, "__qualname__", "<none>")).split("."):
+        found = getattr(found, part, None)
+    return found is fn and fn is not None and codec.is_installed(module.partition(".")[0])
 
 
 class _Pickling:

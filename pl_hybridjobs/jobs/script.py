@@ -125,9 +125,11 @@ def _find(path: Path, entry_point: str, where: str) -> Any:
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            known = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+            own = getattr(found, "__name__", None)
+            known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_") and getattr(v, "__module__", own) == own]
             raise InvalidCall(
-                where, [f"{path.name} has no {attribute!r}.{did_you_mean(attribute, known)} It has {', '.join(sorted(known))}"]
+                where,
+                [f"{path.name} has no {attribute!r}.{did_you_mean(attribute, known)} It has {', '.join(sorted(known)) or 'no function'}"],
             )
         found = getattr(found, part)
     if not callable(found):

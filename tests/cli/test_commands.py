@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pl_hybridjobs import open_job
+from pl_hybridjobs import hybrid_job, open_job
+from tests.jobs import functions
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,9 +56,9 @@ def script(tmp_path) -> Path:
     return path
 
 
-def hj(*args: object, code: int = 0, stdin: str | None = None) -> str:
+def hj(*args: object, code: int = 0, stdin: str | None = None, columns: str | None = "80") -> str:
     """Run a command, check its exit code, give what it printed."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)} | ({} if columns is None else {"COLUMNS": columns})
     command = [sys.executable, "-m", "pl_hybridjobs.cli", *map(str, args)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, input=stdin, check=False)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -216,3 +217,15 @@ def test_every_command_explains_itself_with_an_example():
     for command in ["run", "list", "show", "logs", "metrics", "result", "cancel", "resume", "rm", "plan"]:
         assert command in listed
         assert f"hybridjobs {command}" in hj(command, "--help")
+
+
+def test_names_are_never_cut_for_the_sake_of_a_long_detail():
+    name = "a rather long name of a job"
+    hybrid_job(functions.fail, name=name)("x" * 150).wait(60)
+
+    for columns in ("80", "40"):
+        said = hj("list", columns=columns)
+        assert name in said
+        assert "failed" in said
+        assert "xxx…" in said
+    assert "x" * 150 in hj("list", columns=None)  # piped: nothing is cut

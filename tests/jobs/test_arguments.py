@@ -321,7 +321,7 @@ def test_all_complaints_come_at_once_with_near_names_and_the_signature():
     assert "argument 'stepsize': 'big' is no number" in text
     assert "argument 'api_token': the text does not fit int" in text
     assert "hunter2" not in text
-    assert text.count("The signature is (steps: 'int', stepsize: 'float' = 0.1, *, api_token: 'int' = 0).") == 1
+    assert text.count("The signature is (steps: int, stepsize: float = 0.1, *, api_token: int = 0).") == 1
 
 
 def test_arguments_by_position_only_are_given_by_position():

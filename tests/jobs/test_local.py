@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pl_hybridjobs import Resources, Status, hybrid_job, open_job
-from pl_hybridjobs.errors import JobCancelled, JobFailed, JobInterrupted, JobTimeout, ResultNotReady
+from pl_hybridjobs import Resources, Status, hybrid_job, list_jobs, open_job
+from pl_hybridjobs.errors import FolderCorrupt, JobCancelled, JobFailed, JobInterrupted, JobTimeout, ResultNotReady
 from pl_hybridjobs.jobs import process
 from tests.jobs import functions
 
@@ -150,3 +150,14 @@ def test_a_cancelled_job_resumes_as_a_new_one_with_its_checkpoints_and_metrics()
     assert again.result(WAIT_S) == hybrid_job(functions.count).inline(30)
     assert list(again.metrics().steps("total")) == list(range(30))
     assert (job.status, again.spec.continues) == (Status.CANCELLED, job.id)
+
+
+def test_a_damaged_outcome_makes_the_status_unknown_and_the_others_can_still_be_listed():
+    good, bad = hybrid_job(functions.add)(1), hybrid_job(functions.add)(2)
+    good.result(WAIT_S)
+    bad.result(WAIT_S)
+    (bad.folder / "outcome.json").write_bytes(b"{")
+
+    assert [job.status for job in list_jobs()] == [Status.UNKNOWN, Status.COMPLETED]
+    with pytest.raises(FolderCorrupt, match=r"outcome\.json"):
+        bad.result(WAIT_S)

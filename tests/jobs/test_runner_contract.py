@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pl_hybridjobs import Job, Status, hybrid_job, list_jobs, open_job
@@ -62,6 +63,13 @@ def test_an_exception_is_raised_as_its_own_class_with_the_remote_traceback(submi
     assert "in fail" in caught.value.remote_traceback
     assert f"hybridjobs logs {job.name}" in str(caught.value)
     assert job.status is Status.FAILED
+
+
+def test_an_exception_with_a_built_in_class_of_another_layout_keeps_its_class(submit):
+    with pytest.raises(MemoryError, match="Unable to allocate") as caught:  # a private subclass of numpy's
+        submit(np.ones, 10**15).result(WAIT_S)
+
+    assert isinstance(caught.value, JobFailed)
 
 
 def test_an_exception_of_ones_own_keeps_its_arguments_and_attributes(submit):
