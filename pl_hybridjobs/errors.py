@@ -22,6 +22,7 @@
     ├── AmbiguousName (LookupError)
     ├── KeyConflict                     an idempotency key that was used for another call
     ├── Fenced                          a newer attempt owns the job: this process must not write
+    ├── SimulationError (ValueError)    a circuit that the simulator cannot run
     ├── RunnerError                     the runner cannot start, see or stop the job
     └── JobError                        how a job ended, raised by ``Job.result()``
         ├── JobFailed                   also an instance of the original class where that is importable
@@ -139,6 +140,10 @@ class KeyConflict(HybridJobsError):
 
 class Fenced(HybridJobsError):
     """A newer attempt owns the job (or it has ended), so this process may not write to it any more."""
+
+
+class SimulationError(HybridJobsError, ValueError):
+    """A circuit that the simulator cannot run as it is."""
 
 
 class RunnerError(HybridJobsError):

@@ -1,0 +1,1 @@
+"""PennyLane's side: devices on our simulators. Knows ``sim``, and no jobs."""

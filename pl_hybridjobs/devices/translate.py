@@ -1,0 +1,241 @@
+"""From PennyLane's tapes to the simulator's circuits: the only reader of PennyLane's operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+from pennylane.operation import Operator
+from pennylane.tape import QuantumScript
+
+from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum, matrix_bytes
+from pl_hybridjobs.sim.gates import GATES
+
+#: The largest constant matrix that is applied as it is, in wires.
+MAX_MATRIX_WIRES = 8
+_MATRIX_PARAMETERS = frozenset(
+    {"QubitUnitary", "DiagonalQubitUnitary", "ControlledQubitUnitary", "BlockEncode", "SpecialUnitary", "StatePrep", "BasisState"}
+)
+_SKIPPED = frozenset({"Barrier", "WireCut", "Snapshot"})
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A tape for the simulator.
+
+    Attributes:
+        circuit: Structure; equal tapes but for parameters give equal circuits.
+        parameters: The tape's parameters that the circuit uses, in its order; with a batch, its axis comes first.
+        shapes: The shape of each, without the batch axis; together they fill the circuit's parameter vector.
+        places: For each of them, its place in ``tape.get_parameters(trainable_only=False)``.
+        start: The state preparation that the tape begins with, or None.
+    """
+
+    circuit: Circuit
+    parameters: tuple[Any, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    places: tuple[int, ...]
+    start: Operator | None
+
+    def columns(self) -> dict[int, tuple[slice, tuple[int, ...]]]:
+        """For each place, its part of the circuit's parameter vector, and its shape."""
+        found, at = {}, 0
+        for place, shape in zip(self.places, self.shapes, strict=True):
+            size = math.prod(shape)
+            found[place] = slice(at, at + size), shape
+            at += size
+        return found
+
+
+# Layers of gates whose parameters are one array: a step of gate name, wires, and indices into that array.
+_Step = tuple[str, tuple[Any, ...], tuple[tuple[int, ...], ...]]
+
+
+def _strongly_entangling(op: Operator) -> Iterator[_Step]:
+    wires, ranges = list(op.wires), op.hyperparameters["ranges"]
+    n = len(wires)
+    for layer in range(qml.math.shape(op.data[0])[-3]):
+        for i, wire in enumerate(wires):
+            yield "Rot", (wire,), tuple((layer, i, k) for k in range(3))
+        if n > 1:
+            for i in range(n):
+                yield op.hyperparameters["imprimitive"].__name__, (wires[i], wires[(i + ranges[layer]) % n]), ()
+
+
+def _basic_entangler(op: Operator) -> Iterator[_Step]:
+    wires = list(op.wires)
+    n = len(wires)
+    for layer in range(qml.math.shape(op.data[0])[-2]):
+        for i, wire in enumerate(wires):
+            yield op.hyperparameters["rotation"].__name__, (wire,), ((layer, i),)
+        for i in range(1 if n == 2 else n if n > 2 else 0):
+            yield "CNOT", (wires[i], wires[(i + 1) % n]), ()
+
+
+def _angle_embedding(op: Operator) -> Iterator[_Step]:
+    for i in range(qml.math.shape(op.data[0])[-1]):
+        yield op.hyperparameters["rotation"].__name__, (op.wires[i],), ((i,),)
+
+
+#: Name -> (number of axes without a batch, its steps). Taken whole they cost no decomposition, and no slice for each angle.
+_LAYERS: dict[str, tuple[int, Callable[[Operator], Iterator[_Step]]]] = {
+    "StronglyEntanglingLayers": (3, _strongly_entangling),
+    "BasicEntanglerLayers": (2, _basic_entangler),
+    "AngleEmbedding": (1, _angle_embedding),
+}
+
+
+def _is_layer(op: Operator) -> bool:
+    if op.name not in _LAYERS or len(op.data) != 1:
+        return False
+    named = {"StronglyEntanglingLayers": "imprimitive", "BasicEntanglerLayers": "rotation", "AngleEmbedding": "rotation"}[op.name]
+    row = GATES.get(getattr(op.hyperparameters[named], "__name__", ""))
+    return row is not None and (row.n_wires, row.n_angles) == ((2, 0) if named == "imprimitive" else (1, 1))
+
+
+def _base_of(op: Operator) -> tuple[Operator, bool, tuple[Any, ...], tuple[bool, ...]]:
+    """The gate inside adjoints and controls: (gate, inverse, control wires, control values)."""
+    inverse = False
+    controls: tuple[Any, ...] = ()
+    values: tuple[bool, ...] = ()
+    while True:
+        if op.name == "MultiControlledX":
+            controls = (*controls, *op.control_wires)
+            values = (*values, *map(bool, op.control_values))
+            return qml.PauliX(op.target_wires), inverse, controls, values
+        if op.name == "ControlledQubitUnitary":
+            controls, values = (*controls, *op.control_wires), (*values, *map(bool, op.control_values))
+            op = op.base
+        elif op.name.startswith("Adjoint("):
+            inverse = not inverse
+            op = op.base
+        elif op.name.startswith("C("):
+            controls, values = (*controls, *op.control_wires), (*values, *map(bool, op.control_values))
+            op = op.base
+        else:
+            return op, inverse, controls, values
+
+
+def _fits(op: Operator) -> bool:
+    row = GATES.get(op.name)
+    return row is not None and op.name != "Matrix" and row.n_angles == len(op.data) and row.n_wires in (None, len(op.wires))
+
+
+def is_native(op: Operator) -> bool:
+    """Whether an operator needs no decomposition."""
+    if op.name in _SKIPPED or isinstance(op, qml.Projector):
+        return True
+    if _is_layer(op):
+        return True
+    base, _, _, _ = _base_of(op)
+    return _fits(base) or _has_small_matrix(base)
+
+
+def is_differentiable(op: Operator) -> bool:
+    """Whether the derivative by all of an operator's parameters is known to the kernels."""
+    return _is_layer(op) or _fits(_base_of(op)[0])
+
+
+def _has_small_matrix(op: Operator) -> bool:
+    if len(op.wires) > MAX_MATRIX_WIRES or not op.has_matrix or not len(op.wires):
+        return False
+    return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
+
+
+def _word_of(op: Operator) -> str:
+    return str(op.hyperparameters["pauli_word"]) if op.name == "PauliRot" else ""
+
+
+def pauli_sum(observable: Operator, order: dict[Any, int]) -> PauliSum | None:
+    """An observable as a real combination of Pauli words; None if it is none."""
+    rep = observable.pauli_rep
+    if rep is None:
+        return None
+    coefficients, words = [], []
+    for word, coefficient in rep.items():
+        value = qml.math.unwrap([coefficient])[0] if not isinstance(coefficient, int | float | complex) else coefficient
+        if qml.math.is_abstract(value):
+            return None
+        number = complex(value)
+        if abs(number.imag) > 1e-12 * max(1.0, abs(number.real)):
+            return None
+        coefficients.append(number.real)
+        words.append(tuple((order[wire], pauli) for wire, pauli in word.items()))
+    return PauliSum(tuple(coefficients), tuple(words))
+
+
+def translate(tape: QuantumScript, observables: Sequence[Operator] = ()) -> Translation | None:
+    """A tape on wires 0, 1, ... as a circuit.
+
+    Args:
+        tape: Only operators for which ``is_native`` holds.
+        observables: Those whose expectation values the circuit gives.
+
+    Returns:
+        None if the tape has traced matrices or coefficients, which no circuit can hold.
+    """
+    order = {wire: wire for wire in range(len(tape.wires))}  # the tape names them in the order in which it meets them
+    operations = list(tape.operations)
+    start = operations.pop(0) if operations and isinstance(operations[0], qml.operation.StatePrepBase) else None
+    place = len(start.data) if start is not None else 0
+    gates: list[Gate] = []
+    parameters: list[Any] = []
+    shapes: list[tuple[int, ...]] = []
+    places: list[int] = []
+    used = 0
+    for op in operations:
+        if op.name in _SKIPPED:
+            place += len(op.data)
+            continue
+        if _is_layer(op):
+            axes, steps = _LAYERS[op.name]
+            shape = tuple(qml.math.shape(op.data[0]))[-axes:]
+            for name, wires_of_step, indices in steps(op):
+                slots = tuple(Angle(used + int(np.ravel_multi_index(index, shape))) for index in indices)
+                gates.append(Gate(name, tuple(order[w] for w in wires_of_step), slots))
+            parameters.append(op.data[0])
+            shapes.append(shape)
+            places.append(place)
+            used += math.prod(shape)
+            place += 1
+            continue
+        base, inverse, controls, values = _base_of(op)
+        wires = tuple(order[w] for w in base.wires)
+        control_numbers = tuple(order[w] for w in controls)
+        if _fits(base):
+            angles = []
+            for number, value in enumerate(base.data):
+                angles.append(Angle(used))
+                parameters.append(value)
+                shapes.append(())
+                places.append(place + number)
+                used += 1
+            gates.append(Gate(base.name, wires, tuple(angles), control_numbers, values, _word_of(base), b"", inverse))
+        else:
+            matrix = base.matrix()
+            if qml.math.is_abstract(matrix) or np.ndim(matrix) != 2:
+                return None
+            data = matrix_bytes(qml.math.toarray(matrix) if qml.math.get_interface(matrix) != "numpy" else matrix)
+            gates.append(Gate("Matrix", wires, (), control_numbers, values, "", data, inverse))
+        place += len(op.data)
+    sums = [pauli_sum(observable, order) for observable in observables]
+    if any(s is None for s in sums):
+        return None
+    circuit = Circuit(len(order), tuple(gates), used, tuple(s for s in sums if s is not None))
+    return Translation(circuit, tuple(parameters), tuple(shapes), tuple(places), start)
+
+
+def parameter_matrix(found: Translation, batch_size: int | None) -> np.ndarray[Any, Any]:
+    """The parameters of a translation, shape (batch, parameters), float64; without a batch, one row."""
+    matrix = np.empty((batch_size or 1, found.circuit.n_parameters))
+    at = 0
+    for value, shape in zip(found.parameters, found.shapes, strict=True):
+        size = math.prod(shape)
+        array = np.real(value)
+        matrix[:, at : at + size] = array.reshape((-1, size)) if shape else np.reshape(array, (-1, 1))
+        at += size
+    return matrix
