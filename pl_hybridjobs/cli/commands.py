@@ -12,13 +12,16 @@ import click
 
 from pl_hybridjobs import __version__
 from pl_hybridjobs.cli import render
-from pl_hybridjobs.errors import HybridJobsError, InvalidCall, JobNotFound, did_you_mean
+from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.state import State
 
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.handle import Job
 
 EXIT_USAGE = 2
+EXIT_NOT_OVER = 6
+EXIT_ERROR = 7
 #: How a job's fate becomes the exit code of ``run``, ``logs -f``, ``result`` and ``resume``.
 EXIT_OF = {
     Status.COMPLETED: 0,
@@ -47,7 +50,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HybridJobsError as error:
             click.echo(f"Error: {error}", err=True)
-            ctx.exit(EXIT_USAGE if isinstance(error, InvalidCall | JobNotFound) else 1)
+            ctx.exit(_code_of_error(error))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -60,7 +63,8 @@ def cli() -> None:
       hybridjobs run train.py:vqe --arg steps=100
       hybridjobs logs -f vqe
 
-    Exit codes of run, logs -f, result and resume: 0 completed, 1 failed, 2 wrong usage, 3 cancelled, 4 interrupted, 5 unknown.
+    Exit codes of run, logs -f, result and resume: 0 completed, 1 failed, 2 wrong usage, 3 cancelled, 4 interrupted, 5 unknown,
+    6 not over yet, 7 something else went wrong.
     """
 
 
@@ -89,11 +93,10 @@ def run(target: str, args: tuple[str, ...], detach: bool, as_json: bool, **given
     Example:
       hybridjobs run train.py:vqe --arg steps=100 --device lightning.qubit
     """
-    from pl_hybridjobs.jobs.script import prepare_script
+    from pl_hybridjobs.jobs.script import submit_script
 
     path, entry_point = _split_target(target)
-    function, call_args, call_kwargs = prepare_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given))
-    job = function(*call_args, **call_kwargs)
+    job = submit_script(path, entry_point, dict(_pairs(args, "--arg")), **_options(given))
     if detach or as_json:
         _print_job(job, as_json)
         return
@@ -265,9 +268,9 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
     """
     jobs = [_open(name) for name in names]
     if not yes:
-        click.confirm(f"Delete {', '.join(job.name for job in jobs)} with all their files?", abort=True)
+        click.confirm(f"Delete {', '.join(_summary(job)['name'] for job in jobs)} with all their files?", abort=True)
     for job in jobs:
-        job_name = job.name
+        job_name = _summary(job)["name"]
         job.remove()
         click.echo(f"deleted {job_name}")
 
@@ -287,11 +290,11 @@ def plan(target: str, args: tuple[str, ...], as_json: bool, **given: Any) -> Non
     """
     import dataclasses
 
-    from pl_hybridjobs.jobs.script import prepare_script
+    from pl_hybridjobs.jobs.script import prepared_script
 
     path, entry_point = _split_target(target)
-    function, call_args, call_kwargs = prepare_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given))
-    made = function.plan(*call_args, **call_kwargs)
+    with prepared_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given)) as (function, call_args, call_kwargs):
+        made = function.plan(*call_args, **call_kwargs)
     click.echo(json.dumps(dataclasses.asdict(made), indent=1) if as_json else str(made))
 
 
@@ -398,11 +401,21 @@ def _exit_code(job: Job) -> int:
     return EXIT_OF.get(job.status, 5)
 
 
+def _code_of_error(error: HybridJobsError) -> int:
+    if isinstance(error, InvalidCall | JobNotFound | AmbiguousName | PackingError):
+        return EXIT_USAGE
+    return EXIT_NOT_OVER if isinstance(error, ResultNotReady) else EXIT_ERROR
+
+
 def _summary(job: Job) -> dict[str, Any]:
     try:
-        state, spec = job.state(), job.spec
+        spec = job.spec
     except HybridJobsError as error:
         return {"name": job.id, "id": job.id, "status": "unknown", "detail": str(error)}
+    try:
+        state = job.state()
+    except HybridJobsError as error:
+        state = State(Status.UNKNOWN, 0, str(error))
     return {
         "name": spec.name,
         "id": spec.id,

@@ -15,6 +15,7 @@ from pl_hybridjobs.errors import HybridJobsError, StoreError
 from pl_hybridjobs.jobs import device, runner
 from pl_hybridjobs.jobs.durable import locked, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import observe
 from pl_hybridjobs.jobs.store import Store
 
@@ -70,6 +71,11 @@ def _plugins() -> Iterator[Finding]:
 def _home() -> Iterator[Finding]:
     store = Store()
     probe = store.home / f".doctor-{secrets.token_hex(4)}"
+    try:
+        store.exists()
+    except StoreError as error:
+        yield Finding("broken", "home", str(error))
+        return
     if not store.home.exists():
         yield Finding("ok", "home", f"{store.home} (made with the first job)")
         return
@@ -91,7 +97,9 @@ def _home() -> Iterator[Finding]:
         try:
             folder = JobFolder(path)
             folder.spec()
-            observe(folder)
+            state = observe(folder)
+            if state.status is Status.UNKNOWN:
+                yield Finding("broken", "job", f"{path.name}: {state.detail}. `hybridjobs resume` takes it over, `cancel` ends it.")
         except HybridJobsError as error:
             yield Finding("broken", "job", str(error))
     yield Finding("ok", "jobs", f"{count} in {store.jobs}")

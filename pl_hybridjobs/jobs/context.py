@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import sys
@@ -21,12 +22,14 @@ from typing import Any
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, did_you_mean
 from pl_hybridjobs.jobs import codec, device
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore
-from pl_hybridjobs.jobs.durable import crash_point, write_bytes
+from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metrics import MetricWriter
 from pl_hybridjobs.jobs.spec import JobSpec
 
 _KEEP = 3
+
+_SAVED = ".saved_result"  # in the results folder, hidden: files with other names there are the user's
 
 
 class StopFlag:
@@ -244,25 +247,36 @@ def load_checkpoint(step: int | None = None, *, default: Any = None) -> Any:
 
 
 def save_result(value: Any) -> None:
-    """Keep a result now, in ``result.json`` (and ``result.npz``) of the results folder.
+    """Keep a result now: it is what ``job.result()`` returns if the function itself returns None. A second call replaces the first.
 
-    It is what ``job.result()`` returns if the function itself returns None. A second call replaces the first.
+    Outside a job it goes to ``result.json`` (and ``result.npz``) in the working folder.
 
     Raises:
         CodecError: Something in ``value`` cannot be stored.
     """
     context = current_job()
     tree, arrays = codec.dumps(value, where="result")
-    with contextlib.ExitStack() as stack:
-        if context.folder is not None:
-            stack.enter_context(context.folder.fence(context.attempt))
-        base = results_dir()
-        if arrays is not None:
-            write_bytes(base / "result.npz", arrays)
-        crash_point("result.arrays")
-        write_bytes(base / "result.json", tree)
-        if arrays is None:
-            base.joinpath("result.npz").unlink(missing_ok=True)
+    if context.folder is not None:
+        with context.folder.fence(context.attempt):
+            _keep(context.folder, tree, arrays)
+        return
+    if arrays is not None:
+        write_bytes(Path.cwd() / "result.npz", arrays)
+    write_bytes(Path.cwd() / "result.json", tree)
+
+
+def _keep(folder: JobFolder, tree: bytes, arrays: bytes | None) -> None:
+    """The arrays first, under a name of their own: the text, replaced in one step, decides which of them count."""
+    stored: dict[str, Any] = {"value": json.loads(tree)}
+    if arrays is not None:
+        digest = hashlib.sha256(arrays).hexdigest()
+        stored["arrays"] = {"file": f"{_SAVED}-{digest[:16]}.npz", "sha256": digest}
+        write_bytes(folder.results / stored["arrays"]["file"], arrays)
+    crash_point("result.arrays")
+    write_bytes(folder.results / f"{_SAVED}.json", dump_sealed(stored))
+    for old in folder.results.glob(f"{_SAVED}-*.npz"):
+        if old.name != stored.get("arrays", {}).get("file"):
+            old.unlink(missing_ok=True)
 
 
 def results_dir() -> Path:
@@ -312,10 +326,8 @@ def job_device(role: str | None = None, **device_options: Any) -> Any:
 
 def saved_result(folder: JobFolder) -> tuple[bytes, bytes | None] | None:
     """What ``save_result`` kept in a job's results folder, as text and arrays; None if nothing."""
-    path = folder.results / "result.json"
-    if not path.exists():
+    stored = folder.read_optional(folder.results / f"{_SAVED}.json")
+    if stored is None:
         return None
-    tree = path.read_bytes()
-    json.loads(tree)
-    arrays = path.with_suffix(".npz")
-    return tree, arrays.read_bytes() if arrays.exists() else None
+    arrays = (folder.results / stored["arrays"]["file"]).read_bytes() if "arrays" in stored else None
+    return json.dumps(stored["value"]).encode(), arrays

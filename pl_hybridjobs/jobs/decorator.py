@@ -36,7 +36,7 @@ class HybridFunction(Generic[P, R]):
         self.__name__ = name_of(fn)
         self._options = options
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Submit: check, pack, create the job's folder, start its runner. Returns without waiting for the job.
 
         Raises:
@@ -48,7 +48,7 @@ class HybridFunction(Generic[P, R]):
 
         return submit(self._call(*args, **kwargs), self._options)
 
-    def inline(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def inline(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, in a job's context, and return its value; its exceptions pass through.
 
         Nothing is packed, so closures may hold anything, and a debugger stops where you want.
@@ -72,7 +72,7 @@ class HybridFunction(Generic[P, R]):
             raise InvalidCall(f"{self.__name__}.map", [f"each item must be a mapping of keyword arguments, not {wrong[0]!r}"])
         return submit_many([self._call(**item) for item in listed], self._options, max_parallel)
 
-    def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+    def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Pack, check and price the call; submit nothing and keep nothing."""
         from pl_hybridjobs.jobs.submission import plan
 
@@ -87,7 +87,7 @@ class HybridFunction(Generic[P, R]):
         """The decorator's keywords."""
         return self._options
 
-    def _call(self, *args: Any, **kwargs: Any) -> Call:
+    def _call(self, /, *args: Any, **kwargs: Any) -> Call:
         from pl_hybridjobs.jobs.submission import Call
 
         return Call(self.__wrapped__, args, kwargs)

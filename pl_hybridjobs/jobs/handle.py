@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import html
+import math
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +26,7 @@ from pl_hybridjobs.errors import (
     ResultNotReady,
     RunnerError,
 )
-from pl_hybridjobs.jobs import bundle, codec, logs, outcome
+from pl_hybridjobs.jobs import bundle, codec, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import read_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.jobs.metrics import MetricTable
 
 _TAIL_LINES = 20
+_HINT_AFTER_S = 5.0
 _LOG_DELAY_S = 2.0
 
 
@@ -165,6 +168,7 @@ class Job:
     def _wait(self, timeout: float | None) -> State:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause_s = 0.005
+        hint_at = time.monotonic() + _HINT_AFTER_S
         try:
             while True:
                 state = self.state()
@@ -172,14 +176,22 @@ class Job:
                     return state
                 if deadline is not None and time.monotonic() >= deadline:
                     raise ResultNotReady(f"{self.name} is still {state.status} after {timeout:g} s. It goes on; ask again later.")
+                if time.monotonic() > hint_at and (state.status is Status.UNKNOWN or self._is_forgotten(state)):
+                    hint_at = math.inf
+                    print(f"{self.name} is {state.status}: {state.detail}. `hybridjobs resume {self.name}` starts it.", file=sys.stderr)
                 time.sleep(pause_s if deadline is None else max(0.0, min(pause_s, deadline - time.monotonic())))
                 pause_s = min(pause_s * 1.3, 0.1)
         except KeyboardInterrupt:
             print(
                 f"\n{self.name} goes on. Come back with `hybridjobs logs -f {self.name}` or "
-                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}`."
+                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}`.",
+                file=sys.stderr,
             )
             raise
+
+    def _is_forgotten(self, state: State) -> bool:
+        """Nobody was asked to start it: its caller died inside the call. Jobs of a sweep wait for their turn."""
+        return state.status is Status.CREATED and self._spec.sweep is None
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the job's end and return what its function returned.
@@ -239,13 +251,16 @@ class Job:
         if follow:
             return logs.follow(self._log_files, self._log_is_whole)
         deadline = time.monotonic() + _LOG_DELAY_S
-        while self.state().status.is_over and not self._log_is_whole() and time.monotonic() < deadline:
+        while self.status.is_over and not self._log_is_whole() and time.monotonic() < deadline:
             time.sleep(0.005)
         return logs.read_log(self._log_files())
 
     def _log_is_whole(self) -> bool:
         """The job is over, and its supervisor (which writes the log's last lines after the outcome) has finished too, or is dead."""
-        state = self.state()
+        try:
+            state = self.state()
+        except FolderCorrupt:
+            return True
         if not state.status.is_over:
             return False
         owner_left = state.lease is None or state.lease.owner.is_alive() is not True
@@ -310,9 +325,13 @@ class Job:
         Raises:
             InvalidCall: The job is not over.
         """
-        state = self.state()
-        if not state.status.is_over and state.status is not Status.CREATED:
-            raise InvalidCall(f"remove {self.name}", [f"the job is {state.status}; cancel it first"])
+        try:
+            status = self.state().status
+        except FolderCorrupt:  # then at least nothing of it may be running
+            tokens = [f"{self.folder.name}:{attempt.number}" for attempt in self._folder.attempt_list()]
+            status = Status.RUNNING if any(process.of_token(token) for token in tokens) else Status.INTERRUPTED
+        if not status.is_over and status is not Status.CREATED:
+            raise InvalidCall(f"remove {self.folder.name}", [f"the job is {status}; cancel it first"])
         Store(self.folder.parents[1]).remove(self._folder)
 
     def plot(self, path: str | Path | None = None, *names: str) -> Any:
@@ -423,6 +442,8 @@ def _restore(error: JobError, described: Mapping[str, Any]) -> None:
             value = codec.decode(described[key], {}, where="exception")
             if key == "args":
                 error.args = tuple(value)
+                if isinstance(error, OSError) and len(error.args) >= 2:
+                    error.errno, error.strerror = error.args[:2]
                 continue
             for name, item in value.items():
                 if not hasattr(type(error), name):
@@ -448,7 +469,8 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
             carry_over(old.metrics, folder / "metrics.jsonl")
         return digest
 
-    folder, _ = Store(old.path.parents[1]).create(draft, fill)
+    # A folder that was copied elsewhere lies in no store.
+    folder, _ = Store(old.path.parents[1] if old.path.parent.name == "jobs" else None).create(draft, fill)
     runner.start(folder, digest, "start")
     return Job(folder)
 

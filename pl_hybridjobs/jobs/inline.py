@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -148,7 +149,8 @@ def run_here(folder: JobFolder, spec: JobSpec, call: Callable[[], Any]) -> Any:
 
     def remember() -> Any:
         try:
-            box["value"] = call()
+            value = call()
+            box["value"] = worker.awaited(value) if isinstance(value, types.CoroutineType) else value
         except BaseException as error:
             box["error"] = error
             raise

@@ -44,7 +44,7 @@ class LocalRunner:
         # -S: the supervisor needs the standard library only, and starts in a third of the time.
         argv = [sys.executable, "-P", "-S", "-c", _CODE, root, str(folder.path), digest, cause]
         try:
-            pid = process.spawn(argv, os.environ)
+            pid = process.spawn(argv, process.own_environment(), session=True)
         except OSError as error:
             raise RunnerError(f"Cannot start {sys.executable}: {error.strerror}.") from error
         identity = process.Identity.of(pid) or process.Identity("", "", pid, "")
@@ -94,8 +94,11 @@ class LocalRunner:
             if state.status not in (Status.RUNNING, Status.UNKNOWN) and not _owner_lives(state):
                 outcome.commit_cancelled(folder, "cancelled before it ran" if state.attempt == 0 else "cancelled between attempts")
                 return
+            if state.lease is None:  # it cannot be read: nobody knows the owner, but all that belongs to the job is marked
+                process.kill_all(f"{folder.path.name}:{state.attempt}")
+                outcome.commit_cancelled(folder, "cancelled; its lease was damaged")
+                return
         crash_point("cancel.requested")
-        assert state.lease is not None
         _signal(state.lease.owner)
         if not self._wait(folder, grace_s + 10.0):
             self._force(folder, state)

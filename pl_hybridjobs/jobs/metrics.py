@@ -261,6 +261,8 @@ def _short(value: Any) -> str:
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise MetricError(f"a metric's name must be text that is not empty, not {name!r}")
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+        raise MetricError(f"a metric's name must be Unicode text, and {name!r} has half a character")
     return name
 
 

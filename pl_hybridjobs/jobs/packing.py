@@ -134,6 +134,20 @@ def unsatisfied(requirements: str | Path | Sequence[str]) -> list[str]:
     return dependencies.unsatisfied(requirements)
 
 
+def call_digest(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """SHA-256 of the pickled call, as a bundle's manifest has it."""
+    data, _ = _Call(fn, args, kwargs, None).pickled()
+    return hashlib.sha256(data).hexdigest()
+
+
+def packed_call(folder: Path) -> str | None:
+    """The same of a bundle; None if there is none."""
+    try:
+        return str(json.loads((folder / bundle.MANIFEST).read_text())["files"][bundle.CALL]["sha256"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 class _Call:
     """What is to be packed, and how messages name its parts."""
 

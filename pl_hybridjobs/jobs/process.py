@@ -18,6 +18,9 @@ from typing import Any
 
 #: Every process of a job inherits this variable; leftovers are found by it.
 TOKEN_VARIABLE = "HYBRIDJOBS_TOKEN"  # noqa: S105 - a variable's name, no secret
+#: A supervisor carries it: one that was started from inside a job is no leftover of that job.
+OWNER_VARIABLE = "HYBRIDJOBS_SUPERVISOR"
+_OF_A_JOB = {TOKEN_VARIABLE, OWNER_VARIABLE, "HYBRIDJOBS_JOB_FOLDER", "HYBRIDJOBS_ATTEMPT"}
 _PROC = Path("/proc")
 
 
@@ -120,6 +123,18 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], *, output: int | None = N
     return os.posix_spawn(argv[0], list(argv), dict(env), file_actions=actions, setsid=session)
 
 
+def own_environment() -> dict[str, str]:
+    """This process's environment for a supervisor: without what the job has put there inside of which we may be."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_JOB and not name.startswith("AMZN_BRAKET_")}
+    return {**inherited, OWNER_VARIABLE: "1"}
+
+
+def _owns_another_job(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return f"{OWNER_VARIABLE}=1".encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    return False
+
+
 def reap(pid: int) -> None:
     """Collect a child that has ended, if it is ours, so that it is no zombie."""
     with contextlib.suppress(ChildProcessError):
@@ -148,7 +163,7 @@ def of_token(token: str) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """All living children of a process, and theirs, and so on."""
+    """All living children of a process, and theirs, and so on; without supervisors of other jobs and what these started."""
     children: dict[int, list[int]] = {}
     if _PROC.joinpath("self").exists():
         for other in _pids():
@@ -162,7 +177,7 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     queue = [pid]
     while queue:
-        mine = children.get(queue.pop(), [])
+        mine = [child for child in children.get(queue.pop(), []) if not _owns_another_job(child)]
         found += mine
         queue += mine
     return found

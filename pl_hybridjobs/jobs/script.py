@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import runpy
 import sys
 from collections.abc import Iterator, Mapping
@@ -36,15 +37,26 @@ def submit_script(
     Raises:
         InvalidCall: No such file or function, or arguments that do not fit it.
     """
-    function, call_args, call_kwargs = prepare_script(path, entry_point, params or {}, options)
-    return function(*call_args, **call_kwargs)
+    with prepared_script(path, entry_point, params or {}, options) as (function, call_args, call_kwargs):
+        return function(*call_args, **call_kwargs)
 
 
-def prepare_script(
+@contextlib.contextmanager
+def prepared_script(
     path: str | Path, entry_point: str | None, params: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[HybridFunction[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """The decorated function and its arguments, without submitting. Takes what ``submit_script`` takes."""
+) -> Iterator[tuple[HybridFunction[..., Any], tuple[Any, ...], dict[str, Any]]]:
+    """The decorated function and its arguments, without submitting. Takes what ``submit_script`` takes.
+
+    Inside, the modules beside the script are importable, as they are for ``python script.py``: the packing looks for them.
+    """
     path = Path(path).absolute()
+    with _import_from(path.parent):
+        yield _prepare(path, entry_point, params, options)
+
+
+def _prepare(
+    path: Path, entry_point: str | None, params: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[HybridFunction[..., Any], tuple[Any, ...], dict[str, Any]]:
     where = f"{path.name}{':' + entry_point if entry_point else ''}"
     if not path.exists():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")]) if path.parent.is_dir() else ""
@@ -71,9 +83,7 @@ def _main_script(
     include = options.get("include", ())
     include = (include,) if isinstance(include, str | Path | ModuleType) else tuple(include)
     own = {"name": _name(path), **options, "include": (*include, path)}
-    with _import_from(path.parent):
-        runner = MainScript(path.name)
-        return hybrid_job(runner, **own), (), dict(params)
+    return hybrid_job(MainScript(path.name), **own), (), dict(params)
 
 
 def _name(path: Path) -> str:
@@ -110,18 +120,14 @@ def _find(path: Path, entry_point: str, where: str) -> Any:
     """The object that ``entry_point`` names, from a fresh run of its file (so that an edited file is seen)."""
     module_name, _, attribute = entry_point.rpartition(":")
     if path.is_dir():
-        import importlib
-
-        with _import_from(path.parent):
-            try:
-                module = importlib.import_module(f"{path.name}.{module_name}" if module_name else path.name)
-            except ModuleNotFoundError as error:
-                raise InvalidCall(where, [f"the package {path.name} has no module {module_name!r} ({error})"]) from error
+        try:
+            module = importlib.import_module(f"{path.name}.{module_name}" if module_name else path.name)
+        except ModuleNotFoundError as error:
+            raise InvalidCall(where, [f"the package {path.name} has no module {module_name!r} ({error})"]) from error
     else:
         if module_name:
             raise InvalidCall(where, [f"in a file, the entry point is a function's name alone, not {entry_point!r}"])
-        with _import_from(path.parent):
-            module = _execute(path, path.stem)
+        module = _execute(path, path.stem)
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -155,9 +161,34 @@ def _execute(path: Path, name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _import_from(folder: Path) -> Iterator[None]:
+    """Let imports find a folder first. Modules of other folders that have the names of its own are set aside meanwhile."""
+    aside = {name: module for name, module in sys.modules.items() if _is_shadowed(name, module, folder)}
+    for name in aside:
+        del sys.modules[name]
+    before = set(sys.modules)
     sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:  # the next script may have another module of this name
+            if _lies_in(sys.modules[name], folder):
+                del sys.modules[name]
+        sys.modules.update(aside)
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    origin = getattr(module, "__file__", None)
+    return isinstance(origin, str) and Path(origin).is_relative_to(folder) and "site-packages" not in origin
+
+
+def _is_shadowed(name: str, module: ModuleType, folder: Path) -> bool:
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "__main__" or _lies_in(module, folder):
+        return False
+    if not ((folder / f"{top}.py").exists() or (folder / top / "__init__.py").exists()):
+        return False
+    origin = getattr(sys.modules.get(top), "__file__", None) or ""
+    return "site-packages" not in origin

@@ -6,6 +6,7 @@ The folders are the truth. The index answers "which jobs are there" fast, and ha
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import json
 import math
@@ -110,10 +111,31 @@ class Store:
         return final, True
 
     def _make_home(self) -> None:
-        with disk_errors(self.home):
-            if not self.jobs.is_dir():
-                self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.jobs.mkdir(mode=0o700, exist_ok=True)
+        try:
+            with disk_errors(self.home):
+                if not self.jobs.is_dir():
+                    self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    self.jobs.mkdir(mode=0o700, exist_ok=True)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError(f"{self.home} cannot hold jobs ({error.strerror}). Set HYBRIDJOBS_HOME to a folder that you can write to.")
+
+    def exists(self) -> bool:
+        """Whether any job was ever made here.
+
+        Raises:
+            StoreError: It is no folder, or may not be read.
+        """
+        try:
+            if self.home.exists() and not self.home.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "it is a file")
+            return self.jobs.is_dir() and os.access(self.jobs, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def find(self, text: str) -> JobFolder:
         """A job by its name, its id, an unmistakable beginning of its id, or its folder's path.
@@ -160,7 +182,7 @@ class Store:
             since: Created at this Unix time or later.
             until: Created before this Unix time.
         """
-        if not self.jobs.is_dir():
+        if not self.exists():
             return []
         wanted = {str(s) for s in statuses} if statuses is not None else None
         begin, end = since if since is not None else -math.inf, until if until is not None else math.inf

@@ -83,7 +83,12 @@ class Options:
 
     def include_list(self) -> tuple[str | Path | ModuleType, ...]:
         """``include`` as a tuple, however it was given."""
-        return (self.include,) if isinstance(self.include, str | Path | ModuleType) else tuple(self.include)
+        if isinstance(self.include, str | Path | ModuleType):
+            return (self.include,)
+        try:
+            return tuple(self.include)
+        except TypeError:
+            raise InvalidCall("hybrid_job", [f"include={self.include!r} is neither a module, a path nor a list of these"]) from None
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,11 @@ def submit(call: Call, options: Options) -> Job:
     job = Job(folder)
     if not new:
         _check_same(job.spec, _draft(call, options, runner, job_id), str(options.key))
+        if packing.packed_call(folder.bundle) not in (None, packing.call_digest(call.fn, call.args, dict(call.kwargs))):
+            raise KeyConflict(
+                f"key={options.key!r} was used for another call: the function, or values of its arguments, differ from those of "
+                f"{job.name}. Take another key, or open_job() the one that is there."
+            )
         if job.status is not Status.CREATED:
             return job
     runner.start(folder, job.spec.bundle_digest, "start")

@@ -44,7 +44,6 @@ _THREAD_VARIABLES = (
 def main(argv: list[str]) -> int:
     """``supervisor <job folder> <bundle digest> <cause>``."""
     path, digest, cause = argv
-    os.setsid()
     folder: JobFolder | None = JobFolder(Path(path))
     assert folder is not None
     _keep_own_errors(folder.supervisor_log)
@@ -186,7 +185,8 @@ class Attempt:
         return worker, output_r, life_w
 
     def _environment(self) -> dict[str, str]:
-        env = {**os.environ, **job_environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self.token}
+        inherited = {name: value for name, value in os.environ.items() if name != process.OWNER_VARIABLE}
+        env = {**inherited, **job_environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self.token}
         threads = self.spec.resources.threads
         if threads is not None:
             env |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
@@ -219,7 +219,10 @@ class Attempt:
                     self._end(worker, "memory", f"used {used_mb:.0f} MB, more than memory_mb={limits.memory_mb:g}", 0.0)
             if self.kill_reason and now > self.kill_at:
                 process.signal_group(worker, signal.SIGKILL)
-            if now - self.lease.beat_monotonic > HEARTBEAT_S:
+            if now - self.lease.beat_monotonic > HEARTBEAT_S and self.folder.outcome.exists():
+                if not self.kill_reason:  # threads or child processes go on, after the function has returned
+                    self._end(worker, "ended", "the function has ended, and what it started goes on", GRACE_S)
+            elif now - self.lease.beat_monotonic > HEARTBEAT_S:
                 try:
                     self.lease = beat(self.folder, self.lease)
                 except Fenced as error:

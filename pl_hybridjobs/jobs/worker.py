@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> int:
     folder = JobFolder(Path(path))
     os.chdir(folder.results)
     spec = folder.spec()
+    sys.argv[:] = [spec.function]  # ours would confuse a function that reads it
     _bind_cores(spec.resources.threads)
     context = JobContext(folder, spec, int(epoch))
     _listen(context)
@@ -101,17 +103,37 @@ def run(context: JobContext, load: Callable[[], Callable[[], Any]], *, may_retry
         with contextlib.chdir(folder.results):
             value = call()
             if isinstance(value, types.CoroutineType):
-                value = _awaited(value)
+                value = awaited(value)
     except BaseException as error:  # noqa: BLE001 - see above; every way to leave must be recorded
         return _raised(context, error, may_retry)
     crash_point("worker.returned")
     return _record_value(context, value)
 
 
-def _awaited(coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
+def awaited(coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
+    """What a coroutine returns."""
     import asyncio  # takes as long to import as all the rest of the worker
 
-    return asyncio.run(coroutine)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # In a notebook a loop is running already; the job gets one of its own, in a thread that knows the job.
+    box: dict[str, Any] = {}
+    known = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            box["value"] = known.run(asyncio.run, coroutine)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            box["error"] = error
+
+    thread = threading.Thread(target=work, name="hybridjobs-asyncio")
+    thread.start()
+    thread.join()
+    if "error" in box:
+        raise box["error"]
+    return box["value"]
 
 
 def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:

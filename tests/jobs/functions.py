@@ -118,6 +118,34 @@ def cpus():
     return len(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"]
 
 
+def submit_another():
+    from pl_hybridjobs import hybrid_job
+
+    def inner():
+        time.sleep(1)
+        return 1
+
+    return hybrid_job(inner)().id
+
+
+def write_a_result_file():
+    with open("result.json", "w") as file:
+        file.write("not JSON: NaN")
+
+
+def take_self(self):
+    return self
+
+
+def argv():
+    return list(sys.argv)
+
+
+def open_missing():
+    with open("not there"):
+        pass
+
+
 def fail_if_odd(number):
     if number % 2:
         raise ValueError("odd")

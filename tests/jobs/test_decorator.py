@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import os
@@ -232,3 +233,17 @@ def test_a_function_in_a_notebook_cell_runs(tmp_path, monkeypatch):
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
     assert notebook.cells[2].outputs[0]["text"].strip() == "42"
+
+
+def test_inline_awaits_a_coroutine_also_while_a_loop_is_running():
+    function = hybrid_job(functions.add_async)
+
+    async def in_a_loop():
+        return function.inline(1, 2)
+
+    values: list[object] = [function.inline(1, 2), asyncio.run(in_a_loop())]
+    assert values == [3, 3]
+
+
+def test_an_argument_may_be_called_self():
+    assert hybrid_job(functions.take_self).inline(self=4) == 4

@@ -108,10 +108,10 @@ def test_the_caller_may_exit_at_once_and_ctrl_c_says_how_to_come_back():
     assert waiter.stdout.readline() == "waiting\n"
     time.sleep(0.5)
     waiter.send_signal(signal.SIGINT)
-    printed, errors = waiter.communicate(timeout=30)
+    _, errors = waiter.communicate(timeout=30)
 
     assert "KeyboardInterrupt" in errors
-    assert "hybridjobs logs -f left" in printed
+    assert "hybridjobs logs -f left" in errors
     job = open_job("left")
     assert job.wait(WAIT_S) is Status.COMPLETED
 
@@ -161,3 +161,58 @@ def test_a_damaged_outcome_makes_the_status_unknown_and_the_others_can_still_be_
     assert [job.status for job in list_jobs()] == [Status.UNKNOWN, Status.COMPLETED]
     with pytest.raises(FolderCorrupt, match=r"outcome\.json"):
         bad.result(WAIT_S)
+
+
+def test_a_job_that_was_submitted_inside_a_job_outlives_it():
+    outer = hybrid_job(functions.submit_another)()
+
+    assert open_job(outer.result(WAIT_S)).result(WAIT_S) == 1
+
+
+def test_a_file_called_result_json_is_the_users_own():
+    assert hybrid_job(functions.write_a_result_file)().result(WAIT_S) is None
+
+
+def test_a_job_with_a_damaged_lease_can_be_cancelled_and_removed():
+    job = hybrid_job(functions.sleep)(60)
+    until_running(job)
+    owner = process.of_token(f"{job.id}:1")
+    lease = job.state().lease
+    assert lease is not None
+    supervisor = lease.owner.pid
+    os.kill(supervisor, signal.SIGKILL)
+    (job.folder / "attempts" / "1" / "lease.json").write_bytes(b"{tru")
+
+    assert job.status is Status.UNKNOWN
+    assert job.cancel() is Status.CANCELLED
+    assert not [pid for pid in owner if process.Identity.of(pid)]
+    job.remove()
+    assert not job.folder.exists()
+
+
+def test_a_damaged_job_can_be_removed():
+    job = hybrid_job(functions.add)(1)
+    job.result(WAIT_S)
+    (job.folder / "outcome.json").write_bytes(b"{")
+
+    assert job.logs() == ""
+    job.remove()
+    assert not job.folder.exists()
+
+
+def test_a_function_sees_its_own_arguments_in_sys_argv():
+    assert hybrid_job(functions.argv)().result(WAIT_S) == ["argv"]
+
+
+def test_an_os_error_keeps_its_number():
+    with pytest.raises(FileNotFoundError) as caught:
+        hybrid_job(functions.open_missing)().result(WAIT_S)
+
+    assert caught.value.errno == 2
+
+
+def until_running(job):
+    deadline = time.monotonic() + WAIT_S
+    while job.status is not Status.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pl_hybridjobs import submit_script
 from pl_hybridjobs.errors import InvalidCall, JobFailed
-from pl_hybridjobs.jobs.script import prepare_script
+from pl_hybridjobs.jobs.script import prepared_script
 
 WAIT_S = 60
 
@@ -102,6 +103,22 @@ def test_packages_run_whole_or_by_a_function(script):
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_submitted(script, jobs_home, path, entry, params, said):
-    with pytest.raises(InvalidCall, match=said):
-        prepare_script(script.parent / path, entry, params, {})
+    with pytest.raises(InvalidCall, match=said), prepared_script(script.parent / path, entry, params, {}):
+        pass
     assert not jobs_home.exists()
+
+
+def test_a_lazy_import_and_a_main_script_take_their_neighbours_along(script):
+    (script.parent / "lazy.py").write_text("def go():\n    import near\n    return near.twice(21)\n")
+
+    assert submit_script(script.parent / "lazy.py", "go").result(WAIT_S) == 42
+
+
+def test_two_scripts_with_neighbours_of_the_same_name_get_each_its_own(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.py").write_text("import neighbour\ndef f():\n    return neighbour.NAME\n")
+        (tmp_path / folder / "neighbour.py").write_text(f"NAME = {folder!r}\n")
+
+    assert [submit_script(tmp_path / folder / "train.py", "f").result(WAIT_S) for folder in ("a", "b")] == ["a", "b"]
+    assert "neighbour" not in sys.modules

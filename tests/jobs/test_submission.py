@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pl_hybridjobs import Resources, hybrid_job, list_jobs, open_job
@@ -20,6 +21,7 @@ from pl_hybridjobs.errors import (
     InvalidCall,
     JobNotFound,
     KeyConflict,
+    StoreError,
 )
 from pl_hybridjobs.jobs.durable import dump_sealed, read_sealed
 from tests.jobs import functions
@@ -199,3 +201,22 @@ def test_a_full_or_read_only_disk_is_told_and_nothing_is_left(options, said, tmp
 
 def test_resources_are_checked_all_together():
     assert len(Resources(timeout_s=0, memory_mb=-1, threads=0, env={"1": "x"}).complaints()) == 4
+
+
+def test_a_key_is_refused_where_only_large_arguments_differ():
+    total = hybrid_job(np.sum, key="arrays")
+    total(np.ones(100)).result(60)
+
+    assert total(np.ones(100)).result(60) == 100
+    with pytest.raises(KeyConflict, match="values of its arguments"):
+        total(np.zeros(100))
+
+
+def test_a_home_that_is_a_file_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HYBRIDJOBS_HOME", str(tmp_path / "file"))
+
+    with pytest.raises(StoreError, match="cannot hold jobs"):
+        hybrid_job(functions.add)(1)
+    with pytest.raises(StoreError, match="cannot hold jobs"):
+        list_jobs()
