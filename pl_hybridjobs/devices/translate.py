@@ -92,6 +92,8 @@ _LAYERS: dict[str, tuple[int, Callable[[Operator], Iterator[_Step]]]] = {
 def _is_layer(op: Operator) -> bool:
     if op.name not in _LAYERS or len(op.data) != 1:
         return False
+    if len(qml.math.shape(op.data[0])) != _LAYERS[op.name][0]:  # a batch, which PennyLane does not see on a layer
+        return False
     named = {"StronglyEntanglingLayers": "imprimitive", "BasicEntanglerLayers": "rotation", "AngleEmbedding": "rotation"}[op.name]
     row = GATES.get(getattr(op.hyperparameters[named], "__name__", ""))
     return row is not None and (row.n_wires, row.n_angles) == ((2, 0) if named == "imprimitive" else (1, 1))
@@ -137,7 +139,7 @@ def is_native(op: Operator) -> bool:
 
 def is_differentiable(op: Operator) -> bool:
     """Whether the derivative by all of an operator's parameters is known to the kernels."""
-    return _is_layer(op) or _fits(_base_of(op)[0])
+    return _fits(_base_of(op)[0])
 
 
 def _has_small_matrix(op: Operator) -> bool:

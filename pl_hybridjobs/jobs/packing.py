@@ -91,14 +91,14 @@ def pack(
     if complaints:
         raise InvalidCall(call.label, complaints)
     secrets = call.secrets()
-    call.refuse_secrets([(path, what) for path, what, _ in secrets], allow_secrets)
     data, trace = call.pickled()
     sources = dependencies.gather(trace, includes)
     if sources.collisions:
         raise InvalidCall(call.label, [f"include: {text}" for text in sources.collisions])
     observed, versions, needed = dependencies.observed(sources, trace.references)
     wanted = given or observed
-    call.refuse_secrets(_secrets_in_files(data, sources, wanted, [value for *_, value in secrets]), allow_secrets)
+    found = [(path, what) for path, what, _ in secrets]
+    call.refuse_secrets([*found, *_secrets_in_files(data, sources, wanted, [value for *_, value in secrets])], allow_secrets)
     call.refuse_size(len(data), sources)
 
     writer = _Writer(folder)
@@ -173,12 +173,12 @@ class _Call:
 
         refused = [(path, what) for path, what in found if not secrets_scan.allowed(path, allow)]
         if refused:
-            example = secrets_scan.last_name(refused[0][0])
+            names = list(dict.fromkeys(secrets_scan.last_name(path) for path, _ in refused))
             raise SecretFound(
                 f"{self.label} would take secrets along; nothing was written.\n"
                 + "".join(f"  - {path} looks like {what}\n" for path, what in refused)
                 + "Read it from the environment inside the function (os.environ[...]), or, if it is no secret, "
-                + f"allow it: allow_secrets=[{json.dumps(example, ensure_ascii=False)}]."
+                + f"allow it: allow_secrets={json.dumps(names, ensure_ascii=False)}."
             )
 
     def pickled(self) -> tuple[bytes, pickling.Trace]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
+import threading
 from typing import Any
 
 import llvmlite.binding
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -56,6 +57,7 @@ from pl_hybridjobs.sim.kernels import (
 # Modes of ``run``.
 VALUES, JACOBIAN, WEIGHTED, STATE, STATE_VJP = range(5)
 
+_PATIENCE_S = 2.0  # without a word
 _PARALLEL_FROM = 14  # qubits; below, starting threads costs more than they save
 _CHUNKS = 16
 
@@ -69,10 +71,31 @@ def _allocate():
 def link(real: Any) -> None:
     """Make the kernels of a precision known to what is compiled here, and numba's runtime ready for callers that are not Python."""
     name = np.dtype(real).name
-    entry = kernels.chunk(name)
-    llvmlite.binding.add_symbol(f"hybridjobs_chunk_{name}", entry.address)
-    _allocate()  # handlers that come out of the disk cache find numba's allocator and threads only if a function has run before
-    numba.get_num_threads()
+    announcement = threading.Timer(_PATIENCE_S, _announce)
+    announcement.daemon = True
+    announcement.start()
+    try:
+        llvmlite.binding.add_symbol(f"hybridjobs_chunk_{name}", kernels.chunk_address(name))
+        _allocate()  # handlers that come out of the disk cache find numba's allocator and threads only if a function has run before
+        numba.get_num_threads()
+        _warm(np.empty(1, real))
+    finally:
+        announcement.cancel()
+
+
+def _announce() -> None:
+    print("pl_hybridjobs: compiling the simulator for this machine; this happens once, and takes up to a minute ...", file=sys.stderr)
+
+
+def _warm(like: Any) -> None:
+    """Compile (or find in the cache) what calls will need, with an empty circuit on one wire."""
+    code = np.zeros(kernels.HEADER, np.int64)
+    code[H_QUBITS] = 1
+    none, rows, signs = np.empty(0), np.zeros((1, 0)), np.ones((2, 2))
+    work = np.zeros((4, 2), like.dtype)
+    start = np.empty(0, like.dtype)
+    run(code, none, rows, start, start, rows, rows, np.zeros((1, 0, 0)), signs, VALUES, like, False)
+    run_one(code, none, none, start, start, none, none, rows[:0], signs, work[0], work[1], work[2], work[3], STATE, 1)
 
 
 @intrinsic
@@ -82,10 +105,11 @@ def _call(typingctx: Any, like: Any, *arguments: Any) -> Any:
     name = f"hybridjobs_chunk_{like.dtype}"
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        function_type = ir.FunctionType(ir.VoidType(), [context.get_value_type(t) for t in kernels.SIGNATURE.args])
+        wanted = kernels.SIGNATURE.args
+        function_type = context.call_conv.get_function_type(types.none, wanted)
         function = cgutils.get_or_insert_function(builder.module, function_type, name)
         given = cgutils.unpack_tuple(builder, values[1]) if len(values) == 2 else values[1:]
-        builder.call(function, given)
+        context.call_conv.call_function(builder, function, types.none, wanted, given)
         return context.get_dummy_value()
 
     return types.none(like, types.StarArgTuple(kernels.SIGNATURE.args)), codegen

@@ -15,7 +15,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 
 # Kinds of operations.
@@ -873,23 +873,40 @@ def _chunk(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chun
         apply_chunk(code, data, mats, op, signs, lr, li, chunk, chunks, True)
 
 
+_kept: list[Any] = []
 _ANY = 1 << 48  # the arrays behind bare addresses are as long as they are
 _I, _D = types.int64, types.float64
 SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _D, _I, _I, _I, _I, _I, _I, _I, _I, _I)
 
 
+# Two functions, not one that is made for a precision: numba finds no closure in its disk cache again.
+
+
+def _entry_float64(task, code, data, mats, op, last, weight, signs, low, re, im, lr, li, chunk, chunks, out):
+    codes = carray(as_int64(code), (_ANY,))
+    size = 1 << codes[H_QUBITS]
+    _chunk(
+        task, codes, carray(as_float64(data), (_ANY,)), carray(as_float64(mats), (codes[H_OPS], 8)), op, last, weight,
+        carray(as_float64(signs), (low, low)), carray(as_float64(re), (size,)), carray(as_float64(im), (size,)),
+        carray(as_float64(lr), (size,)), carray(as_float64(li), (size,)), chunk, chunks, carray(as_float64(out), (8,)),
+    )  # fmt: skip
+
+
+def _entry_float32(task, code, data, mats, op, last, weight, signs, low, re, im, lr, li, chunk, chunks, out):
+    codes = carray(as_int64(code), (_ANY,))
+    size = 1 << codes[H_QUBITS]
+    _chunk(
+        task, codes, carray(as_float64(data), (_ANY,)), carray(as_float32(mats), (codes[H_OPS], 8)), op, last, weight,
+        carray(as_float64(signs), (low, low)), carray(as_float32(re), (size,)), carray(as_float32(im), (size,)),
+        carray(as_float32(lr), (size,)), carray(as_float32(li), (size,)), chunk, chunks, carray(as_float64(out), (8,)),
+    )  # fmt: skip
+
+
 @functools.cache
-def chunk(real: str) -> Any:
-    """The compiled entry point for a precision: a C function with an ``address``. See ``_chunk`` for what it does."""
-    as_real = as_float32 if real == "float32" else as_float64
-
-    def entry(task, code, data, mats, op, last, weight, signs, low, re, im, lr, li, chunk, chunks, out):
-        codes = carray(as_int64(code), (_ANY,))
-        size = 1 << codes[H_QUBITS]
-        _chunk(
-            task, codes, carray(as_float64(data), (_ANY,)), carray(as_real(mats), (codes[H_OPS], 8)), op, last, weight,
-            carray(as_float64(signs), (low, low)), carray(as_real(re), (size,)), carray(as_real(im), (size,)),
-            carray(as_real(lr), (size,)), carray(as_real(li), (size,)), chunk, chunks, carray(as_float64(out), (8,)),
-        )  # fmt: skip
-
-    return cfunc(SIGNATURE, cache=True, fastmath=FAST, error_model="numpy")(entry)
+def chunk_address(real: str) -> int:
+    """Where the machine code of the entry point for a precision lies (numba's own calling convention); see ``_chunk`` for what it does."""
+    entry = _entry_float32 if real == "float32" else _entry_float64
+    compiled = njit(SIGNATURE, cache=True, nogil=True, fastmath=FAST, error_model="numpy")(entry)
+    _kept.append(compiled)  # as long as it lives, so does its machine code
+    (overload,) = compiled.overloads.values()
+    return int(overload.library.get_pointer_to_function(overload.fndesc.llvm_func_name))
