@@ -28,6 +28,8 @@ def test_the_device_suite_passes(shots, least, tmp_path):
         "-q",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:randomly",
         "--tb=short",
     ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
