@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _TAIL_LINES = 20
 _HINT_AFTER_S = 5.0
 _LOG_DELAY_S = 2.0
+_LEAVING_S = 5.0  # a supervisor whose job is over
 
 
 class Job:
@@ -328,11 +329,20 @@ class Job:
         try:
             status = self.state().status
         except FolderCorrupt:  # then at least nothing of it may be running
-            tokens = [f"{self.folder.name}:{attempt.number}" for attempt in self._folder.attempt_list()]
-            status = Status.RUNNING if any(process.of_token(token) for token in tokens) else Status.INTERRUPTED
+            status = Status.RUNNING if self._has_processes(_LEAVING_S) else Status.INTERRUPTED
         if not status.is_over and status is not Status.CREATED:
             raise InvalidCall(f"remove {self.folder.name}", [f"the job is {status}; cancel it first"])
         Store(self.folder.parents[1]).remove(self._folder)
+
+    def _has_processes(self, patience_s: float) -> bool:
+        """Whether anything of the job still runs after so much time, which those that are about to leave need."""
+        tokens = [f"{self.folder.name}:{attempt.number}" for attempt in self._folder.attempt_list()]
+        deadline = time.monotonic() + patience_s
+        while any(process.of_token(token) for token in tokens):
+            if time.monotonic() >= deadline:
+                return True
+            time.sleep(0.05)
+        return False
 
     def plot(self, path: str | Path | None = None, *names: str) -> Any:
         """Plot metrics over steps.
