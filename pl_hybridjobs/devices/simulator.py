@@ -19,16 +19,14 @@ from pennylane.devices.preprocess import (
     validate_measurements,
     validate_observables,
 )
-from pennylane.devices.qubit import measure as reference_measure
 from pennylane.devices.qubit import simulate as reference_simulate
-from pennylane.devices.qubit.sampling import measure_with_samples
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements
+from pennylane.transforms import broadcast_expand, defer_measurements, transform
 
-from pl_hybridjobs.devices import translate
+from pl_hybridjobs.devices import measure, translate
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -51,12 +49,12 @@ def _stopping_adjoint(op: Operator) -> bool:
     return translate.is_differentiable(op)
 
 
-def _is_measurable(mp: MeasurementProcess) -> bool:
-    return isinstance(mp, qml.measurements.StateMeasurement)
-
-
-def _is_sampleable(mp: MeasurementProcess) -> bool:
-    return isinstance(mp, qml.measurements.SampleMeasurement | qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP)
+@transform
+def _expand_shadows(tape: QuantumScript) -> Any:
+    """Shadows of a batch, one by one."""
+    if any(isinstance(mp, qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP) for mp in tape.measurements):
+        return broadcast_expand(tape)
+    return (tape,), lambda results: results[0]
 
 
 def _is_pauli(observable: Operator) -> bool:
@@ -147,8 +145,9 @@ class HybridQubit(Device):
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=False)
         pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
         pipeline.add_transform(
-            validate_measurements, analytic_measurements=_is_measurable, sample_measurements=_is_sampleable, name=self.name
+            validate_measurements, analytic_measurements=measure.is_measurable, sample_measurements=measure.is_sampleable, name=self.name
         )
+        pipeline.add_transform(_expand_shadows)
         if config.gradient_method == "backprop":
             pipeline.add_transform(no_sampling, name=f"backprop + {self.name}")
         if config.gradient_method == "adjoint":
@@ -199,40 +198,31 @@ class HybridQubit(Device):
 
     def _measured(self, tape: QuantumScript) -> Any:
         """By the final state: everything that is not an analytic expectation value of Pauli words."""
-        states, batched = self._states(tape)
-        if tape.shots:
-            return self._sampled(tape, states, batched)
-        results = tuple(reference_measure(mp, states, is_state_batched=batched) for mp in tape.measurements)
-        return results[0] if len(results) == 1 else results
-
-    def _states(self, tape: QuantumScript) -> tuple[Any, bool]:
-        """The final state with an axis for each wire, and whether there is a batch axis in front."""
-        n = len(tape.wires)
         found = translate.translate(tape)
         if found is None:
             raise SimulationError("the circuit has matrices with a batch axis, which this device cannot run yet; loop over the batch")
-        start = _start(found.start, tape)
-        batched = tape.batch_size is not None
         parameters = translate.parameter_matrix(found, tape.batch_size)
-        if start is not None and start.ndim == 2:
-            states = np.concatenate(
-                [engine_cpu.state(found.circuit, parameters[i : i + 1], c_dtype=self.c_dtype, start=s) for i, s in enumerate(start)]
-            )
-        else:
-            states = engine_cpu.state(found.circuit, parameters, c_dtype=self.c_dtype, start=start)
-        shape = (2,) * n
-        return (states.reshape((-1, *shape)), True) if batched else (states.reshape(shape), False)
+        start = _start(found.start, tape)
+        rows = []
+        for i in range(len(parameters)):
+            row = start[i] if start is not None and start.ndim == 2 else start
+            final = measure.Preparation(found, parameters[i : i + 1], self.c_dtype, row)
+            if tape.shots:
+                rows.append(measure.sampled(tape.measurements, final, len(tape.wires), tape.shots, self._generator()))
+            else:
+                results = tuple(measure.analytic(mp, final.state()) for mp in tape.measurements)
+                rows.append(results[0] if len(results) == 1 else results)
+        return rows[0] if tape.batch_size is None else measure.stacked(rows)
 
-    def _sampled(self, tape: QuantumScript, states: Any, batched: bool) -> Any:
-        key = None
-        if self._prng_key is not None:
-            import jax
+    def _generator(self) -> np.random.Generator:
+        """Random numbers for one circuit; a key moves on."""
+        if self._prng_key is None:
+            return self._rng
+        import jax
 
-            self._prng_key, key = jax.random.split(self._prng_key)
-        results = measure_with_samples(tape.measurements, states, shots=tape.shots, is_state_batched=batched, rng=self._rng, prng_key=key)
-        if len(tape.measurements) == 1:
-            return tuple(r[0] for r in results) if tape.shots.has_partitioned_shots else results[0]
-        return results
+        self._prng_key, key = jax.random.split(self._prng_key)
+        is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+        return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
 
     def _reference(self, tape: QuantumScript, interface: str) -> Any:
         """PennyLane's own simulation, which every interface can differentiate to any order."""
