@@ -241,23 +241,39 @@ def analytic(mp: MeasurementProcess, state: Array) -> Any:
         mp: On wires 0, 1, ...
         state: Shape (2**n,); its norm is 1.
     """
-    n = sampling.n_wires(state)
-    if isinstance(mp, _OF_DENSITY):
-        return of_density(mp, reduced(state, density_wires(mp)))
-    if isinstance(mp, ExpectationMP | VarianceMP) and mp.obs is not None:
-        mean, square = moments(mp.obs, state, square=isinstance(mp, VarianceMP))
-        return np.float64(square - mean**2 if isinstance(mp, VarianceMP) else mean)
-    if isinstance(mp, ExpectationMP | VarianceMP | ProbabilityMP):
-        probs = probabilities_of(mp, state)
-        if isinstance(mp, ProbabilityMP):
-            return probs
-        values = np.zeros(len(probs))
-        seen = np.flatnonzero(probs)
-        values[seen] = _values_of(mp)(seen)
-        mean = probs @ values
-        return mean if isinstance(mp, ExpectationMP) else probs @ np.square(values) - mean**2
+    if is_linear(mp):
+        return finish(mp, linear(mp, state))
     state = rotated(state, Setting(gates=tuple(mp.diagonalizing_gates())))
-    return mp.process_state(state, Wires(range(n)))
+    return mp.process_state(state, Wires(range(sampling.n_wires(state))))
+
+
+def is_linear(mp: MeasurementProcess) -> bool:
+    """Whether the result follows from numbers that are linear in the density matrix, so that it can be had from mixtures."""
+    return type(mp) in (ExpectationMP, VarianceMP, ProbabilityMP, *_OF_DENSITY)
+
+
+def linear(mp: MeasurementProcess, state: Array) -> Array:
+    """Those numbers: mean and mean square, probabilities, or the density matrix of ``density_wires``."""
+    if isinstance(mp, _OF_DENSITY):
+        return reduced(state, density_wires(mp))
+    if isinstance(mp, ExpectationMP | VarianceMP) and mp.obs is not None:
+        return np.array(moments(mp.obs, state, square=isinstance(mp, VarianceMP)))
+    probs = probabilities_of(mp, state)
+    if isinstance(mp, ProbabilityMP):
+        return probs
+    seen = np.flatnonzero(probs)
+    values = _values_of(mp)(seen)
+    return np.array([probs[seen] @ values, probs[seen] @ np.square(values)])
+
+
+def finish(mp: MeasurementProcess, numbers: Array) -> Any:
+    """The result from the numbers that ``linear`` gives, or from their mean over a mixture."""
+    if isinstance(mp, ProbabilityMP):
+        return numbers
+    if isinstance(mp, _OF_DENSITY):
+        return of_density(mp, numbers)
+    mean, square = numbers
+    return np.float64(square - mean**2 if isinstance(mp, VarianceMP) else mean)
 
 
 def probabilities_of(mp: MeasurementProcess, state: Array) -> Array:
@@ -273,11 +289,11 @@ def probabilities_of(mp: MeasurementProcess, state: Array) -> Array:
 
 def _wires_of(mp: MeasurementProcess, n: int) -> tuple[int, ...]:
     if mp.mv is not None:
-        return tuple(int(m.wires[0]) for m in _mid_measures(mp))
+        return tuple(int(m.wires[0]) for m in mid_measures(mp))
     return tuple(int(w) for w in mp.wires) or tuple(range(n))
 
 
-def _mid_measures(mp: MeasurementProcess) -> list[Any]:
+def mid_measures(mp: MeasurementProcess) -> list[Any]:
     """The mid-circuit measurements whose values are measured, in their order."""
     return list(mp.mv.measurements) if isinstance(mp.mv, MeasurementValue) else [value.measurements[0] for value in mp.mv]
 
@@ -352,7 +368,8 @@ class Register:
     def of(self, outcomes: Array, order: tuple[int, ...]) -> Array:
         """The value for each outcome."""
         index = self.index(outcomes, order)
-        return index if self.values is None else self.factor * self.values(index)
+        values = index if self.values is None else self.values(index)
+        return values if self.factor == 1.0 else self.factor * values
 
 
 @dataclass(frozen=True)
@@ -504,13 +521,13 @@ def _is_custom(mp: MeasurementProcess) -> bool:
     return type(mp) not in (SampleMP, CountsMP, ProbabilityMP, ExpectationMP, VarianceMP, *_SHADOWS)
 
 
-def plan(measurements: Sequence[MeasurementProcess], n: int, mid_measures: Sequence[str] = ()) -> Plan:
+def plan(measurements: Sequence[MeasurementProcess], n: int, identifiers: Sequence[str] = ()) -> Plan:
     """Find few settings that show all measurements.
 
     Args:
         measurements: On wires 0, 1, ..., n - 1.
         n: How many wires there are.
-        mid_measures: Identifiers of mid-circuit measurements whose outcomes will be known; their numbers are the wires of the plan's
+        identifiers: Of mid-circuit measurements whose outcomes will be known; their numbers are the wires of the plan's
             classical setting. Values of others are those of their wires.
     """
     planner = _Planner(n)
@@ -529,10 +546,10 @@ def plan(measurements: Sequence[MeasurementProcess], n: int, mid_measures: Seque
                 listed = mp.mv is not None and not isinstance(mp.mv, MeasurementValue)
                 plain = listed or isinstance(mp, ProbabilityMP) or (mp.mv is None and mp.eigvals() is None)
                 values = None if plain else _values_of(mp)
-                if mp.mv is not None and mid_measures:
+                if mp.mv is not None and identifiers:
                     if classical is None:
-                        classical = planner.gated((), range(len(mid_measures)))
-                    found = (Register(classical, tuple(mid_measures.index(m.meas_uid) for m in _mid_measures(mp)), values),)
+                        classical = planner.gated((), range(len(identifiers)))
+                    found = (Register(classical, tuple(identifiers.index(m.meas_uid) for m in mid_measures(mp)), values),)
                 else:
                     wires = _wires_of(mp, n)
                     found = (Register(planner.basis(dict.fromkeys(wires, "Z")), wires, values),)
@@ -662,17 +679,12 @@ class Amplitudes:
         return sampling.normalised(found, self._state.real.dtype)
 
 
-Bins = Sequence[tuple[int, int]]
-
-
 def sampled(
     measurements: Sequence[MeasurementProcess],
     source: Preparation | Amplitudes,
     n: int,
     shots: Shots,
     rng: np.random.Generator,
-    bins: Bins | None = None,
-    valid: Sequence[Array | None] | None = None,
 ) -> Any:
     """Results of measurements with shots, as a device returns them: shot copy, then measurement.
 
@@ -682,11 +694,8 @@ def sampled(
         n: How many wires there are.
         shots: How many samples, and into which parts they are cut.
         rng: Moves on.
-        bins: Other parts (first, last + 1), where some shots were rejected.
-        valid: For each part, which of its shots were not rejected.
     """
-    parts = list(shots.bins()) if bins is None else list(bins)
-    total = parts[-1][1] if parts else 0
+    parts, total = list(shots.bins()), shots.total_shots
     planned = plan(measurements, n)
     seen = [_draw(source.probabilities(s, alone=len(planned.settings) == 1), s, total, parts, rng) for s in planned.settings]
     rows = []
@@ -697,20 +706,16 @@ def sampled(
                 tensor = source.state().reshape((2,) * n)
                 row.append(mp.process_state_with_shots(tensor, Wires(range(n)), last - first, rng=rng))
             else:
-                row.append(estimate(planned, m, [s[number] for s in seen], None if valid is None else valid[number]))
+                row.append(estimate(planned, m, [s[number] for s in seen]))
         rows.append(row[0] if len(row) == 1 else tuple(row))
     return tuple(rows) if shots.has_partitioned_shots else rows[0]
 
 
-def _draw(probs: Array, setting: Setting, total: int, parts: Bins, rng: np.random.Generator) -> list[Seen]:
+def _draw(probs: Array, setting: Setting, total: int, parts: Sequence[tuple[int, int]], rng: np.random.Generator) -> list[Seen]:
     whole = sampling.histogram(probs, total, rng)
     if len(parts) == 1:
         return [Seen(whole, sampling.samples(whole, rng) if setting.ordered else None)]
-    return cut(sampling.samples(whole, rng), parts)
-
-
-def cut(samples: Array, parts: Bins) -> list[Seen]:
-    """Samples in random order, in parts."""
+    samples = sampling.samples(whole, rng)
     return [Seen(sampling.histogram_of(samples[first:last]), samples[first:last]) for first, last in parts]
 
 

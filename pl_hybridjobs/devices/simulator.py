@@ -23,10 +23,11 @@ from pennylane.devices.qubit import simulate as reference_simulate
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Operator
+from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
 from pennylane.transforms import broadcast_expand, defer_measurements, transform
 
-from pl_hybridjobs.devices import measure, translate
+from pl_hybridjobs.devices import measure, midcircuit, translate
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -36,11 +37,11 @@ _DIFF_METHODS = ("adjoint", "backprop", "device", "best")
 
 
 def _stopping(op: Operator) -> bool:
-    return translate.is_native(op)
+    return isinstance(op, MidMeasure) or translate.is_native(op)
 
 
 def _known_to_pennylane(op: Operator) -> bool:
-    return op.has_matrix or op.name in ("Snapshot", "Projector")
+    return op.has_matrix or op.name in ("Snapshot", "Projector") or isinstance(op, MidMeasure)
 
 
 def _stopping_adjoint(op: Operator) -> bool:
@@ -50,9 +51,10 @@ def _stopping_adjoint(op: Operator) -> bool:
 
 
 @transform
-def _expand_shadows(tape: QuantumScript) -> Any:
-    """Shadows of a batch, one by one."""
-    if any(isinstance(mp, qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP) for mp in tape.measurements):
+def _expand_where_needed(tape: QuantumScript) -> Any:
+    """Circuits of a batch one by one, for shadows and for measurements in the middle."""
+    shadows = qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP
+    if midcircuit.has_cuts(tape) or any(isinstance(mp, shadows) for mp in tape.measurements):
         return broadcast_expand(tape)
     return (tape,), lambda results: results[0]
 
@@ -107,7 +109,10 @@ class HybridQubit(Device):
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False
-        return circuit is None or _adjoint_fits(circuit)
+        if circuit is None:
+            return True
+        mcm = midcircuit.resolve(execution_config.mcm_config, circuit, self.wires, differentiated=True)
+        return _adjoint_fits(circuit) and (mcm.mcm_method == "deferred" or not midcircuit.has_measurements(circuit))
 
     def setup_execution_config(self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> ExecutionConfig:
         """Fill in what the user left open. May be called on its own result."""
@@ -121,11 +126,7 @@ class HybridQubit(Device):
         on_device = method in ("adjoint", "backprop")
         if method == "adjoint" and _is_jax(config.interface):
             method = "backprop"  # traced: the kernels are a node of the jax program, with their own derivative
-        mcm = config.mcm_config or MCMConfig()
-        if mcm.mcm_method is None:
-            mcm = replace(mcm, mcm_method="deferred")
-        elif mcm.mcm_method != "deferred":
-            raise DeviceError(f"hybridjobs.qubit cannot run mid-circuit measurements by {mcm.mcm_method!r} yet; use mcm_method='deferred'")
+        mcm = midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=on_device)
         return replace(
             config,
             gradient_method=method,
@@ -140,14 +141,16 @@ class HybridQubit(Device):
         """The steps from any circuit to one that ``execute`` takes."""
         config = execution_config or ExecutionConfig()
         pipeline = qml.CompilePipeline()
-        pipeline.add_transform(defer_measurements, allow_postselect=True)
+        deferred = config.mcm_config.mcm_method in (None, "deferred")
+        if deferred:
+            pipeline.add_transform(defer_measurements, allow_postselect=True)
         pipeline.add_transform(decompose, stopping_condition=_stopping, device_wires=self.wires, target_gates=_GATE_NAMES, name=self.name)
-        pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=False)
+        pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=not deferred)
         pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
         pipeline.add_transform(
             validate_measurements, analytic_measurements=measure.is_measurable, sample_measurements=measure.is_sampleable, name=self.name
         )
-        pipeline.add_transform(_expand_shadows)
+        pipeline.add_transform(_expand_where_needed)
         if config.gradient_method == "backprop":
             pipeline.add_transform(no_sampling, name=f"backprop + {self.name}")
         if config.gradient_method == "adjoint":
@@ -176,14 +179,17 @@ class HybridQubit(Device):
     def _execute(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
         interface = qml.math.get_interface(*tape.get_parameters(trainable_only=False))
         traced = config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch")
-        if traced and interface == "jax" and not tape.shots:
+        dynamic = midcircuit.has_cuts(tape)
+        if traced and interface == "jax" and not tape.shots and not dynamic:
             from pl_hybridjobs.devices import jaxcall
 
             result = jaxcall.execute(tape, self.c_dtype)
             if result is not None:
                 return result
-        if traced or any(isinstance(op, qml.Projector) for op in tape.operations):  # projectors: postselection, after deferral
-            return self._reference(tape, interface)
+        if traced:
+            return self._reference(tape, interface, config)
+        if dynamic:
+            return midcircuit.execute(tape, config.mcm_config, self.c_dtype, self._generator())
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
             if found is not None:
@@ -224,10 +230,10 @@ class HybridQubit(Device):
         is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
 
-    def _reference(self, tape: QuantumScript, interface: str) -> Any:
+    def _reference(self, tape: QuantumScript, interface: str, config: ExecutionConfig) -> Any:
         """PennyLane's own simulation, which every interface can differentiate to any order."""
         (tape,), _ = decompose(tape, stopping_condition=_known_to_pennylane, name=self.name)
-        return reference_simulate(tape, rng=self._rng, prng_key=self._prng_key, interface=interface)
+        return reference_simulate(tape, rng=self._rng, interface=interface, mcm_method=config.mcm_config.mcm_method)
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 
@@ -319,7 +325,7 @@ def _is_expectation(mp: MeasurementProcess) -> bool:
 
 
 def _adjoint_fits(circuit: QuantumScript) -> bool:
-    if any(op.name == "Snapshot" for op in circuit.operations):
+    if any(op.name == "Snapshot" for op in circuit.operations) or midcircuit.postselects(circuit):
         return False
     return all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from pl_hybridjobs.sim.circuit import PauliSum
+from pl_hybridjobs.sim.sampling import jit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,7 +34,7 @@ def apply(observable: PauliSum, state: Array) -> Array:
     return found
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@jit
 def _add(x: int, masks: Array, coefficients: Array, state: Array, found: Array) -> None:
     for i in range(state.size):
         factor = 0j
