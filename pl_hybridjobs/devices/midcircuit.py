@@ -72,9 +72,9 @@ def resolve(config: MCMConfig, tape: QuantumScript | None, device_wires: Wires |
     if method in (None, "device"):
         method = _cheapest(config, tape, device_wires, DEFERRED_GRADIENT_UP_TO if differentiated else DEFERRED_UP_TO)
     if method not in METHODS:
-        raise DeviceError(f"{_NAME} has no mcm_method {method!r}; it has {', '.join(METHODS)}, and None, which chooses")
+        raise DeviceError(f"{_NAME} has no mcm_method {str(method)!r}; it has {', '.join(METHODS)}, and None, which chooses")
     if method != "deferred" and config.postselect_mode == "fill-shots":
-        raise DeviceError(f"postselect_mode='fill-shots' needs mcm_method='deferred', and this circuit would be run by {method!r}")
+        raise DeviceError(f"postselect_mode='fill-shots' needs mcm_method='deferred', and this circuit would be run by {str(method)!r}")
     if method == "one-shot" and has_measurements(tape) and tape is not None and not tape.shots:
         raise DeviceError("mcm_method='one-shot' needs shots; without them use 'tree-traversal' or 'deferred'")
     return replace(config, mcm_method=method)
@@ -317,7 +317,7 @@ def _sampled(tape: QuantumScript, walk: _Walk, config: MCMConfig, rng: np.random
     planned = measure.plan(tape.measurements, walk.n, inner)
     shadows = [mp for mp, readings in zip(tape.measurements, planned.readings, strict=True) if readings is None]
     if shadows and walk.numbers:
-        raise SimulationError(f"{shadows[0]} cannot be had by mcm_method={config.mcm_method!r}; use 'deferred'")
+        raise SimulationError(f"{shadows[0]} cannot be had by mcm_method={str(config.mcm_method)!r}; use 'deferred'")
     drawn: list[list[Array]] = [[np.zeros(0, np.int64)] for _ in planned.settings]
     state: Array | None = None
     runs = (leaf for _ in range(total) for leaf in walk.leaves(1)) if config.mcm_method == "one-shot" else walk.leaves(total)

@@ -41,7 +41,7 @@ def _stopping(op: Operator) -> bool:
 
 
 def _known_to_pennylane(op: Operator) -> bool:
-    return op.has_matrix or op.name in ("Snapshot", "Projector") or isinstance(op, MidMeasure)
+    return op.has_matrix or op.name in ("Snapshot", "Projector")
 
 
 def _stopping_adjoint(op: Operator) -> bool:
@@ -105,14 +105,14 @@ class HybridQubit(Device):
             return False
         if circuit is not None and circuit.shots:
             return False
-        if method == "backprop":
+        mcm = midcircuit.resolve(execution_config.mcm_config, circuit, self.wires, differentiated=True)
+        if mcm.mcm_method != "deferred" and midcircuit.has_measurements(circuit):
+            return False
+        if method != "adjoint":  # where adjoint does not fit, backprop does
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False
-        if circuit is None:
-            return True
-        mcm = midcircuit.resolve(execution_config.mcm_config, circuit, self.wires, differentiated=True)
-        return _adjoint_fits(circuit) and (mcm.mcm_method == "deferred" or not midcircuit.has_measurements(circuit))
+        return circuit is None or _adjoint_fits(circuit)
 
     def setup_execution_config(self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> ExecutionConfig:
         """Fill in what the user left open. May be called on its own result."""
@@ -187,7 +187,7 @@ class HybridQubit(Device):
             if result is not None:
                 return result
         if traced:
-            return self._reference(tape, interface, config)
+            return self._reference(tape, interface)
         if dynamic:
             return midcircuit.execute(tape, config.mcm_config, self.c_dtype, self._generator())
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
@@ -230,10 +230,10 @@ class HybridQubit(Device):
         is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
 
-    def _reference(self, tape: QuantumScript, interface: str, config: ExecutionConfig) -> Any:
+    def _reference(self, tape: QuantumScript, interface: str) -> Any:
         """PennyLane's own simulation, which every interface can differentiate to any order."""
         (tape,), _ = decompose(tape, stopping_condition=_known_to_pennylane, name=self.name)
-        return reference_simulate(tape, rng=self._rng, interface=interface, mcm_method=config.mcm_config.mcm_method)
+        return reference_simulate(tape, rng=self._rng, interface=interface)
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 
