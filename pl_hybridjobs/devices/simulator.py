@@ -134,7 +134,7 @@ class HybridQubit(Device):
             use_device_jacobian_product=method == "adjoint",
             grad_on_execution=False,
             mcm_config=mcm,
-            convert_to_numpy=not (_is_jax(config.interface) and method == "backprop"),
+            convert_to_numpy=not (_is_jax(config.interface) and (method == "backprop" or self._has_traced_key(circuit))),
         )
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
@@ -186,10 +186,10 @@ class HybridQubit(Device):
             result = jaxcall.execute(tape, self.c_dtype)
             if result is not None:
                 return result
-        if traced:
-            return self._reference(tape, interface)
+        if traced or self._has_traced_key(tape):
+            return self._reference(tape, interface, config)
         if dynamic:
-            return midcircuit.execute(tape, config.mcm_config, self.c_dtype, self._generator())
+            return midcircuit.execute(tape, config.mcm_config, self.c_dtype, self._generator() if tape.shots else self._rng)
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
             if found is not None:
@@ -220,20 +220,34 @@ class HybridQubit(Device):
                 rows.append(results[0] if len(results) == 1 else results)
         return rows[0] if tape.batch_size is None else measure.stacked(rows)
 
+    def _has_traced_key(self, tape: QuantumScript | None) -> bool:
+        """Whether samples come from a key that is an argument of a jitted function, which made this device."""
+        return tape is not None and bool(tape.shots) and qml.math.is_abstract(self._prng_key)
+
+    def _next_key(self) -> Any:
+        """A part of the jax key, which moves on."""
+        import jax
+
+        with jax.ensure_compile_time_eval():  # a key that is no tracer stays none
+            self._prng_key, key = jax.random.split(self._prng_key)
+        return key
+
     def _generator(self) -> np.random.Generator:
-        """Random numbers for one circuit; a key moves on."""
+        """Random numbers for one circuit."""
         if self._prng_key is None:
             return self._rng
         import jax
 
-        self._prng_key, key = jax.random.split(self._prng_key)
+        key = self._next_key()
         is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
 
-    def _reference(self, tape: QuantumScript, interface: str) -> Any:
+    def _reference(self, tape: QuantumScript, interface: str, config: ExecutionConfig) -> Any:
         """PennyLane's own simulation, which every interface can differentiate to any order."""
         (tape,), _ = decompose(tape, stopping_condition=_known_to_pennylane, name=self.name)
-        return reference_simulate(tape, rng=self._rng, interface=interface)
+        key = self._next_key() if self._has_traced_key(tape) else None
+        mcm = {"mcm_method": config.mcm_config.mcm_method, "postselect_mode": config.mcm_config.postselect_mode}
+        return reference_simulate(tape, rng=self._rng, prng_key=key, interface=interface, **mcm)
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,14 @@ VECTOR = UNITARY[:, 0]
 SHOTS = 20_000
 
 
+@pytest.fixture
+def x64():
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
 def node(measurement, name=OURS, *, wires=4, seed=7, shots=None, angles=0.0, **options):
     def circuit():
         qml.StronglyEntanglingLayers(WEIGHTS, wires=range(4))
@@ -293,6 +301,34 @@ def test_a_seed_repeats_a_run_and_no_call(seed, measurement):
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a, b) if not isinstance(a, dict) else a == b
     assert not any(np.array_equal(first[i], first[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.filterwarnings(r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning")
+def test_a_key_may_be_an_argument_of_a_jitted_function(x64):
+    @jax.jit
+    def draw(key, angle):
+        @qml.qnode(qml.device(OURS, wires=1, seed=key), shots=300)
+        def circuit():
+            qml.RX(angle, 0)
+            return qml.sample(wires=0)
+
+        return circuit()
+
+    first, second, again = (np.asarray(draw(jax.random.PRNGKey(k), 1.1)) for k in (0, 1, 0))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert np.isclose(first.mean(), np.sin(0.55) ** 2, atol=0.1)
+
+
+@pytest.mark.filterwarnings(r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning")
+def test_a_jitted_function_draws_anew_in_each_call():
+    @jax.jit
+    @qml.qnode(qml.device(OURS, wires=1, seed=jax.random.PRNGKey(0)), shots=100)
+    def circuit(angle):
+        qml.RX(angle, 0)
+        return qml.sample(wires=0)
+
+    assert not np.array_equal(circuit(1.5), circuit(1.5))
 
 
 def test_shadows_give_bits_recipes_and_estimates():
