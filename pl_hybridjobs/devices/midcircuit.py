@@ -36,6 +36,7 @@ DEFERRED_UP_TO = 20
 #: The same where the device differentiates, which it does best for deferred circuits.
 DEFERRED_GRADIENT_UP_TO = 26
 _NAME = "hybridjobs.qubit"
+_CUTS = (MidMeasure, qml.Projector)
 
 
 def has_measurements(tape: QuantumScript | None) -> bool:
@@ -45,7 +46,7 @@ def has_measurements(tape: QuantumScript | None) -> bool:
 
 def has_cuts(tape: QuantumScript) -> bool:
     """Whether a tape measures or projects in its middle."""
-    return any(isinstance(op, MidMeasure | qml.Projector) for op in tape.operations)
+    return any(isinstance(op, _CUTS) for op in tape.operations)
 
 
 def postselects(tape: QuantumScript) -> bool:
@@ -83,7 +84,7 @@ def resolve(config: MCMConfig, tape: QuantumScript | None, device_wires: Wires |
 def _cheapest(config: MCMConfig, tape: QuantumScript | None, device_wires: Wires | None, limit: int) -> str:
     if tape is None or not has_measurements(tape) or config.postselect_mode == "fill-shots":
         return "deferred"
-    if any(isinstance(mp, StateMP) or _is_about_all_wires(mp) for mp in tape.measurements):
+    if any(type(mp) is StateMP or _is_about_all_wires(mp) for mp in tape.measurements):
         return "tree-traversal"  # PennyLane does not defer for these
     extra = _added_wires(tape)
     if not set(extra) <= set(device_wires if device_wires is not None else extra):
@@ -96,12 +97,17 @@ def _is_about_all_wires(mp: MeasurementProcess) -> bool:
 
 
 def _added_wires(tape: QuantumScript) -> list[int]:
-    """The wires that deferral adds: one for each measurement of a wire that is used again."""
-    last: dict[Any, int] = {}
-    for step, op in enumerate(tape):
-        last |= dict.fromkeys(op.wires, step)
-    measured = [(step, op) for step, op in enumerate(tape.operations) if isinstance(op, MidMeasure)]
-    count = sum(op.reset or last[op.wires[0]] > step for step, op in measured)
+    """The wires that deferral adds: one for each measurement of a wire that is used, or measured, again."""
+    measured: list[Any] = []
+    reused: set[Any] = set()
+    for op in tape:
+        if isinstance(op, MidMeasure):
+            measured.append(op.wires[0])
+            if op.reset:
+                reused.add(op.wires[0])
+        elif measured:
+            reused |= set(op.wires) & set(measured)
+    count = sum(wire in reused or wire in measured[i + 1 :] for i, wire in enumerate(measured))
     first = max([w for w in tape.wires if isinstance(w, int)], default=-1) + 1
     return list(range(first, first + count))
 
@@ -151,11 +157,11 @@ class _Walk:
     def __init__(self, tape: QuantumScript, c_dtype: Any, rng: np.random.Generator, *, fill: bool) -> None:
         self.n = len(tape.wires)
         self.c_dtype, self.rng, self.fill = np.dtype(c_dtype), rng, fill
-        self.cuts = [op for op in tape.operations if isinstance(op, MidMeasure | qml.Projector)]
+        self.cuts = [op for op in tape.operations if isinstance(op, _CUTS)]
         self.numbers = {op.meas_uid: i for i, op in enumerate(o for o in self.cuts if isinstance(o, MidMeasure))}
         self.segments: list[list[Operator]] = [[]]
         for op in tape.operations:
-            if isinstance(op, MidMeasure | qml.Projector):
+            if isinstance(op, _CUTS):
                 self.segments.append([])
             else:
                 self.segments[-1].append(op)

@@ -374,6 +374,24 @@ def test_a_measurement_of_a_wire_that_is_not_used_again_costs_nothing():
     assert chosen(circuit) == "deferred"
 
 
+@pytest.mark.parametrize(
+    "circuit",
+    [
+        many_measurements(3, 0.2),
+        lambda: (qml.measure(0), qml.measure(0), qml.expval(qml.Z(1))),
+        lambda: (qml.measure(0), qml.X(0), qml.measure(0), qml.expval(qml.Z(1))),
+        lambda: (qml.measure(0, reset=True), qml.measure(1), qml.expval(qml.Z(2))),
+        dynamic(EXACT["expval"]),
+    ],
+)
+def test_the_wires_of_deferral_are_counted_as_pennylane_adds_them(circuit):
+    arguments = (0.3,) if circuit.__name__ == "circuit" and circuit.__code__.co_argcount else ()
+    tape = qml.tape.make_qscript(circuit)(*arguments)
+    (deferred,), _ = qml.defer_measurements(tape)
+
+    assert set(midcircuit._added_wires(tape)) == set(deferred.wires) - set(tape.wires)
+
+
 def test_more_measurements_than_could_be_deferred_run_by_themselves():
     def circuit(measurement):
         def chain():
