@@ -167,8 +167,7 @@ class _Walk:
                 self.segments[-1].append(op)
         self.translated: dict[tuple[int, tuple[bool, ...]], tuple[translate.Translation, Array]] = {}
         self.first: Array | None = None  # after the first segment, which is the same for all
-        eps = float(np.finfo(self.c_dtype).eps)
-        self.negligible = 1e3 * eps**2 * (1 << self.n)  # a probability that is rounding
+        self.negligible = 1e3 * float(np.finfo(self.c_dtype).eps) ** 2  # a probability that is rounding
 
     def leaves(self, shots: int | None) -> Iterator[Leaf]:
         """All ways that have probability or shots; shots that postselection rejects do not arrive."""

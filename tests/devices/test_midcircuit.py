@@ -260,9 +260,9 @@ def test_jitted_estimates_with_shots_agree_with_exact_ones():
 # Trees ---------------------------------------------------------------------------------------------------------------------------
 
 
-def walk(circuit, shots, seed=0):
+def walk(circuit, shots, seed=0, c_dtype=np.complex128):
     tape = qml.tape.make_qscript(circuit)().map_to_standard_wires()
-    return list(midcircuit._Walk(tape, np.complex128, np.random.default_rng(seed), fill=False).leaves(shots))
+    return list(midcircuit._Walk(tape, c_dtype, np.random.default_rng(seed), fill=False).leaves(shots))
 
 
 def many_measurements(count, angle):
@@ -283,6 +283,13 @@ def test_branches_without_shots_or_probability_are_left_out():
     assert sum(leaf.shots for leaf in leaves) == 50
     assert len(leaves) <= 50
     assert len(walk(many_measurements(60, 1.5), 1)) == 1
+
+
+@pytest.mark.parametrize("c_dtype", [np.complex64, np.complex128])
+def test_rare_outcomes_are_kept(c_dtype):
+    weights = [leaf.weight for leaf in walk(many_measurements(1, 1e-4), None, c_dtype=c_dtype)]
+
+    assert np.allclose(weights, [1, np.sin(5e-5) ** 2], rtol=1e-3)
 
 
 def test_weights_are_the_probabilities_of_the_outcomes():
@@ -381,12 +388,11 @@ def test_a_measurement_of_a_wire_that_is_not_used_again_costs_nothing():
         lambda: (qml.measure(0), qml.measure(0), qml.expval(qml.Z(1))),
         lambda: (qml.measure(0), qml.X(0), qml.measure(0), qml.expval(qml.Z(1))),
         lambda: (qml.measure(0, reset=True), qml.measure(1), qml.expval(qml.Z(2))),
-        dynamic(EXACT["expval"]),
+        lambda: dynamic(EXACT["expval"])(0.3),
     ],
 )
 def test_the_wires_of_deferral_are_counted_as_pennylane_adds_them(circuit):
-    arguments = (0.3,) if circuit.__name__ == "circuit" and circuit.__code__.co_argcount else ()
-    tape = qml.tape.make_qscript(circuit)(*arguments)
+    tape = qml.tape.make_qscript(circuit)()
     (deferred,), _ = qml.defer_measurements(tape)
 
     assert set(midcircuit._added_wires(tape)) == set(deferred.wires) - set(tape.wires)
