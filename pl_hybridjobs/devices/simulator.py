@@ -279,8 +279,10 @@ class HybridQubit(Device):
 
     def _translated(self, tape: QuantumScript) -> tuple[translate.Translation, Any]:
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-        if found is None:
-            raise DeviceError("hybridjobs.qubit: adjoint needs expectation values of Pauli words; use diff_method='backprop'")
+        if found is None or midcircuit.has_cuts(tape):
+            raise DeviceError(
+                "hybridjobs.qubit: adjoint needs expectation values of Pauli words and no postselection; use diff_method='backprop'"
+            )
         return found, translate.parameter_matrix(found, None)
 
     def execute_and_compute_vjp(

@@ -505,3 +505,10 @@ def test_derivatives_that_would_be_wrong_are_refused(diff_method, method, postse
 
     with pytest.raises(QuantumFunctionError, match=diff_method):
         qml.grad(node)(pnp.array(0.7, requires_grad=True))
+
+
+def test_the_device_itself_refuses_adjoint_through_a_projector():
+    tape = qml.tape.QuantumScript([qml.RX(0.3, 0), qml.Projector([0], 0)], [qml.expval(qml.Z(0))], trainable_params=[0])
+
+    with pytest.raises(DeviceError, match="postselection"):
+        qml.device(OURS, wires=1).compute_derivatives((tape,))
