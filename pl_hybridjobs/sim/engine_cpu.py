@@ -16,6 +16,7 @@ from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import drivers as d
 from pl_hybridjobs.sim.circuit import Circuit
 from pl_hybridjobs.sim.program import Program, compile_circuit
+from pl_hybridjobs.sim.sampling import squared
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -152,6 +153,27 @@ def state(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start:
         _one(program, vector, start, re, im, re, im, np.empty((0, circuit.n_parameters)), d.STATE)
         out[b].real, out[b].imag = re[:size], im[:size]
     return out
+
+
+def probabilities(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start: Array | None = None) -> Array:
+    """Probabilities of the basis states after a circuit, without a copy of the state.
+
+    Args:
+        circuit: Its observables are not used.
+        params: One set, shape (1, parameters).
+        c_dtype: As for ``expval``; so ``start``.
+        start: See there.
+
+    Returns:
+        Shape (2**n,), float64.
+    """
+    program = compile_circuit(circuit)
+    check_memory(circuit.n_wires, 2, c_dtype)
+    (vector,) = _batched(params, circuit.n_parameters)
+    re, im = np.empty((2, 1 << program.n_qubits), _real(c_dtype))
+    _one(program, vector, start, re, im, re, im, np.empty((0, circuit.n_parameters)), d.STATE)
+    size = 1 << program.n_wires
+    return squared(re[:size], im[:size])
 
 
 def state_vjp(

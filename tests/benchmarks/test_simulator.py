@@ -128,18 +128,29 @@ def test_a_plain_call_of_10_qubits():
     say("plain call, 10 qubits, 5 layers", in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 20), "1 x")
 
 
-def test_a_million_shots():
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda: qml.sample(wires=range(20)),
+        lambda: qml.counts(wires=range(20)),
+        lambda: qml.probs(wires=range(20)),
+        lambda: qml.expval(qml.Z(0) @ qml.Z(1)),
+    ],
+    ids=["sample", "counts", "probs", "expval"],
+)
+def test_a_million_shots(measure, request):
     def make(name):
         @qml.qnode(qml.device(name, wires=20, seed=1), diff_method=None)
         def circuit(weights):
             qml.StronglyEntanglingLayers(weights, wires=range(20))
-            return qml.sample(wires=range(20))
+            return measure()
 
         return qml.set_shots(circuit, 1_000_000)
 
     weights = random_weights(20, 1)
     circuits = {name: make(name) for name in (OURS, DEFAULT)}
-    say("1,000,000 shots from 20 qubits", in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 1), "5 x")
+    found = in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 2)
+    say(f"1,000,000 shots from 20 qubits, {request.node.callspec.id}", found, "5 x")
 
 
 def molecular_words(n, count):
