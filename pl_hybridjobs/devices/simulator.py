@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,6 +81,7 @@ class HybridQubit(Device):
     """
 
     name: ClassVar[str] = "hybridjobs.qubit"
+    config_filepath: ClassVar[str] = str(Path(__file__).with_name("qubit.toml"))
 
     def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128) -> None:
         super().__init__(wires=wires, shots=shots)
