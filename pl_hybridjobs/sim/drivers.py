@@ -7,11 +7,16 @@ cut by size alone, and partial sums are added in order.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import math
+import os
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -124,7 +129,9 @@ def link(real: Any) -> Engine:
     announcement = threading.Timer(_PATIENCE_S, _announce)
     announcement.daemon = True
     announcement.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(announcement.cancel)
+        stack.enter_context(_one_compiles())
         (_, do_at), (one, one_at), (many, many_at) = _drivers()
         engine = Engine(np.array([kernels.chunk_address(name), do_at, one_at, np.dtype(real).itemsize], dtype=np.int64), many, one)
         llvmlite.binding.add_symbol(f"hybridjobs_engine_{name}", engine.address)
@@ -132,9 +139,23 @@ def link(real: Any) -> Engine:
         # Handlers that come out of the disk cache find numba's allocator and threads only if a function has run before.
         numba.get_num_threads()
         _warm(engine)
-    finally:
-        announcement.cancel()
     return engine
+
+
+@contextlib.contextmanager
+def _one_compiles() -> Iterator[None]:
+    """Of several processes that start at once, one goes ahead; the others wait, and find what it compiled."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, RuntimeError):  # no home, or one that can't be written: each for itself
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pl_hybridjobs"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / "compile.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a child that was forked meanwhile has the descriptor too
+        yield
 
 
 def _announce() -> None:

@@ -34,7 +34,7 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "botocore": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "rich": ("pl_hybridjobs.cli",),
     "click": ("pl_hybridjobs.cli",),
-    "fcntl": ("pl_hybridjobs.jobs.durable",),
+    "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
 }
 
 # Too slow or too big to be loaded together with a module of these rooms.
