@@ -86,7 +86,7 @@ def _heavy_starts(module: Module) -> list[str]:
 
 
 def _wrong_durable_calls(module: Module) -> list[str]:
-    if module.name == "pl_hybridjobs.jobs.durable":
+    if _is_in(module.name, KEEPERS["fcntl"]):
         return []
     return [
         f"{where(module.path, call.lineno)}: {name}(...) belongs into jobs/durable.py"
