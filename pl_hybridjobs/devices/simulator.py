@@ -23,7 +23,7 @@ from pennylane.devices.preprocess import (
 from pennylane.devices.qubit import simulate as reference_simulate
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
-from pennylane.operation import Operator
+from pennylane.operation import Channel, Operator
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
 from pennylane.transforms import broadcast_expand, defer_measurements, transform
@@ -38,6 +38,8 @@ _DIFF_METHODS = ("adjoint", "backprop", "device", "best")
 
 
 def _stopping(op: Operator) -> bool:
+    if isinstance(op, Channel):
+        raise DeviceError(f"hybridjobs.qubit has no noise, and the circuit has {op}; use the device hybridjobs.mixed")
     return isinstance(op, MidMeasure) or translate.is_native(op)
 
 
