@@ -101,7 +101,28 @@ class Dense:
         return Dense(self.wires, np.ascontiguousarray(self.array().conj().T).tobytes())
 
 
-Action = One | PauliRotation | Phase | Flip | Dense
+@dataclass(frozen=True)
+class MatrixSlot:
+    """A matrix that travels apart from the circuit, as parameters do: number ``slot`` of them, or its conjugate transpose."""
+
+    wires: tuple[int, ...]
+    slot: int
+    inverted: bool = False
+
+    def array(self) -> np.ndarray:
+        """What a circuit that is compiled for the kernels asks for.
+
+        Raises:
+            SimulationError: Always.
+        """
+        raise SimulationError(f"matrix number {self.slot} on wires {self.wires} travels apart from the circuit: only the array engine runs it")
+
+    def inverse(self) -> MatrixSlot:
+        """Its conjugate transpose."""
+        return replace(self, inverted=not self.inverted)
+
+
+Action = One | PauliRotation | Phase | Flip | Dense | MatrixSlot
 
 
 @dataclass(frozen=True)
@@ -223,7 +244,7 @@ def _global_phase(gate: Gate) -> Iterator[Action]:
 
 
 def _dense(gate: Gate) -> Iterator[Action]:
-    yield Dense(gate.wires, gate.matrix)
+    yield Dense(gate.wires, gate.matrix) if gate.slot is None else MatrixSlot(gate.wires, gate.slot)
 
 
 def _fixed(matrix: object) -> _Rule:
