@@ -20,16 +20,15 @@ from pennylane.devices.preprocess import (
     validate_observables,
 )
 from pennylane.devices.qubit import measure as reference_measure
-from pennylane.devices.qubit import simulate as reference_simulate
 from pennylane.devices.qubit.sampling import measure_with_samples
+from pennylane.devices.qubit.simulate import _FlexShots  # PennyLane's shots that may be zero
 from pennylane.exceptions import DeviceError
-from pennylane.measurements import ExpectationMP, MeasurementProcess
+from pennylane.measurements import ExpectationMP, MeasurementProcess, Shots
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 from pennylane.transforms import broadcast_expand, defer_measurements
 
-from pl_hybridjobs.devices import translate
-from pl_hybridjobs.errors import SimulationError
+from pl_hybridjobs.devices import backprop, translate
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
 
@@ -39,10 +38,6 @@ _DIFF_METHODS = ("adjoint", "backprop", "device", "best")
 
 def _stopping(op: Operator) -> bool:
     return translate.is_native(op)
-
-
-def _known_to_pennylane(op: Operator) -> bool:
-    return op.has_matrix or op.name in ("Snapshot", "Projector")
 
 
 def _stopping_adjoint(op: Operator) -> bool:
@@ -176,18 +171,11 @@ class HybridQubit(Device):
 
     def _execute(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
         interface = qml.math.get_interface(*tape.get_parameters(trainable_only=False))
-        traced = config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch")
-        if traced and interface == "jax" and not tape.shots:
-            from pl_hybridjobs.devices import jaxcall
-
-            result = jaxcall.execute(tape, self.c_dtype)
-            if result is not None:
-                return result
-        if traced or any(isinstance(op, qml.Projector) for op in tape.operations):  # projectors: postselection, after deferral
-            return self._reference(tape, interface)
+        if config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch") and not tape.shots:
+            return self._traced(tape, interface)
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-            if found is not None:
+            if found is not None and not found.postselected:
                 values = engine_cpu.expval(
                     found.circuit,
                     translate.parameter_matrix(found, tape.batch_size),
@@ -195,11 +183,16 @@ class HybridQubit(Device):
                     start=_start(found.start, tape),
                 )
                 return _as_results(values, tape)
-        return self._measured(tape)
+        return self._measured(tape, config)
 
-    def _measured(self, tape: QuantumScript) -> Any:
+    def _measured(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
         """By the final state: everything that is not an analytic expectation value of Pauli words."""
         states, batched = self._states(tape)
+        if any(isinstance(op, qml.Projector) for op in tape.operations):  # postselection, after deferral
+            flat = states.reshape((-1, 2 ** len(tape.wires)))
+            if tape.shots and (config.mcm_config is None or config.mcm_config.postselect_mode != "fill-shots"):
+                tape = tape.copy(shots=self._kept(tape.shots, flat))
+            states = backprop.normalised(flat).reshape(states.shape)
         if tape.shots:
             return self._sampled(tape, states, batched)
         results = tuple(reference_measure(mp, states, is_state_batched=batched) for mp in tape.measurements)
@@ -209,10 +202,10 @@ class HybridQubit(Device):
         """The final state with an axis for each wire, and whether there is a batch axis in front."""
         n = len(tape.wires)
         found = translate.translate(tape)
-        if found is None:
-            raise SimulationError("the circuit has matrices with a batch axis, which this device cannot run yet; loop over the batch")
-        start = _start(found.start, tape)
         batched = tape.batch_size is not None
+        if found is None:  # matrices with a batch axis
+            return backprop.states(tape, self.c_dtype).reshape((-1, *(2,) * n)), batched
+        start = _start(found.start, tape)
         parameters = translate.parameter_matrix(found, tape.batch_size)
         if start is not None and start.ndim == 2:
             states = np.concatenate(
@@ -222,6 +215,13 @@ class HybridQubit(Device):
             states = engine_cpu.state(found.circuit, parameters, c_dtype=self.c_dtype, start=start)
         shape = (2,) * n
         return (states.reshape((-1, *shape)), True) if batched else (states.reshape(shape), False)
+
+    def _kept(self, shots: Shots, states: Any) -> Shots:
+        """So many shots as are left where each has the chance to be rejected that hardware gives it."""
+        if len(states) > 1:
+            raise DeviceError("hybridjobs.qubit cannot postselect samples of a batch, whose members would have different numbers; loop over the batch")
+        chance = min(1.0, float(np.sum(np.abs(states) ** 2)))
+        return _FlexShots([int(self._rng.binomial(count, chance)) for count in shots])
 
     def _sampled(self, tape: QuantumScript, states: Any, batched: bool) -> Any:
         key = None
@@ -234,10 +234,15 @@ class HybridQubit(Device):
             return tuple(r[0] for r in results) if tape.shots.has_partitioned_shots else results[0]
         return results
 
-    def _reference(self, tape: QuantumScript, interface: str) -> Any:
-        """PennyLane's own simulation, which every interface can differentiate to any order."""
-        (tape,), _ = decompose(tape, stopping_condition=_known_to_pennylane, name=self.name)
-        return reference_simulate(tape, rng=self._rng, prng_key=self._prng_key, interface=interface)
+    def _traced(self, tape: QuantumScript, interface: str) -> Any:
+        """Results that carry derivatives: under JAX by the kernels, where they can; else by the array engine."""
+        if interface == "jax":
+            from pl_hybridjobs.devices import jaxcall
+
+            result = jaxcall.execute(tape, self.c_dtype)
+            if result is not None:
+                return result
+        return backprop.execute(tape, interface, self.c_dtype)
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 
@@ -269,8 +274,10 @@ class HybridQubit(Device):
 
     def _translated(self, tape: QuantumScript) -> tuple[translate.Translation, Any]:
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-        if found is None:
-            raise DeviceError("hybridjobs.qubit: adjoint needs expectation values of Pauli words; use diff_method='backprop'")
+        if found is None or found.postselected:
+            raise DeviceError(
+                "hybridjobs.qubit: adjoint needs expectation values of Pauli words, and no postselection; use diff_method='backprop'"
+            )
         return found, translate.parameter_matrix(found, None)
 
     def execute_and_compute_vjp(
@@ -329,7 +336,7 @@ def _is_expectation(mp: MeasurementProcess) -> bool:
 
 
 def _adjoint_fits(circuit: QuantumScript) -> bool:
-    if any(op.name == "Snapshot" for op in circuit.operations):
+    if any(op.name in ("Snapshot", "Projector") or getattr(op, "postselect", None) is not None for op in circuit.operations):
         return False
     return all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements)
 

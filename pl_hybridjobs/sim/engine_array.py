@@ -17,7 +17,7 @@ import numpy as np
 from autoray import astype, do, infer_backend
 
 from pl_hybridjobs.errors import SimulationError
-from pl_hybridjobs.sim.circuit import Circuit
+from pl_hybridjobs.sim.circuit import Circuit, PauliSum
 from pl_hybridjobs.sim.table import DenseStep, Masks, Table, WordTable, table_of, words_of
 
 _Array = np.ndarray[Any, np.dtype[Any]]
@@ -46,7 +46,8 @@ def state(
     Raises:
         SimulationError: See ``Circuit.check`` and ``gates.expand``; or there is no such library, or a shape does not fit.
     """
-    like = _checked(circuit, params, matrices, start, like)
+    like = _known(like or infer_backend(params))
+    _check(circuit, params, matrices, start)
     table = table_of(circuit)
     if like == "jax":
         from pl_hybridjobs.sim import scan
@@ -59,9 +60,9 @@ def expval(
     circuit: Circuit,
     params: Any,
     *,
-    coefficients: Any = None,
     matrices: Sequence[Any] = (),
     start: Any = None,
+    coefficients: Any = None,
     dtype: Any = np.complex128,
     like: str | None = None,
 ) -> Any:
@@ -70,7 +71,7 @@ def expval(
     Args:
         circuit: With its observables.
         params: This, ``matrices``, ``start``, ``dtype`` and ``like`` are as for ``state``.
-        coefficients: Instead of the observables' own: those of all their words, one observable after the other, shape (words,).
+        coefficients: As for ``expval_of``.
 
     Returns:
         Shape (batch, observables), real.
@@ -78,33 +79,40 @@ def expval(
     Raises:
         SimulationError: As for ``state``.
     """
-    like = _checked(circuit, params, matrices, start, like)
-    table, words = table_of(circuit), words_of(circuit.n_wires, circuit.observables)
+    states = state(circuit, params, matrices=matrices, start=start, dtype=dtype, like=like)
+    return expval_of(circuit.observables, states, coefficients=coefficients, like=like)
+
+
+def expval_of(observables: tuple[PauliSum, ...], states: Any, *, coefficients: Any = None, like: str | None = None) -> Any:
+    """Expectation values of observables in given states.
+
+    Args:
+        observables: Their wires are those of the states.
+        states: Shape (batch, 2**n).
+        coefficients: Instead of the observables' own: those of all their words, one observable after the other, shape (words,).
+        like: As for ``state``.
+
+    Returns:
+        Shape (batch, observables), real.
+    """
+    like = _known(like or infer_backend(states))
+    words = words_of(int(states.shape[1]).bit_length() - 1, observables)
     if like == "jax":
         from pl_hybridjobs.sim import scan
 
-        return scan.expval(table, words, np.dtype(dtype).name)(params, coefficients, tuple(matrices), start)
-    library = _library(like)
-    states = _final(table, library, params, matrices, start, np.dtype(dtype).name)
-    return combined(words, word_values(words, states, like), coefficients, library.constant(states), like)
+        return scan.expval(words)(states, coefficients)
+    return combined(words, _word_values(words, states, like), coefficients, _library(like).constant(states), like)
 
 
-def expval_of_state(circuit: Circuit, states: Any, *, coefficients: Any = None, like: str | None = None) -> Any:
-    """Expectation values (batch, observables) of a circuit's observables in given states (batch, 2**n); the gates are not used."""
-    like = like or infer_backend(states)
-    words = words_of(circuit.n_wires, circuit.observables)
-    if like == "jax":
-        from pl_hybridjobs.sim import scan
-
-        return scan.expval_of_state(words)(states, coefficients)
-    return combined(words, word_values(words, states, like), coefficients, _library(like).constant(states), like)
+def _known(like: str) -> str:
+    if like not in LIBRARIES:
+        raise SimulationError(f"the array engine knows {', '.join(LIBRARIES)}, and was given an array of {like!r}")
+    return like
 
 
-def _checked(circuit: Circuit, params: Any, matrices: Sequence[Any], start: Any, like: str | None) -> str:
-    found = like or infer_backend(params)
-    if found not in LIBRARIES:
-        raise SimulationError(f"the array engine knows {', '.join(LIBRARIES)}, and was given an array of {found!r}")
-    n, wrong, batches = circuit.n_wires, [], set()
+def _check(circuit: Circuit, params: Any, matrices: Sequence[Any], start: Any) -> None:
+    wrong: list[str] = []
+    batches: set[int] = set()
 
     def look(name: str, array: Any, core: tuple[int, ...], batch_is_wanted: bool = False) -> None:
         shape = tuple(np.shape(array))
@@ -124,12 +132,11 @@ def _checked(circuit: Circuit, params: Any, matrices: Sequence[Any], start: Any,
         else:
             wrong.append(f"there is no matrix number {gate.slot}")
     if start is not None:
-        look("the state before the circuit has", start, (1 << n,))
+        look("the state before the circuit has", start, (1 << circuit.n_wires,))
     if len(batches - {1}) > 1:
         wrong.append(f"there are batches of different sizes: {sorted(batches)}")
     if wrong:
         raise SimulationError("; ".join(wrong))
-    return found
 
 
 # Numbers of the table, for every library ------------------------------------------------------------------------------------
@@ -365,7 +372,7 @@ class _Dense:
 
     def __call__(self, library: _Library, states: Any, steps: Any, matrices: Sequence[Any]) -> Any:
         like, constant = library.name, library.constant(states)
-        matrix = astype(matrices[self.step.slot] if self.step.matrix is None else constant(self.step.matrix), _dtype_of(states))
+        matrix = _complex(matrices[self.step.slot] if self.step.matrix is None else constant(self.step.matrix), constant, _dtype_of(states))
         if self.step.inverse:
             matrix = do("conj", do("swapaxes", matrix, -1, -2, like=like), like=like)
         front = do("reshape", library.permute(states, self.order, self.back), (states.shape[0], matrix.shape[-1], -1), like=like)
@@ -380,11 +387,16 @@ def _dtype_of(states: Any) -> str:
     return str(states.dtype).removeprefix("torch.")
 
 
+def _complex(array: Any, constant: Callable[[_Array], Any], dtype: str) -> Any:
+    """The array as complex numbers; a product, because autograd has no derivative of a cast from real ones."""
+    return astype(array * constant(np.ones((), dtype)), dtype)
+
+
 def _final(table: Table, library: _Library, params: Any, matrices: Sequence[Any], start: Any, dtype: str) -> Any:
     """States (batch, 2**n)."""
     like, constant = library.name, library.constant(params)
     size = 1 << table.n_wires
-    states = constant(np.eye(1, size, dtype=dtype)) if start is None else do("reshape", astype(start, dtype), (-1, size), like=like)
+    states = constant(np.eye(1, size, dtype=dtype)) if start is None else do("reshape", _complex(start, constant, dtype), (-1, size), like=like)
     if table.masks:
         steps = step_matrices(table, params, constant, dtype, like)
         for move in _moves(table):
@@ -393,7 +405,7 @@ def _final(table: Table, library: _Library, params: Any, matrices: Sequence[Any]
     return states if states.shape[0] == batch else states * constant(np.ones((batch, 1)))
 
 
-def word_values(words: WordTable, states: Any, like: str) -> Any:
+def _word_values(words: WordTable, states: Any, like: str) -> Any:
     """Expectation values of the words, shape (batch, T), complex with no imaginary part; words of one flip mask share a pass."""
     library = _library(like)
     constant, dtype = library.constant(states), _dtype_of(states)

@@ -28,22 +28,12 @@ def state(table: Table, dtype: str) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=128)
-def expval(table: Table, words: WordTable, dtype: str) -> Callable[..., Any]:
-    """(params (batch, P), coefficients or None, matrices, start) -> expectation values (batch, M)."""
-
-    def values(params: Any, coefficients: Any, matrices: tuple[Any, ...], start: Any) -> Any:
-        final = _batched(functools.partial(_state, table, dtype))(params, matrices, start)
-        return combined(words, jax.vmap(functools.partial(_word_values, words))(final), coefficients, jnp.asarray, "jax")
-
-    return jax.jit(values)
-
-
-@functools.lru_cache(maxsize=128)
-def expval_of_state(words: WordTable) -> Callable[..., Any]:
+def expval(words: WordTable) -> Callable[..., Any]:
     """(states (batch, 2**n), coefficients or None) -> expectation values (batch, M)."""
 
     def values(states: Any, coefficients: Any) -> Any:
-        return combined(words, jax.vmap(functools.partial(_word_values, words))(states), coefficients, jnp.asarray, "jax")
+        found = jax.vmap(functools.partial(_word_values, words))(states)
+        return combined(words, found, coefficients, jnp.asarray, "jax")
 
     return jax.jit(values)
 
