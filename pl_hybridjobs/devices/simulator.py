@@ -26,7 +26,7 @@ from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess, Shots
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements
+from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, translate
 from pl_hybridjobs.sim import engine_cpu
@@ -44,6 +44,14 @@ def _stopping_adjoint(op: Operator) -> bool:
     if not any(qml.math.requires_grad(p) for p in op.data):
         return translate.is_native(op)
     return translate.is_differentiable(op)
+
+
+@transform
+def _split_trainable(tape: QuantumScript) -> Any:
+    """Observables whose coefficients have derivatives become their words, which are summed outside of the device."""
+    if any(qml.math.requires_grad(value) for mp in tape.measurements if mp.obs is not None for value in mp.obs.data):
+        return split_to_single_terms(tape)
+    return (tape,), lambda results: results[0]
 
 
 def _is_measurable(mp: MeasurementProcess) -> bool:
@@ -100,7 +108,7 @@ class HybridQubit(Device):
             return False
         if circuit is not None and circuit.shots:
             return False
-        if method == "backprop":
+        if method != "adjoint":  # "best" and "device" become backprop where adjoint does not fit
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False
@@ -118,6 +126,8 @@ class HybridQubit(Device):
         on_device = method in ("adjoint", "backprop")
         if method == "adjoint" and _is_jax(config.interface):
             method = "backprop"  # traced: the kernels are a node of the jax program, with their own derivative
+        # JAX's values come as they are, whatever the method: what the device does with them can be traced, mapped and differentiated.
+        traced = _is_jax(config.interface) and (method == "backprop" or (circuit is not None and not circuit.shots))
         mcm = config.mcm_config or MCMConfig()
         if mcm.mcm_method is None:
             mcm = replace(mcm, mcm_method="deferred")
@@ -130,7 +140,9 @@ class HybridQubit(Device):
             use_device_jacobian_product=method == "adjoint",
             grad_on_execution=False,
             mcm_config=mcm,
-            convert_to_numpy=not (_is_jax(config.interface) and method == "backprop"),
+            convert_to_numpy=not traced,
+            # A shift rule, say, is needed once: what lies inside it is traced and has all derivatives already.
+            derivative_order=1 if traced and not on_device else config.derivative_order,
         )
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
@@ -158,6 +170,7 @@ class HybridQubit(Device):
             )
             pipeline.add_transform(validate_observables, stopping_condition=_is_pauli, name=f"adjoint + {self.name}")
             pipeline.add_transform(validate_measurements, analytic_measurements=_is_expectation, name=f"adjoint + {self.name}")
+            pipeline.add_transform(_split_trainable)
             pipeline.add_transform(broadcast_expand)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
@@ -170,12 +183,33 @@ class HybridQubit(Device):
         return tuple(self._execute(circuit.map_to_standard_wires(), config) for circuit in circuits)
 
     def _execute(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
-        interface = qml.math.get_interface(*tape.get_parameters(trainable_only=False))
-        if config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch") and not tape.shots:
+        values = tape.get_parameters(trainable_only=False)
+        interface = qml.math.get_interface(*values)
+        if not tape.shots and any(translate.is_traced(value) for value in values):
             return self._traced(tape, interface)
+        result = self._by_kernels(tape, config)
+        if tape.shots or config.gradient_method != "backprop" or interface not in ("jax", "autograd"):
+            return result
+        if isinstance(result, tuple):
+            return tuple(qml.math.asarray(part, like=interface) for part in result)
+        return qml.math.asarray(result, like=interface)
+
+    def _traced(self, tape: QuantumScript, interface: str) -> Any:
+        """Results that carry derivatives: under JAX by the kernels, where they can; else by the array engine."""
+        if interface == "jax":
+            from pl_hybridjobs.devices import jaxcall
+
+            result = jaxcall.execute(tape, self.c_dtype)
+            if result is not None:
+                return result
+        return backprop.execute(tape, interface, self.c_dtype)
+
+    def _by_kernels(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
+        """Results as numpy arrays."""
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-            if found is not None and not found.postselected:
+            one_start = found is not None and (found.start is None or found.start.batch_size is None)
+            if found is not None and one_start and not found.postselected:
                 values = engine_cpu.expval(
                     found.circuit,
                     translate.parameter_matrix(found, tape.batch_size),
@@ -233,16 +267,6 @@ class HybridQubit(Device):
         if len(tape.measurements) == 1:
             return tuple(r[0] for r in results) if tape.shots.has_partitioned_shots else results[0]
         return results
-
-    def _traced(self, tape: QuantumScript, interface: str) -> Any:
-        """Results that carry derivatives: under JAX by the kernels, where they can; else by the array engine."""
-        if interface == "jax":
-            from pl_hybridjobs.devices import jaxcall
-
-            result = jaxcall.execute(tape, self.c_dtype)
-            if result is not None:
-                return result
-        return backprop.execute(tape, interface, self.c_dtype)
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 
