@@ -39,7 +39,8 @@ def normalised(final: Any) -> Any:
     """States (batch, 2**n) of length 1; not a number where what was postselected cannot happen."""
     norms = qml.math.sqrt(qml.math.sum(qml.math.real(qml.math.conj(final) * final), axis=1))
     least = 1e-6 if "complex64" in str(final.dtype) else 1e-8
-    return final / qml.math.reshape(qml.math.where(norms > least, norms, np.nan * norms), (-1, 1))
+    impossible = qml.math.where(norms > least, 0.0 * norms, np.nan)  # added, not chosen: so it has no part in derivatives
+    return final / qml.math.reshape(norms + impossible, (-1, 1))
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,22 @@ class _Arrays:
             import torch
 
             return torch.as_tensor(value, device=None if self.near is None else self.near.device)
-        return value if qml.math.get_interface(value) == self.interface else qml.math.asarray(value, like=self.interface)
+        if self.interface == "jax":
+            import jax.numpy as jnp
+
+            return jnp.asarray(value)
+        return value
 
     def real(self, value: Any) -> Any:
         """As real numbers of double precision, or of what JAX has instead."""
         array = qml.math.real(self.of(value))
         if self.interface == "torch":
             return array.double()
-        return array.astype(float) if self.interface == "jax" else array * np.float64(1.0)
+        if self.interface == "jax":
+            import jax.numpy as jnp
+
+            return jnp.asarray(array, float)
+        return array * np.float64(1.0)
 
     def row(self, values: Sequence[Any]) -> Any:
         """Numbers as an array of shape (len(values),)."""

@@ -52,7 +52,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
 
 def _block(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
     """One parameter as a part of the parameter vector, shape (*batch, size)."""
-    array = jnp.real(jnp.asarray(value)).astype(real)
+    array = jnp.asarray(jnp.real(value), real)
     if batch and array.ndim == len(shape):
         array = jnp.broadcast_to(array, (*batch, *shape))
     return jnp.reshape(array, (*batch, -1))

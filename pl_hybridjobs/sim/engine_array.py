@@ -339,11 +339,12 @@ class _Pair:
 
     def __call__(self, library: _Library, states: Any, steps: Any, matrices: Sequence[Any]) -> Any:
         like, constant = library.name, library.constant(states)
+        dtype = _dtype_of(states)
         entries = do("reshape", steps[..., self.row, :, :], (-1, 1, 4), like=like)
 
         def coefficient(which: int) -> Any:
-            flat = do("matmul", entries, constant(self.chosen[which].astype(_dtype_of(states))), like=like)
-            return do("reshape", flat + constant(self.others[which]), (-1, *self.small), like=like)
+            flat = do("matmul", entries, constant(self.chosen[which].astype(dtype)), like=like)
+            return do("reshape", flat + constant(self.others[which].astype(dtype)), (-1, *self.small), like=like)
 
         def apart(array: Any) -> Any:
             return do("reshape", array, (-1, *self.shape), like=like)
@@ -371,8 +372,8 @@ class _Dense:
         return _Dense(step, order, np.argsort(order), ((i & masks.control) == masks.value) * 1.0 if masks.control else None)
 
     def __call__(self, library: _Library, states: Any, steps: Any, matrices: Sequence[Any]) -> Any:
-        like, constant = library.name, library.constant(states)
-        matrix = _complex(matrices[self.step.slot] if self.step.matrix is None else constant(self.step.matrix), constant, _dtype_of(states))
+        like, constant, dtype = library.name, library.constant(states), _dtype_of(states)
+        matrix = _complex(matrices[self.step.slot] if self.step.matrix is None else constant(self.step.matrix), constant, dtype)
         if self.step.inverse:
             matrix = do("conj", do("swapaxes", matrix, -1, -2, like=like), like=like)
         front = do("reshape", library.permute(states, self.order, self.back), (states.shape[0], matrix.shape[-1], -1), like=like)
@@ -380,7 +381,7 @@ class _Dense:
         moved = library.permute(moved, self.back, self.order)
         if self.active is None:
             return moved
-        return constant(self.active) * moved + constant(1 - self.active) * states
+        return constant(self.active.astype(dtype)) * moved + constant((1 - self.active).astype(dtype)) * states
 
 
 def _dtype_of(states: Any) -> str:
@@ -402,7 +403,7 @@ def _final(table: Table, library: _Library, params: Any, matrices: Sequence[Any]
         for move in _moves(table):
             states = move(library, states, steps, matrices)
     batch = int(params.shape[0])
-    return states if states.shape[0] == batch else states * constant(np.ones((batch, 1)))
+    return states if states.shape[0] == batch else states * constant(np.ones((batch, 1), dtype))
 
 
 def _word_values(words: WordTable, states: Any, like: str) -> Any:

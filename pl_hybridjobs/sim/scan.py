@@ -33,7 +33,7 @@ def expval(words: WordTable) -> Callable[..., Any]:
 
     def values(states: Any, coefficients: Any) -> Any:
         found = jax.vmap(functools.partial(_word_values, words))(states)
-        return combined(words, found, coefficients, jnp.asarray, "jax")
+        return combined(words, found, coefficients, _constant, "jax")
 
     return jax.jit(values)
 
@@ -53,13 +53,21 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
     return on_batches
 
 
+def _constant(array: np.ndarray[Any, Any]) -> Any:
+    """A numpy array for JAX, in the precision that JAX has."""
+    single = {"float64": "float32", "complex128": "complex64"}
+    return jnp.asarray(array if jax.config.jax_enable_x64 else array.astype(single.get(array.dtype.name, array.dtype.name)))
+
+
 def _state(table: Table, dtype: str, params: Any, matrices: tuple[Any, ...], start: Any) -> Any:
     """One state (2**n,), of one parameter vector (P,)."""
+    if not jax.config.jax_enable_x64:
+        dtype = "complex64"
     index = jnp.arange(1 << table.n_wires, dtype=jnp.uint32)
     psi = (index == 0).astype(dtype) if start is None else start.astype(dtype)
     if not table.masks:
         return psi
-    steps = step_matrices(table, params, jnp.asarray, dtype, "jax")
+    steps = step_matrices(table, params, _constant, dtype, "jax")
     masks = np.array(table.masks, np.uint32)
     sizes = sorted({len(step.bits) for step in table.dense})
     if not sizes:
@@ -71,8 +79,11 @@ def _state(table: Table, dtype: str, params: Any, matrices: tuple[Any, ...], sta
         for place, step in enumerate(members):
             kinds[step.row], places[step.row] = len(branches), place
         bits = jnp.asarray([step.bits for step in members], jnp.uint32)
-        given = [(step.matrix if step.matrix is not None else matrices[step.slot], step.inverse) for step in members]
-        stacked = jnp.stack([(jnp.conj(jnp.swapaxes(m, -1, -2)) if inverse else jnp.asarray(m)).astype(dtype) for m, inverse in given])
+        stacked = _constant(np.stack([np.eye(1 << size) if step.matrix is None else step.matrix for step in members]).astype(dtype))
+        for place, step in enumerate(members):
+            if step.matrix is None:
+                given = matrices[step.slot].astype(dtype)
+                stacked = stacked.at[place].set(jnp.conj(given.T) if step.inverse else given)
         branches.append(functools.partial(_dense, index, stacked, bits))
 
     def body(psi: Any, step: Any) -> tuple[Any, None]:
