@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ def normalised(final: Any) -> Any:
     norms = qml.math.sqrt(qml.math.sum(qml.math.real(qml.math.conj(final) * final), axis=1))
     least = 1e-6 if "complex64" in str(final.dtype) else 1e-8
     impossible = qml.math.where(norms > least, 0.0 * norms, np.nan)  # added, not chosen: so it has no part in derivatives
-    return final / qml.math.reshape(norms + impossible, (-1, 1))
+    with np.errstate(invalid="ignore"):
+        return final / qml.math.reshape(norms + impossible, (-1, 1))
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def _parameters(found: translate.Translation, batch_size: int | None, arrays: _A
     """The parameters of a translation, shape (batch or 1, parameters)."""
     if not found.parameters or (batch_size is None and not any(found.shapes)):  # numbers: one operation for all of them
         return qml.math.reshape(arrays.row(found.parameters), (1, -1))
-    blocks = [qml.math.reshape(arrays.real(value), (-1, math.prod(shape))) for value, shape in zip(found.parameters, found.shapes, strict=True)]
+    pairs = zip(found.parameters, found.shapes, strict=True)
+    blocks = [qml.math.reshape(arrays.real(value), (-1, math.prod(shape))) for value, shape in pairs]
     batch = batch_size or 1
     return qml.math.concatenate([b if b.shape[0] == batch else b * arrays.of(np.ones((batch, 1))) for b in blocks], axis=1)
 
@@ -112,27 +114,31 @@ def _measured(measurements: list[MeasurementProcess], final: Any, batched: bool,
     n = int(final.shape[1]).bit_length() - 1
     tensor = qml.math.reshape(final, ((-1,) if batched else ()) + (2,) * n)
     sentences: list[PauliSentence] = []
-    readers: list[Callable[[Any], Any]] = []
-    for mp in measurements:
-        first = len(sentences)
+    first: dict[int, int] = {}  # of a measurement: where its sentences begin
+    for number, mp in enumerate(measurements):
         sentence = mp.obs.pauli_rep if isinstance(mp, ExpectationMP | VarianceMP) and mp.obs is not None else None
-        if sentence is not None and isinstance(mp, ExpectationMP):
-            sentences.append(sentence)
-            readers.append(lambda values, at=first: values[at])
-        elif sentence is not None and len(sentence) <= _MAX_SQUARED_WORDS:
-            sentences += [sentence, sentence @ sentence]
-            readers.append(lambda values, at=first: values[at + 1] - values[at] ** 2)
+        if sentence is None or (isinstance(mp, VarianceMP) and len(sentence) > _MAX_SQUARED_WORDS):
+            continue
+        first[number] = len(sentences)
+        sentences += [sentence] if isinstance(mp, ExpectationMP) else [sentence, sentence @ sentence]
+    values = _sentence_values(sentences, final, arrays)
+    results = []
+    for number, mp in enumerate(measurements):
+        at = first.get(number)
+        if at is not None:
+            results.append(_one(values[:, at] if isinstance(mp, ExpectationMP) else values[:, at + 1] - values[:, at] ** 2, batched))
         elif isinstance(mp, ExpectationMP) and isinstance(mp.obs, qml.SparseHamiltonian):
-            readers.append(lambda _, mp=mp: _one(_sparse_expval(mp.obs.sparse_matrix(wire_order=range(n)).tocoo(), final, arrays), batched))
+            results.append(_one(_sparse_expval(mp.obs.sparse_matrix(wire_order=range(n)).tocoo(), final, arrays), batched))
         else:
-            readers.append(lambda _, mp=mp: reference_measure(mp, tensor, is_state_batched=batched))
-    values = []
-    if sentences:
-        sums = tuple(PauliSum((1.0,) * len(s), tuple(tuple(word.items()) for word in s)) for s in sentences)
-        coefficients = arrays.row([coefficient for s in sentences for coefficient in s.values()])
-        found = engine_array.expval_of(sums, final, coefficients=coefficients, like=arrays.interface)
-        values = [_one(found[:, m], batched) for m in range(len(sums))]
-    return tuple(read(values) for read in readers)
+            results.append(reference_measure(mp, tensor, is_state_batched=batched))
+    return tuple(results)
+
+
+def _sentence_values(sentences: list[PauliSentence], final: Any, arrays: _Arrays) -> Any:
+    """Expectation values, shape (batch or 1, sentences); coefficients may be traced."""
+    sums = tuple(PauliSum((1.0,) * len(s), tuple(tuple(word.items()) for word in s)) for s in sentences)
+    coefficients = arrays.row([coefficient for s in sentences for coefficient in s.values()])
+    return engine_array.expval_of(sums, final, coefficients=coefficients, like=arrays.interface)
 
 
 def _one(values: Any, batched: bool) -> Any:

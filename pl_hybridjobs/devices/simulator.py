@@ -208,8 +208,7 @@ class HybridQubit(Device):
         """Results as numpy arrays."""
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-            one_start = found is not None and (found.start is None or found.start.batch_size is None)
-            if found is not None and one_start and not found.postselected:
+            if found is not None and not found.postselected and (found.start is None or found.start.batch_size is None):
                 values = engine_cpu.expval(
                     found.circuit,
                     translate.parameter_matrix(found, tape.batch_size),
@@ -253,7 +252,9 @@ class HybridQubit(Device):
     def _kept(self, shots: Shots, states: Any) -> Shots:
         """So many shots as are left where each has the chance to be rejected that hardware gives it."""
         if len(states) > 1:
-            raise DeviceError("hybridjobs.qubit cannot postselect samples of a batch, whose members would have different numbers; loop over the batch")
+            raise DeviceError(
+                "hybridjobs.qubit cannot postselect samples of a batch, whose members would have different numbers; loop over the batch"
+            )
         chance = min(1.0, float(np.sum(np.abs(states) ** 2)))
         return _FlexShots([int(self._rng.binomial(count, chance)) for count in shots])
 

@@ -13,7 +13,6 @@ from autograd.extend import Box
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 
-from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum, matrix_bytes
 from pl_hybridjobs.sim.gates import GATES
 
@@ -154,14 +153,6 @@ def _has_small_matrix(op: Operator) -> bool:
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
 
 
-def _check_derivative(op: Operator, matrix: Any) -> None:
-    """A gradient that is zero because PennyLane made the matrix without it would be silently wrong."""
-    if qml.math.get_interface(matrix) != "torch" or not any(qml.math.requires_grad(value) for value in op.data):
-        return
-    if not qml.math.requires_grad(matrix):
-        raise SimulationError(f"PennyLane makes the matrix of {op.name} without its derivative under torch; use autograd or jax, or decompose it")
-
-
 def _word_of(op: Operator) -> str:
     return str(op.hyperparameters["pauli_word"]) if op.name == "PauliRot" else ""
 
@@ -248,7 +239,6 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
             if is_traced(matrix) or len(qml.math.shape(matrix)) != 2:
                 if not apart:
                     return None
-                _check_derivative(base, matrix)
                 gates.append(Gate("Matrix", wires, (), control_numbers, values, inverse=inverse, slot=len(matrices)))
                 matrices.append(matrix)
             else:

@@ -1,4 +1,4 @@
-"""Circuits as operations on arrays: states and expectation values that numpy, autograd, jax and torch can trace and differentiate to any order.
+"""Circuits as operations on arrays: numpy, autograd, jax and torch can trace these states and values, and differentiate them to any order.
 
 The contract of ``engine_cpu``, without its kernels: the array library of the arguments does everything, on the device where they are.
 Beyond that contract, matrices, the state before the circuit and the observables' coefficients may be arrays that travel apart, with
@@ -70,8 +70,12 @@ def expval(
 
     Args:
         circuit: With its observables.
-        params: This, ``matrices``, ``start``, ``dtype`` and ``like`` are as for ``state``.
+        params: As for ``state``.
+        matrices: As for ``state``.
+        start: As for ``state``.
         coefficients: As for ``expval_of``.
+        dtype: As for ``state``.
+        like: As for ``state``.
 
     Returns:
         Shape (batch, observables), real.
@@ -253,7 +257,7 @@ def _axes(n_wires: int, mask: int) -> tuple[list[int], list[int]]:
 _Move = Callable[[_Library, Any, Any, Sequence[Any]], Any]  # library, states (batch, 2**n), step matrices, matrices -> states
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _moves(table: Table) -> tuple[_Move, ...]:
     """What is done to the states, in order of time: exchanges that follow each other are one."""
     n = table.n_wires
@@ -321,8 +325,8 @@ class _Pair:
     flip: int
     shape: tuple[int, ...]
     small: tuple[int, ...]
-    chosen: _Array  # (1 or 2, 4, small): which entry of the matrix is a coefficient
-    others: _Array  # (1 or 2, small): 1 where the step does nothing
+    chosen: _Array  # (2, 4, small): which entry of the matrix multiplies an amplitude, and which its partner
+    others: _Array  # (2, small): these coefficients where the step does nothing
 
     @staticmethod
     def of(n_wires: int, row: int, masks: Masks) -> _Pair:
@@ -333,9 +337,15 @@ class _Pair:
         i = ((np.arange(1 << k)[:, None] >> np.arange(k)[::-1]) & 1) @ bits if k else np.zeros(1, np.int64)
         active = (i & masks.control) == masks.value
         b = np.bitwise_count(i & masks.sign) & 1
-        entries = np.eye(4)[:, np.stack([3 * b, 1 + b] if masks.flip else [3 * b])] * active
-        small = [2 if place + 1 in axes else 1 for place in range(len(shape))]
-        return _Pair(row, masks.flip, tuple(shape), tuple(small), np.moveaxis(entries, 0, 1), np.stack([~active, 0 * active])[: entries.shape[1]])
+        entries = np.stack([3 * b, 1 + b])  # m[b, b] and m[b, 1 - b], of the matrix as four numbers
+        return _Pair(
+            row=row,
+            flip=masks.flip,
+            shape=tuple(shape),
+            small=tuple(2 if place + 1 in axes else 1 for place in range(len(shape))),
+            chosen=np.moveaxis(np.eye(4)[:, entries], 0, 1) * active,
+            others=np.stack([1.0 - active, 0.0 * active]),
+        )
 
     def __call__(self, library: _Library, states: Any, steps: Any, matrices: Sequence[Any]) -> Any:
         like, constant = library.name, library.constant(states)
@@ -397,7 +407,8 @@ def _final(table: Table, library: _Library, params: Any, matrices: Sequence[Any]
     """States (batch, 2**n)."""
     like, constant = library.name, library.constant(params)
     size = 1 << table.n_wires
-    states = constant(np.eye(1, size, dtype=dtype)) if start is None else do("reshape", _complex(start, constant, dtype), (-1, size), like=like)
+    zero = np.eye(1, size, dtype=dtype)
+    states = constant(zero) if start is None else do("reshape", _complex(start, constant, dtype), (-1, size), like=like)
     if table.masks:
         steps = step_matrices(table, params, constant, dtype, like)
         for move in _moves(table):

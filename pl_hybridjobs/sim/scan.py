@@ -15,20 +15,20 @@ import numpy as np
 from jax import lax
 
 from pl_hybridjobs.sim.engine_array import combined, half_signs, step_matrices
-from pl_hybridjobs.sim.table import Table, WordTable
+from pl_hybridjobs.sim.table import DenseStep, Table, WordTable
 
 #: So many words of one flip mask share a pass.
 _WORDS_AT_ONCE = 16
 
 
 @functools.lru_cache(maxsize=128)
-def state(table: Table, dtype: str) -> Callable[..., Any]:
+def state(table: Table, dtype: str) -> Any:
     """(params (batch, P), matrices, start) -> states (batch, 2**n)."""
     return jax.jit(_batched(functools.partial(_state, table, dtype)))
 
 
 @functools.lru_cache(maxsize=128)
-def expval(words: WordTable) -> Callable[..., Any]:
+def expval(words: WordTable) -> Any:
     """(states (batch, 2**n), coefficients or None) -> expectation values (batch, M)."""
 
     def values(states: Any, coefficients: Any) -> Any:
@@ -69,7 +69,10 @@ def _state(table: Table, dtype: str, params: Any, matrices: tuple[Any, ...], sta
         return psi
     steps = step_matrices(table, params, _constant, dtype, "jax")
     masks = np.array(table.masks, np.uint32)
-    sizes = sorted({len(step.bits) for step in table.dense})
+    for step in table.dense:
+        if len(step.bits) == 1:
+            steps = steps.at[step.row].set(_given(step, matrices, dtype))
+    sizes = sorted({len(step.bits) for step in table.dense} - {1})
     if not sizes:
         return lax.scan(lambda psi, step: (_pair(index, psi, *step), None), psi, (steps, masks))[0]
     kinds, places = np.zeros((2, len(masks)), np.int32)
@@ -82,8 +85,7 @@ def _state(table: Table, dtype: str, params: Any, matrices: tuple[Any, ...], sta
         stacked = _constant(np.stack([np.eye(1 << size) if step.matrix is None else step.matrix for step in members]).astype(dtype))
         for place, step in enumerate(members):
             if step.matrix is None:
-                given = matrices[step.slot].astype(dtype)
-                stacked = stacked.at[place].set(jnp.conj(given.T) if step.inverse else given)
+                stacked = stacked.at[place].set(_given(step, matrices, dtype))
         branches.append(functools.partial(_dense, index, stacked, bits))
 
     def body(psi: Any, step: Any) -> tuple[Any, None]:
@@ -91,6 +93,12 @@ def _state(table: Table, dtype: str, params: Any, matrices: tuple[Any, ...], sta
         return lax.switch(kind, branches, psi, matrix, mask, place), None
 
     return lax.scan(body, psi, (steps, masks, kinds, places))[0]
+
+
+def _given(step: DenseStep, matrices: tuple[Any, ...], dtype: str) -> Any:
+    """The matrix of a slot."""
+    matrix = matrices[step.slot].astype(dtype)
+    return jnp.conj(matrix.T) if step.inverse else matrix
 
 
 def _permuted(vector: Any, order: Any, back: Any) -> Any:
@@ -140,7 +148,7 @@ def _dense(index: Any, stacked: Any, all_bits: Any, psi: Any, matrix: Any, mask:
 
 
 def _word_values(words: WordTable, psi: Any) -> Any:
-    """Expectation values of the words in one state, shape (T,), complex with no imaginary part: rows of words of one flip mask, in a loop."""
+    """Expectation values of the words in one state, shape (T,), complex with no imaginary part: rows of one flip mask each, in a loop."""
     if not words.flips:
         return jnp.zeros(0, psi.dtype)
     width = min(_WORDS_AT_ONCE, max(map(len, words.groups)))

@@ -4,9 +4,10 @@ A step is a 2 x 2 matrix m and four masks of an amplitude's index i:
 
     out[i] = m[b, b] * in[i] + m[b, 1 - b] * in[i ^ flip]   where i & control == value, with b = parity(i & sign),
 
-and what is elsewhere stays. One-qubit gates (flip and sign are the target's bit), rotations about Pauli words, phases and exchanges, with any
-controls, are steps. Matrices on more wires stand beside the table (``DenseStep``). The matrices of all steps come from the parameters at once:
-each is a product of factors ``fixed + cos(phi) * cosine + sin(phi) * sine`` with ``phi = shift + scale * parameters[slot]``.
+and what is elsewhere stays. One-qubit gates (flip and sign are the target's bit), rotations about Pauli words, phases and exchanges,
+with any controls, are steps. Matrices on more wires stand beside the table (``DenseStep``). The matrices of all steps come from the
+parameters at once: each is a product of factors ``fixed + cos(phi) * cosine + sin(phi) * sine`` with
+``phi = shift + scale * parameters[slot]``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pl_hybridjobs.sim.circuit import Angle, Circuit, PauliSum
-from pl_hybridjobs.sim.gates import Dense, Flip, MatrixSlot, One, Part, PauliRotation, Phase, Primitive, expand
+from pl_hybridjobs.sim.gates import Action, Dense, Flip, One, Part, PauliRotation, Phase, Primitive, expand
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -84,14 +85,14 @@ class DenseStep:
         row: Its place in the table.
         bits: Masks of its wires, in the matrix's order (the first is the most significant bit of the matrix's index).
         matrix: Shape (2**k, 2**k), complex128; None if it is a slot.
-        slot: Place among the matrices that travel apart.
+        slot: Of a matrix that travels apart, its place among them.
         inverse: Whether the conjugate transpose of the slot's matrix is meant.
     """
 
     row: int
     bits: tuple[int, ...]
     matrix: _Array | None
-    slot: int = -1
+    slot: int = 0
     inverse: bool = False
 
 
@@ -185,10 +186,10 @@ class _Builder:
             self.step([_factor(_ZERO, _ONE, sine, action.angle, 0.5)], flip, sign, control, value)
         else:
             bits = tuple(self.bit(w) for w in action.wires)
-            matrix = action.array().copy() if isinstance(action, Dense) else None
-            slot, inverse = (action.slot, action.inverted) if isinstance(action, MatrixSlot) else (-1, False)
-            self.dense.append(DenseStep(len(self.masks), bits, matrix, slot, inverse))
-            self.step([], 0, 0, control, value)
+            matrix = action.array().copy() if action.slot is None else None
+            self.dense.append(DenseStep(len(self.masks), bits, matrix, action.slot or 0, action.inverted))
+            alone = bits[0] if len(bits) == 1 else 0  # a slot on one wire; where its matrix takes its place in the table, it is a step
+            self.step([], alone, alone, control, value)
 
     def finish(self) -> Table:
         longest = max((len(chain) for chain in self.chains), default=0) or 1
@@ -199,16 +200,19 @@ class _Builder:
             return np.array(values, dtype=dtype).reshape(len(padded), longest, *shape)
 
         return Table(
-            self.n_wires,
-            tuple(self.masks),
-            *(column(name, complex, 2, 2) for name in ("fixed", "cosine", "sine")),
-            column("slot", np.int64),
-            *(column(name, np.float64) for name in ("scale", "shift")),
-            tuple(self.dense),
+            n_wires=self.n_wires,
+            masks=tuple(self.masks),
+            fixed=column("fixed", complex, 2, 2),
+            cosine=column("cosine", complex, 2, 2),
+            sine=column("sine", complex, 2, 2),
+            slots=column("slot", np.int64),
+            scale=column("scale", np.float64),
+            shift=column("shift", np.float64),
+            dense=tuple(self.dense),
         )
 
 
-def _as_one(action: Any) -> Any:
+def _as_one(action: Action) -> Action:
     """The action as a one-qubit operation, where it is one."""
     if isinstance(action, Flip) and len(action.wires) == 1:
         return One(action.wires[0], Part("CONST", matrix=(0, 1, 1, 0)))
@@ -216,7 +220,7 @@ def _as_one(action: Any) -> Any:
         return One(action.wires[0], Part("PHASE", action.angle))
     if isinstance(action, PauliRotation) and len(action.wires) == 1:
         return One(action.wires[0], Part("R" + action.word, action.angle))
-    if isinstance(action, Dense) and len(action.wires) == 1:
+    if isinstance(action, Dense) and len(action.wires) == 1 and action.slot is None:
         a, b, c, d = action.array().ravel().tolist()
         return One(action.wires[0], Part("CONST", matrix=(a, b, c, d)))
     return action

