@@ -18,7 +18,7 @@ from autoray import astype, do, infer_backend
 
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim.circuit import Circuit, PauliSum
-from pl_hybridjobs.sim.table import DenseStep, Masks, Table, WordTable, table_of, words_of
+from pl_hybridjobs.sim.table import DenseStep, Masks, Table, WordTable, combined, half_signs, step_matrices, table_of, words_of
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -141,42 +141,6 @@ def _check(circuit: Circuit, params: Any, matrices: Sequence[Any], start: Any) -
         wrong.append(f"there are batches of different sizes: {sorted(batches)}")
     if wrong:
         raise SimulationError("; ".join(wrong))
-
-
-# Numbers of the table, for every library ------------------------------------------------------------------------------------
-
-
-def step_matrices(table: Table, params: Any, constant: Callable[[_Array], Any], dtype: str, like: str) -> Any:
-    """The 2 x 2 matrices of all steps, shape (..., S, 2, 2), from parameters (..., P); without the leading axes if none depends on them."""
-    chains = constant(table.fixed)
-    if not table.is_constant:
-        steps, longest = table.slots.shape
-        picked = do("reshape", params[..., table.slots.ravel()], (*np.shape(params)[:-1], steps, longest, 1, 1), like=like)
-        phi = constant(table.shift[..., None, None]) + constant(table.scale[..., None, None]) * picked
-        chains = chains + do("cos", phi, like=like) * constant(table.cosine) + do("sin", phi, like=like) * constant(table.sine)
-    found = chains[..., 0, :, :]
-    for place in range(1, table.slots.shape[1]):
-        found = do("matmul", chains[..., place, :, :], found, like=like)
-    return astype(found, dtype)
-
-
-def half_signs(n_wires: int, signs: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Signs (-1)**parity(i & sign) as a product of one of the upper and one of the lower bits of i: shapes (T, 2**upper), (T, 2**lower)."""
-    lower = n_wires // 2
-
-    def half(masks: Any, bits: int) -> Any:
-        parity = xp.bitwise_count(masks[:, None] & xp.arange(1 << bits, dtype=masks.dtype)) & 1
-        return 1 - 2 * parity.astype(xp.int32)
-
-    return half(signs >> lower, n_wires - lower), half(signs & ((1 << lower) - 1), lower)
-
-
-def combined(words: WordTable, values: Any, coefficients: Any, constant: Callable[[_Array], Any], like: str) -> Any:
-    """Values of the observables (..., M), from values of the words (..., T)."""
-    real = do("real", values, like=like)
-    weights = constant(words.coefficients) if coefficients is None else do("real", coefficients, like=like)
-    owners = np.eye(words.n_observables)[words.observable]
-    return do("matmul", real[..., words.word] * weights, constant(owners), like=like)
 
 
 # Step by step -----------------------------------------------------------------------------------------------------------------

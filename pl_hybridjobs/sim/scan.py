@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pl_hybridjobs.sim.engine_array import combined, half_signs, step_matrices
-from pl_hybridjobs.sim.table import DenseStep, Table, WordTable
+from pl_hybridjobs.sim.table import DenseStep, Table, WordTable, combined, half_signs, step_matrices
 
 #: So many words of one flip mask share a pass.
 _WORDS_AT_ONCE = 16

@@ -1,4 +1,4 @@
-"""A circuit as a table of steps of one form, from which array libraries run it: numpy only, nothing is computed on states here.
+"""A circuit as a table of steps of one form, from which array libraries run it: nothing is computed on states here.
 
 A step is a 2 x 2 matrix m and four masks of an amplitude's index i:
 
@@ -13,10 +13,12 @@ parameters at once: each is a product of factors ``fixed + cos(phi) * cosine + s
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from autoray import astype, do
 
 from pl_hybridjobs.sim.circuit import Angle, Circuit, PauliSum
 from pl_hybridjobs.sim.gates import Action, Dense, Flip, One, Part, PauliRotation, Phase, Primitive, expand
@@ -302,3 +304,39 @@ def words_of(n_wires: int, observables: tuple[PauliSum, ...]) -> WordTable:
         np.array(words, np.int64),
         len(observables),
     )
+
+
+# Numbers of the table, for every library ------------------------------------------------------------------------------------
+
+
+def step_matrices(table: Table, params: Any, constant: Callable[[_Array], Any], dtype: str, like: str) -> Any:
+    """The 2 x 2 matrices of all steps, shape (..., S, 2, 2), from parameters (..., P); without the leading axes if none depends on them."""
+    chains = constant(table.fixed)
+    if not table.is_constant:
+        steps, longest = table.slots.shape
+        picked = do("reshape", params[..., table.slots.ravel()], (*np.shape(params)[:-1], steps, longest, 1, 1), like=like)
+        phi = constant(table.shift[..., None, None]) + constant(table.scale[..., None, None]) * picked
+        chains = chains + do("cos", phi, like=like) * constant(table.cosine) + do("sin", phi, like=like) * constant(table.sine)
+    found = chains[..., 0, :, :]
+    for place in range(1, table.slots.shape[1]):
+        found = do("matmul", chains[..., place, :, :], found, like=like)
+    return astype(found, dtype)
+
+
+def half_signs(n_wires: int, signs: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Signs (-1)**parity(i & sign) as a product of one of the upper and one of the lower bits of i: shapes (T, 2**upper), (T, 2**lower)."""
+    lower = n_wires // 2
+
+    def half(masks: Any, bits: int) -> Any:
+        parity = xp.bitwise_count(masks[:, None] & xp.arange(1 << bits, dtype=masks.dtype)) & 1
+        return 1 - 2 * parity.astype(xp.int32)
+
+    return half(signs >> lower, n_wires - lower), half(signs & ((1 << lower) - 1), lower)
+
+
+def combined(words: WordTable, values: Any, coefficients: Any, constant: Callable[[_Array], Any], like: str) -> Any:
+    """Values of the observables (..., M), from values of the words (..., T)."""
+    real = do("real", values, like=like)
+    weights = constant(words.coefficients) if coefficients is None else do("real", coefficients, like=like)
+    owners = np.eye(words.n_observables)[words.observable]
+    return do("matmul", real[..., words.word] * weights, constant(owners), like=like)
