@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,16 +20,15 @@ from pennylane.devices.preprocess import (
     validate_measurements,
     validate_observables,
 )
-from pennylane.devices.qubit import simulate as reference_simulate
+from pennylane.devices.qubit.sampling import measure_with_samples
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Channel, Operator
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements, transform
+from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
 
-from pl_hybridjobs.devices import measure, midcircuit, translate
-from pl_hybridjobs.errors import SimulationError
+from pl_hybridjobs.devices import backprop, measure, midcircuit, translate
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
 
@@ -41,10 +40,6 @@ def _stopping(op: Operator) -> bool:
     if isinstance(op, Channel):
         raise DeviceError(f"hybridjobs.qubit has no noise, and the circuit has {op}; use the device hybridjobs.mixed")
     return isinstance(op, MidMeasure) or translate.is_native(op)
-
-
-def _known_to_pennylane(op: Operator) -> bool:
-    return op.has_matrix or op.name in ("Snapshot", "Projector")
 
 
 def _stopping_adjoint(op: Operator) -> bool:
@@ -59,6 +54,14 @@ def _expand_where_needed(tape: QuantumScript) -> Any:
     shadows = qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP
     if midcircuit.has_cuts(tape) or any(isinstance(mp, shadows) for mp in tape.measurements):
         return broadcast_expand(tape)
+    return (tape,), lambda results: results[0]
+
+
+@transform
+def _split_trainable(tape: QuantumScript) -> Any:
+    """Observables whose coefficients have derivatives become their words, which are summed outside of the device."""
+    if any(qml.math.requires_grad(value) for mp in tape.measurements if mp.obs is not None for value in mp.obs.data):
+        return split_to_single_terms(tape)
     return (tape,), lambda results: results[0]
 
 
@@ -90,7 +93,7 @@ class HybridQubit(Device):
         if np.dtype(c_dtype) not in (np.dtype(np.complex64), np.dtype(np.complex128)):
             raise DeviceError(f"c_dtype must be complex64 or complex128, not {c_dtype}")
         self.c_dtype = np.dtype(c_dtype)
-        self._debugger = None
+        self._debugger: Any = None  # set by qml.snapshots
         if isinstance(seed, str) and seed == "global":
             seed = np.random.randint(0, high=10_000_000)
         if qml.math.get_interface(seed) == "jax":
@@ -131,6 +134,10 @@ class HybridQubit(Device):
         if method == "adjoint" and _is_jax(config.interface):
             method = "backprop"  # traced: the kernels are a node of the jax program, with their own derivative
         mcm = midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=on_device)
+        # JAX's values come as they are, whatever the method: what the device does with them can be traced, mapped and differentiated.
+        is_exact = circuit is not None and not circuit.shots
+        deferred = mcm.mcm_method == "deferred" or not midcircuit.has_measurements(circuit)
+        traced = _is_jax(config.interface) and (method == "backprop" or (is_exact and deferred))
         return replace(
             config,
             gradient_method=method,
@@ -138,7 +145,9 @@ class HybridQubit(Device):
             use_device_jacobian_product=method == "adjoint",
             grad_on_execution=False,
             mcm_config=mcm,
-            convert_to_numpy=not (_is_jax(config.interface) and (method == "backprop" or self._has_traced_key(circuit))),
+            convert_to_numpy=not (traced or (_is_jax(config.interface) and self._has_traced_key(circuit))),
+            # A shift rule, say, is needed once: what lies inside it is traced and has all derivatives already.
+            derivative_order=1 if traced and not on_device else config.derivative_order,
         )
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
@@ -169,6 +178,7 @@ class HybridQubit(Device):
             )
             pipeline.add_transform(validate_observables, stopping_condition=_is_pauli, name=f"adjoint + {self.name}")
             pipeline.add_transform(validate_measurements, analytic_measurements=_is_expectation, name=f"adjoint + {self.name}")
+            pipeline.add_transform(_split_trainable)
             pipeline.add_transform(broadcast_expand)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
@@ -178,25 +188,63 @@ class HybridQubit(Device):
     def execute(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
         """Results of circuits that came out of ``preprocess_transforms``."""
         config = execution_config or ExecutionConfig()
+        if self._debugger is not None and self._debugger.active:
+            for circuit in circuits:
+                self._take_snapshots(circuit, config)
         return tuple(self._execute(circuit.map_to_standard_wires(), config) for circuit in circuits)
 
+    def _take_snapshots(self, circuit: QuantumScript, config: ExecutionConfig) -> None:
+        """Run a circuit up to each of its snapshots, and keep what is measured there."""
+        kept = self._debugger.snapshots
+        for at, op in enumerate(circuit.operations):
+            if isinstance(op, qml.Snapshot):
+                measurement = op.hyperparameters["measurement"] or qml.state()
+                shots = op.hyperparameters["shots"]
+                shots = circuit.shots if shots == "workflow" else qml.measurements.Shots(shots)
+                shots = shots if isinstance(measurement, qml.measurements.SampleMeasurement) else None
+                all_wires = qml.Identity(circuit.wires)  # also those that are used later have a place in the state
+                part = QuantumScript([*circuit.operations[:at], all_wires], [measurement], shots=shots)
+                found = self._execute(part.map_to_standard_wires(), config)
+                if op.tag is None:
+                    kept[len(kept)] = found
+                elif op.tag in kept:
+                    kept[op.tag] = [*(kept[op.tag] if isinstance(kept[op.tag], list) else [kept[op.tag]]), found]
+                else:
+                    kept[op.tag] = found
+
     def _execute(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
-        interface = qml.math.get_interface(*tape.get_parameters(trainable_only=False))
-        traced = config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch")
-        dynamic = midcircuit.has_cuts(tape)
-        if traced and interface == "jax" and not tape.shots and not dynamic:
+        values = tape.get_parameters(trainable_only=False)
+        interface = qml.math.get_interface(*values)
+        if self._has_traced_key(tape):
+            return self._traced_samples(tape)
+        if not tape.shots and any(translate.is_traced(value) for value in values):
+            return self._traced(tape, interface)
+        result = self._by_kernels(tape, config)
+        if tape.shots or config.gradient_method != "backprop" or interface not in ("jax", "autograd"):
+            return result
+        if isinstance(result, tuple):
+            return tuple(qml.math.asarray(part, like=interface) for part in result)
+        return qml.math.asarray(result, like=interface)
+
+    def _traced(self, tape: QuantumScript, interface: str) -> Any:
+        """Results that carry derivatives: under JAX by the kernels, where they can; else by the array engine."""
+        if midcircuit.has_measurements(tape):
+            raise DeviceError("hybridjobs.qubit can trace measurements in the middle of a circuit only with mcm_method='deferred'")
+        if interface == "jax":
             from pl_hybridjobs.devices import jaxcall
 
             result = jaxcall.execute(tape, self.c_dtype)
             if result is not None:
                 return result
-        if traced or self._has_traced_key(tape):
-            return self._reference(tape, interface, config)
-        if dynamic:
+        return backprop.execute(tape, interface, self.c_dtype)
+
+    def _by_kernels(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
+        """Results as numpy arrays."""
+        if midcircuit.has_cuts(tape):
             return midcircuit.execute(tape, config.mcm_config, self.c_dtype, self._generator() if tape.shots else self._rng)
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-            if found is not None:
+            if found is not None and not found.postselected and (found.start is None or found.start.batch_size is None):
                 values = engine_cpu.expval(
                     found.circuit,
                     translate.parameter_matrix(found, tape.batch_size),
@@ -208,21 +256,26 @@ class HybridQubit(Device):
 
     def _measured(self, tape: QuantumScript) -> Any:
         """By the final state: everything that is not an analytic expectation value of Pauli words."""
-        found = translate.translate(tape)
-        if found is None:
-            raise SimulationError("the circuit has matrices with a batch axis, which this device cannot run yet; loop over the batch")
-        parameters = translate.parameter_matrix(found, tape.batch_size)
-        start = _start(found.start, tape)
         rows = []
-        for i in range(len(parameters)):
-            row = start[i] if start is not None and start.ndim == 2 else start
-            final = measure.Preparation(found, parameters[i : i + 1], self.c_dtype, row)
+        for final in self._final_states(tape):
             if tape.shots:
                 rows.append(measure.sampled(tape.measurements, final, len(tape.wires), tape.shots, self._generator()))
             else:
                 results = tuple(measure.analytic(mp, final.state()) for mp in tape.measurements)
                 rows.append(results[0] if len(results) == 1 else results)
         return rows[0] if tape.batch_size is None else measure.stacked(rows)
+
+    def _final_states(self, tape: QuantumScript) -> Iterator[measure.Preparation | measure.Amplitudes]:
+        """One for each member of the batch."""
+        found = translate.translate(tape)
+        if found is None:  # matrices with a batch axis
+            yield from map(measure.Amplitudes, backprop.states(tape, self.c_dtype))
+            return
+        parameters = translate.parameter_matrix(found, tape.batch_size)
+        start = _start(found.start, tape)
+        for i in range(len(parameters)):
+            row = start[i] if start is not None and start.ndim == 2 else start
+            yield measure.Preparation(found, parameters[i : i + 1], self.c_dtype, row)
 
     def _has_traced_key(self, tape: QuantumScript | None) -> bool:
         """Whether samples come from a key that is an argument of a jitted function, which made this device."""
@@ -246,12 +299,19 @@ class HybridQubit(Device):
         is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
 
-    def _reference(self, tape: QuantumScript, interface: str, config: ExecutionConfig) -> Any:
-        """PennyLane's own simulation, which every interface can differentiate to any order."""
-        (tape,), _ = decompose(tape, stopping_condition=_known_to_pennylane, name=self.name)
-        key = self._next_key() if self._has_traced_key(tape) else None
-        mcm = {"mcm_method": config.mcm_config.mcm_method, "postselect_mode": config.mcm_config.postselect_mode}
-        return reference_simulate(tape, rng=self._rng, prng_key=key, interface=interface, **mcm)
+    def _traced_samples(self, tape: QuantumScript) -> Any:
+        """Samples whose key is an argument of a jitted function, by PennyLane's sampling of the array engine's state."""
+        if midcircuit.has_cuts(tape):
+            raise DeviceError("hybridjobs.qubit cannot draw samples by a traced key where the circuit measures in its middle")
+        batched = tape.batch_size is not None
+        final = backprop.states(tape, self.c_dtype, "jax")
+        tensor = qml.math.reshape(final, ((-1,) if batched else ()) + (2,) * len(tape.wires))
+        results = measure_with_samples(
+            tape.measurements, tensor, shots=tape.shots, is_state_batched=batched, rng=self._rng, prng_key=self._next_key()
+        )
+        if len(tape.measurements) > 1:
+            return results
+        return tuple(r[0] for r in results) if tape.shots.has_partitioned_shots else results[0]
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from autograd.extend import Box
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 
@@ -34,6 +35,8 @@ class Translation:
         shapes: The shape of each, without the batch axis; together they fill the circuit's parameter vector.
         places: For each of them, its place in ``tape.get_parameters(trainable_only=False)``.
         start: The state preparation that the tape begins with, or None.
+        matrices: Those that travel apart: traced ones, and those with a batch axis in front.
+        postselected: Whether projectors make the final state shorter than 1, so that it must be normalised.
     """
 
     circuit: Circuit
@@ -41,6 +44,8 @@ class Translation:
     shapes: tuple[tuple[int, ...], ...]
     places: tuple[int, ...]
     start: Operator | None
+    matrices: tuple[Any, ...] = ()
+    postselected: bool = False
 
     def columns(self) -> dict[int, tuple[slice, tuple[int, ...]]]:
         """For each place, its part of the circuit's parameter vector, and its shape."""
@@ -153,16 +158,26 @@ def _word_of(op: Operator) -> str:
     return str(op.hyperparameters["pauli_word"]) if op.name == "PauliRot" else ""
 
 
+def is_traced(value: Any) -> bool:
+    """Whether a value is, or may be, part of a computation that is differentiated or compiled."""
+    interface = qml.math.get_interface(value)
+    if interface == "autograd":
+        return isinstance(value, Box)
+    return interface == "torch" or (interface == "jax" and qml.math.requires_grad(value))
+
+
 def pauli_sum(observable: Operator, order: dict[Any, int]) -> PauliSum | None:
-    """An observable as a real combination of Pauli words; None if it is none."""
+    """An observable as a real combination of Pauli words; None if it is none, or if its coefficients are traced."""
     rep = observable.pauli_rep
     if rep is None:
         return None
     coefficients, words = [], []
     for word, coefficient in rep.items():
-        value = qml.math.unwrap([coefficient])[0] if not isinstance(coefficient, int | float | complex) else coefficient
-        if qml.math.is_abstract(value):
-            return None
+        value = coefficient
+        if not isinstance(coefficient, int | float | complex):
+            if is_traced(coefficient):
+                return None
+            value = qml.math.unwrap([coefficient])[0]
         number = complex(value)
         if abs(number.imag) > 1e-12 * max(1.0, abs(number.real)):
             return None
@@ -171,15 +186,16 @@ def pauli_sum(observable: Operator, order: dict[Any, int]) -> PauliSum | None:
     return PauliSum(tuple(coefficients), tuple(words))
 
 
-def translate(tape: QuantumScript, observables: Sequence[Operator] = ()) -> Translation | None:
+def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apart: bool = False) -> Translation | None:
     """A tape on wires 0, 1, ... as a circuit.
 
     Args:
         tape: Only operators for which ``is_native`` holds.
         observables: Those whose expectation values the circuit gives.
+        apart: Whether matrices that no circuit can hold may travel apart from it; the array engine can run that.
 
     Returns:
-        None if the tape has traced matrices or coefficients, which no circuit can hold.
+        None if the tape has traced coefficients; or, unless ``apart``, traced matrices or matrices with a batch axis.
     """
     order = {wire: wire for wire in range(len(tape.wires))}  # the tape names them in the order in which it meets them
     operations = list(tape.operations)
@@ -189,6 +205,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = ()) -> Tran
     parameters: list[Any] = []
     shapes: list[tuple[int, ...]] = []
     places: list[int] = []
+    matrices: list[Any] = []
     used = 0
     for op in operations:
         if op.name in _SKIPPED:
@@ -220,16 +237,21 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = ()) -> Tran
             gates.append(Gate(base.name, wires, tuple(angles), control_numbers, values, _word_of(base), b"", inverse))
         else:
             matrix = base.matrix()
-            if qml.math.is_abstract(matrix) or np.ndim(matrix) != 2:
-                return None
-            data = matrix_bytes(qml.math.toarray(matrix) if qml.math.get_interface(matrix) != "numpy" else matrix)
-            gates.append(Gate("Matrix", wires, (), control_numbers, values, "", data, inverse))
+            if is_traced(matrix) or len(qml.math.shape(matrix)) != 2:
+                if not apart:
+                    return None
+                gates.append(Gate("Matrix", wires, (), control_numbers, values, inverse=inverse, slot=len(matrices)))
+                matrices.append(matrix)
+            else:
+                data = matrix_bytes(qml.math.toarray(matrix) if qml.math.get_interface(matrix) != "numpy" else matrix)
+                gates.append(Gate("Matrix", wires, (), control_numbers, values, "", data, inverse))
         place += len(op.data)
     sums = [pauli_sum(observable, order) for observable in observables]
     if any(s is None for s in sums):
         return None
     circuit = Circuit(len(order), tuple(gates), used, tuple(s for s in sums if s is not None))
-    return Translation(circuit, tuple(parameters), tuple(shapes), tuple(places), start)
+    postselected = any(isinstance(op, qml.Projector) for op in operations)
+    return Translation(circuit, tuple(parameters), tuple(shapes), tuple(places), start, tuple(matrices), postselected)
 
 
 def parameter_matrix(found: Translation, batch_size: int | None) -> np.ndarray[Any, Any]:

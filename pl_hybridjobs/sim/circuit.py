@@ -48,6 +48,7 @@ class Gate:
         word: The Pauli word of a ``PauliRot``.
         matrix: The matrix of a ``Matrix`` gate, complex128 in C order as bytes; its size follows from ``wires``.
         inverse: Whether the inverse of the gate is meant.
+        slot: Of a ``Matrix`` gate whose matrix travels apart, as parameters do: its place among them. The array engine runs it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Gate:
     word: str = ""
     matrix: bytes = b""
     inverse: bool = False
+    slot: int | None = None
 
     def controlled(self, wires: Sequence[int], values: Sequence[bool]) -> Gate:
         """The gate with more controls."""

@@ -86,18 +86,30 @@ class Flip:
 
 @dataclass(frozen=True)
 class Dense:
-    """A constant matrix, complex128 in C order as bytes."""
+    """A constant matrix, complex128 in C order as bytes; or, with a ``slot``, one that travels apart from the circuit, as parameters do:
+    that number of them, or its conjugate transpose.
+    """
 
     wires: tuple[int, ...]
-    matrix: bytes
+    matrix: bytes = b""
+    slot: int | None = None
+    inverted: bool = False
 
     def array(self) -> np.ndarray:
-        """Shape (2**k, 2**k)."""
+        """Shape (2**k, 2**k).
+
+        Raises:
+            SimulationError: The matrix travels apart.
+        """
+        if self.slot is not None:
+            raise SimulationError(f"matrix {self.slot} on wires {self.wires} travels apart from the circuit: only the array engine runs it")
         size = 1 << len(self.wires)
         return np.frombuffer(self.matrix, dtype=np.complex128).reshape(size, size)
 
     def inverse(self) -> Dense:
         """Its conjugate transpose."""
+        if self.slot is not None:
+            return replace(self, inverted=not self.inverted)
         return Dense(self.wires, np.ascontiguousarray(self.array().conj().T).tobytes())
 
 
@@ -223,7 +235,7 @@ def _global_phase(gate: Gate) -> Iterator[Action]:
 
 
 def _dense(gate: Gate) -> Iterator[Action]:
-    yield Dense(gate.wires, gate.matrix)
+    yield Dense(gate.wires, gate.matrix, gate.slot)
 
 
 def _fixed(matrix: object) -> _Rule:

@@ -165,7 +165,7 @@ def _(name):
 
 @feature("shots and shot vectors")
 def _(name):
-    first, second = node(energy, name, shots=[4000, 8000], device={"seed": 1} if "lightning" not in name else {"seed": 1})(X)
+    first, second = node(energy, name, shots=[4000, 8000], device={"seed": 1})(X)
     close([first, second], VALUE, 0.1)
 
 

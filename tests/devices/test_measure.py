@@ -162,8 +162,8 @@ def test_what_cannot_be_measured_is_told():
 
 def test_a_state_that_is_none_gives_no_samples():
     @qml.qnode(qml.device(OURS, wires=1), shots=10)
-    def circuit(angle):
-        qml.RX(angle, 0)
+    def circuit(element):
+        qml.QubitUnitary(np.array([[element, 0], [0, 1]]), 0)
         return qml.sample(wires=0)
 
     with pytest.raises(SimulationError, match="NaN"):
