@@ -137,7 +137,7 @@ def link(real: Any) -> Engine:
         llvmlite.binding.add_symbol(f"hybridjobs_engine_{name}", engine.address)
         llvmlite.binding.add_symbol("hybridjobs_run", many_at)
         # Handlers that come out of the disk cache find numba's allocator and threads only if a function has run before.
-        numba.get_num_threads()
+        _start_threads()
         _warm(engine)
     return engine
 
@@ -156,6 +156,19 @@ def _one_compiles() -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_SH)
             stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a child that was forked meanwhile has the descriptor too
         yield
+
+
+def _start_threads() -> None:
+    """Start numba's threads; GNU's OpenMP reads the environment once, when it is loaded.
+
+    Threads that wait would spin for milliseconds. Where other work wants the cores, that makes a small circuit ten times slower.
+    """
+    chosen = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
+    if not chosen:
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+    numba.get_num_threads()
+    if not chosen:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _announce() -> None:
