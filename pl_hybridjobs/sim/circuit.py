@@ -48,6 +48,7 @@ class Gate:
         word: The Pauli word of a ``PauliRot``.
         matrix: The matrix of a ``Matrix`` gate, complex128 in C order as bytes; its size follows from ``wires``.
         inverse: Whether the inverse of the gate is meant.
+        conjugate: Whether its complex conjugate is meant (with ``inverse``: its transpose), which acts on the columns of a density matrix.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Gate:
     word: str = ""
     matrix: bytes = b""
     inverse: bool = False
+    conjugate: bool = False
 
     def controlled(self, wires: Sequence[int], values: Sequence[bool]) -> Gate:
         """The gate with more controls."""
