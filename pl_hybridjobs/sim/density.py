@@ -314,18 +314,22 @@ class _Sweep:
         return grad
 
     def _through_channels(self, stretch: _Stretch, found: list[Array], rho: Array | None, observable: Array, grad: Array) -> Array:
-        before: list[Array | None] = []
-        for gate, m in zip(stretch.channels, found, strict=True):
-            before.append(rho if self._is_wanted(gate) else None)
-            if rho is not None:
-                rho = self.run(self.constant([_superoperator(gate, self.n, m[0])]), rho)
-        for gate, m, at in reversed(list(zip(stretch.channels, found, before, strict=True))):
-            for angle, slope in zip(gate.angles, m[1:], strict=False):
-                if at is not None and angle.slot in self.wanted and angle.slot is not None:
-                    moved = self.run(self.constant([_superoperator(gate, self.n, slope)]), at)
-                    grad[angle.slot] += angle.scale * np.vdot(observable, moved).real
-            observable = self.run(self.constant([_superoperator(gate, self.n, m[0].conj().T)]), observable)
-        return observable
+        pairs = list(zip(stretch.channels, found, strict=True))
+        before: list[Array] = []
+        for gate, m in pairs if rho is not None else ():
+            before.append(rho)
+            rho = self.run(self.constant([_superoperator(gate, self.n, m[0])]), rho)
+        transposed: list[Gate] = []  # channels through which the observable has yet to go
+        for i in range(len(pairs) - 1, -1, -1):
+            gate, m = pairs[i]
+            if self._is_wanted(gate):
+                observable, transposed = self.run(self.constant(transposed), observable), []
+                for angle, slope in zip(gate.angles, m[1:], strict=True):
+                    if angle.slot is not None and angle.slot in self.wanted:
+                        moved = self.run(self.constant([_superoperator(gate, self.n, slope)]), before[i])
+                        grad[angle.slot] += angle.scale * np.vdot(observable, moved).real
+            transposed.append(_superoperator(gate, self.n, m[0].conj().T))
+        return self.run(self.constant(transposed), observable)
 
 
 def _sweeps(
