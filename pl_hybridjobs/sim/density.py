@@ -17,7 +17,7 @@ import numpy as np
 
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
-from pl_hybridjobs.sim.channels import is_channel, matrices
+from pl_hybridjobs.sim.channels import expand, is_channel, matrices
 from pl_hybridjobs.sim.circuit import Circuit, Gate, PauliSum, matrix_bytes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -56,7 +56,7 @@ def state(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start:
     Raises:
         SimulationError: See ``Circuit.check``, ``gates.expand``, ``channels.matrices``; or it does not fit into memory.
     """
-    circuit.check()
+    circuit = _expanded(circuit)
     check_memory(circuit.n_wires, 2, c_dtype)
     vectors = np.ascontiguousarray(params, dtype=np.float64)
     out = np.empty((len(vectors), 1 << 2 * circuit.n_wires), np.dtype(c_dtype))
@@ -153,6 +153,12 @@ def matrix(observables: Iterable[PauliSum], weights: Iterable[float], n_wires: i
 # Circuits on rows and columns -------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=64)
+def _expanded(circuit: Circuit) -> Circuit:
+    circuit.check()
+    return replace(circuit, gates=tuple(part for gate in circuit.gates for part in expand(gate)))
+
+
 def _noise(gates: Iterable[Gate], vector: Array) -> _Noise:
     """The parameters of each channel."""
     return tuple(
@@ -216,7 +222,6 @@ class _Stretch:
 @functools.lru_cache(maxsize=64)
 def _stretches(circuit: Circuit) -> tuple[_Stretch, ...]:
     """The circuit in as few stretches as its order allows: what acts on other wires changes places."""
-    circuit.check()
     n = circuit.n_wires
 
     def on_both(gates: Iterable[Gate]) -> Circuit:
@@ -336,7 +341,7 @@ def _sweeps(
     circuit: Circuit, vector: Array, weights: Array, wanted: frozenset[int] | None, c_dtype: Any, start: Array | None
 ) -> tuple[Array, Array]:
     """Expectation values (observables,), and for each row of weights (rows, observables) a gradient (rows, parameters)."""
-    sweep = _Sweep(circuit, vector, wanted, c_dtype)
+    sweep = _Sweep(_expanded(circuit), vector, wanted, c_dtype)
     final, kept = sweep.forward(start)
     rho = final.reshape(1 << circuit.n_wires, -1)
     values = np.array([expectation(rho, observable) for observable in circuit.observables])
