@@ -109,14 +109,17 @@ class HybridQubit(Device):
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False
-        return circuit is None or _adjoint_fits(circuit)
+        return circuit is None or self._adjoint_fits(circuit)
+
+    def _adjoint_fits(self, circuit: QuantumScript) -> bool:
+        return _adjoint_fits(circuit)
 
     def setup_execution_config(self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> ExecutionConfig:
         """Fill in what the user left open. May be called on its own result."""
         config = config or ExecutionConfig()
         unknown = set(config.device_options) - _OPTIONS
         if unknown:
-            raise DeviceError(f"hybridjobs.qubit has no device option {', '.join(sorted(unknown))}")
+            raise DeviceError(f"{self.name} has no device option {', '.join(sorted(unknown))}")
         method = config.gradient_method
         if method in ("best", "device"):
             method = "adjoint" if self.supports_derivatives(replace(config, gradient_method="adjoint"), circuit) else "backprop"
@@ -127,7 +130,7 @@ class HybridQubit(Device):
         if mcm.mcm_method is None:
             mcm = replace(mcm, mcm_method="deferred")
         elif mcm.mcm_method != "deferred":
-            raise DeviceError(f"hybridjobs.qubit cannot run mid-circuit measurements by {mcm.mcm_method!r} yet; use mcm_method='deferred'")
+            raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {mcm.mcm_method!r} yet; use mcm_method='deferred'")
         return replace(
             config,
             gradient_method=method,
@@ -261,8 +264,7 @@ class HybridQubit(Device):
         return self.execute_and_compute_derivatives(circuits, execution_config)[1]
 
     def _jacobian(self, tape: QuantumScript) -> tuple[Any, Any]:
-        found, parameters = self._translated(tape)
-        values, full = engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
+        found, values, full = self._values_and_jacobian(tape)
         jacobian = [tuple(_parts(found, tape, row)) for row in full[0]]
         shaped = [row[0] if len(row) == 1 else row for row in jacobian]
         return _as_results(values, tape), shaped[0] if len(shaped) == 1 else tuple(shaped)
@@ -270,8 +272,18 @@ class HybridQubit(Device):
     def _translated(self, tape: QuantumScript) -> tuple[translate.Translation, Any]:
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
         if found is None:
-            raise DeviceError("hybridjobs.qubit: adjoint needs expectation values of Pauli words; use diff_method='backprop'")
+            raise DeviceError(f"{self.name}: adjoint needs expectation values of Pauli words; use diff_method='backprop'")
         return found, translate.parameter_matrix(found, None)
+
+    def _values_and_jacobian(self, tape: QuantumScript) -> tuple[translate.Translation, Any, Any]:
+        """Shapes (1, measurements) and (1, measurements, parameters)."""
+        found, parameters = self._translated(tape)
+        return found, *engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
+
+    def _values_and_vjp(self, tape: QuantumScript, weights: Any) -> tuple[translate.Translation, Any, Any]:
+        """Shapes (1, measurements) and (1, parameters), for weights (1, measurements)."""
+        found, parameters = self._translated(tape)
+        return found, *engine_cpu.vjp(found.circuit, parameters, weights, c_dtype=self.c_dtype, start=_start(found.start, tape))
 
     def execute_and_compute_vjp(
         self, circuits: Sequence[QuantumScript], cotangents: Sequence[Any], execution_config: ExecutionConfig | None = None
@@ -280,10 +292,9 @@ class HybridQubit(Device):
         results, products = [], []
         for circuit, cotangent in zip(circuits, cotangents, strict=True):
             tape = circuit.map_to_standard_wires()
-            found, parameters = self._translated(tape)
             weights = np.array(qml.math.toarray(qml.math.stack(cotangent)) if isinstance(cotangent, tuple | list) else cotangent)
             weights = np.real(weights).astype(float).reshape(1, -1)
-            values, gradient = engine_cpu.vjp(found.circuit, parameters, weights, c_dtype=self.c_dtype, start=_start(found.start, tape))
+            found, values, gradient = self._values_and_vjp(tape, weights)
             results.append(_as_results(values, tape))
             products.append(tuple(_parts(found, tape, gradient[0])))
         return tuple(results), tuple(products)
@@ -301,8 +312,7 @@ class HybridQubit(Device):
         results, products = [], []
         for circuit, tangent in zip(circuits, tangents, strict=True):
             tape = circuit.map_to_standard_wires()
-            found, parameters = self._translated(tape)
-            values, full = engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
+            found, values, full = self._values_and_jacobian(tape)
             moved = np.zeros(values.shape[1])
             for part, along in zip(_parts(found, tape, full[0]), tangent, strict=True):
                 moved += np.tensordot(part, np.asarray(qml.math.toarray(along)), axes=part.ndim - 1)
