@@ -57,7 +57,8 @@ def _is_known(op: Operator) -> bool:
 def _superoperator(op: Operator) -> Any:
     """Shape (4**k, 4**k), or with a batch axis in front."""
     row = CHANNELS[op.name]
-    for values in np.broadcast(*op.data) if not any(math.is_abstract(v) for v in op.data) else ():
+    known = [] if any(map(math.is_abstract, op.data)) else math.unwrap(op.data)
+    for values in np.broadcast(*known) if known else ():
         if wrong := row.check(*(float(v) for v in values)):
             raise SimulationError(f"{op.name} on wires {tuple(op.wires)}: {wrong}")
     base, *parts = row.parts(translate.word_of(op))
