@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pennylane as qml
 from pennylane import math
 from pennylane.devices.qubit_mixed import apply_operation
 from pennylane.exceptions import DeviceError
@@ -25,8 +24,8 @@ def measure(mp: MeasurementProcess, rho: Any, readout: float = 0.0) -> Any:
     Args:
         mp: On wires 0, 1, ...
         rho: Shape (2**n, 2**n), or (batch, 2**n, 2**n).
-        readout: The probability that a bit is read wrong, which concerns outcomes (``expval``, ``var``, ``probs``) and not what is said of the
-            state itself.
+        readout: The probability that a bit is read wrong, which concerns outcomes (``expval``, ``var``, ``probs``) and not what is said
+            of the state itself.
 
     Raises:
         DeviceError: An observable that has no outcomes to be read wrong, and ``readout`` is not 0.
@@ -116,7 +115,9 @@ def _of_words(words: Any, rho: Any, readout: float = 0.0) -> Any:
         factor = 1j ** sum(letter == "Y" for letter in word.values()) * (1 - 2 * readout) ** len(word)
         entries = factor * (1.0 - 2.0 * (np.bitwise_count(index & z) & 1))
         picked = rho[..., index, index ^ x]
-        found = found + math.real(coefficient) * math.real(math.sum(picked * math.cast_like(math.convert_like(entries, picked), picked), axis=-1))
+        found = found + math.real(coefficient) * math.real(
+            math.sum(picked * math.cast_like(math.convert_like(entries, picked), picked), axis=-1)
+        )
     return found
 
 

@@ -1,7 +1,7 @@
 """Density matrices in the user's framework, operation by operation: slower than the kernels, and differentiable to any order.
 
-Channels of our table are applied as sums of constant matrices (see ``sim.channels``), so that derivatives exist where there is no noise; everything
-else is PennyLane's ``qubit_mixed.apply_operation``.
+Channels of our table are applied as sums of constant matrices (see ``sim.channels``), so that derivatives exist where there is no noise;
+everything else is PennyLane's ``qubit_mixed.apply_operation``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pennylane as qml
 from pennylane import math
 from pennylane.devices.preprocess import decompose
 from pennylane.devices.qubit_mixed import apply_operation, create_initial_state

@@ -58,6 +58,7 @@ def _stopping_adjoint(op: Operator) -> bool:
 
 
 def is_expectation_of_words(mp: MeasurementProcess) -> bool:
+    """Whether it is the expectation value of a sum of Pauli words."""
     return isinstance(mp, ExpectationMP) and mp.obs is not None and mp.obs.pauli_rep is not None
 
 
@@ -76,6 +77,14 @@ def _warn_of_readout(tape: QuantumScript) -> Any:
         for mp in tape.measurements:
             if not isinstance(mp, ExpectationMP | VarianceMP | ProbabilityMP):
                 warnings.warn(f"{type(mp).__name__} has no outcomes: readout_prob does not change it", stacklevel=2)
+    return (tape,), lambda results: results[0]
+
+
+@transform
+def _expand_shadows(tape: QuantumScript) -> Any:
+    """PennyLane takes no shadows of a batch."""
+    if any(isinstance(mp, _SHADOWS) for mp in tape.measurements):
+        return broadcast_expand(tape)
     return (tape,), lambda results: results[0]
 
 
@@ -114,6 +123,7 @@ class HybridMixed(HybridQubit):
         pipeline.add_transform(
             validate_measurements, analytic_measurements=_is_measurable, sample_measurements=_is_sampleable, name=self.name
         )
+        pipeline.add_transform(_expand_shadows)
         if self.readout_prob:
             pipeline.add_transform(_warn_of_readout)
         if config.gradient_method == "backprop":
@@ -159,7 +169,7 @@ class HybridMixed(HybridQubit):
                 return self._expvals(found, tape)
         rho = self._density(tape, interface if traced else None)
         if tape.shots:
-            return self._sampled(tape, rho)
+            return self._samples(tape, rho)
         results = tuple(density_measure.measure(mp, rho, self.readout_prob) for mp in tape.measurements)
         return results[0] if len(results) == 1 else results
 
@@ -204,7 +214,7 @@ class HybridMixed(HybridQubit):
         self._prng_key, key = jax.random.split(self._prng_key)
         return key
 
-    def _sampled(self, tape: QuantumScript, rho: Any) -> Any:
+    def _samples(self, tape: QuantumScript, rho: Any) -> Any:
         """By PennyLane's sampling of density matrices."""
         if self.readout_prob and any(isinstance(mp, _SHADOWS) for mp in tape.measurements):
             raise DeviceError("hybridjobs.mixed: classical shadows do not know readout_prob; use a BitFlip before each measurement")

@@ -173,7 +173,9 @@ def _constant_superoperator(op: Operator) -> Any:
         SimulationError: It acts on too many wires.
     """
     if len(op.wires) > MAX_CHANNEL_WIRES:
-        raise SimulationError(f"{op.name} acts on {len(op.wires)} wires; in the middle of a circuit it can act on up to {MAX_CHANNEL_WIRES}")
+        raise SimulationError(
+            f"{op.name} acts on {len(op.wires)} wires; in the middle of a circuit it can act on up to {MAX_CHANNEL_WIRES}"
+        )
     if any(qml.math.is_abstract(value) for value in op.data):
         return None
     if op.name == "QubitDensityMatrix":  # whatever was there is traced out

@@ -54,7 +54,7 @@ def superoperator(kraus: Any) -> Array:
     return np.asarray(sum(np.kron(k, np.conj(k)) for k in np.asarray(kraus, dtype=np.complex128)))
 
 
-# Relaxation: jumps from 0 to 1 ("up") and from 1 to 0 ("down"), and a factor of the coherences; these three are the factors. ------------------
+# Relaxation: the factors are the probabilities of jumps from 0 to 1 ("up") and from 1 to 0 ("down"), and what is left of coherences.
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def _thermal_slopes(excited: float, t1: float, t2: float, duration: float) -> tu
     )
 
 
-# Pauli errors: the factor is the probability of the word. -----------------------------------------------------------------------
+# Pauli errors: the factor is the probability of the word.
 
 _PAULIS = {"I": np.eye(2), "X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]), "Z": np.diag([1, -1])}
 
@@ -108,7 +108,7 @@ def _flip(word: str) -> Row:
     return Row(1, 1, lambda _: _pauli(word), lambda p: (p,), lambda _: ((1,),), _in_unit_interval("p"))
 
 
-# What parameters may be. ------------------------------------------------------------------------------------------------------
+# What parameters may be.
 
 
 def _in_unit_interval(*names: str) -> Callable[..., str]:
@@ -174,7 +174,8 @@ def expand(gate: Gate) -> tuple[Gate, ...]:
     letters = [(wire, letter) for wire, letter in zip(gate.wires, gate.word, strict=True) if letter != "I"]
     if not letters:
         return ()
-    turns = [Gate("Hadamard", (w,)) if letter == "X" else Gate("RX", (w,), (constant(math.pi / 2),)) for w, letter in letters if letter != "Z"]
+    to_z = {"X": Gate("Hadamard", (0,)), "Y": Gate("RX", (0,), (constant(math.pi / 2),))}
+    turns = [replace(to_z[letter], wires=(wire,)) for wire, letter in letters if letter != "Z"]
     first, *others = (wire for wire, _ in letters)
     turns += [Gate("CNOT", (wire, first)) for wire in others]
     back = [replace(turn, inverse=True) for turn in reversed(turns)]

@@ -1,9 +1,9 @@
 """Density matrices on the CPU engine: a matrix of n wires is a state of 2n wires, rows first.
 
-A gate acts on the rows and its complex conjugate on the columns; a channel is one matrix, its superoperator, on both. A noisy circuit is a
-``Circuit`` among whose gates are channels (see ``channels``). Expectation values are linear in the density matrix, and their gradients come from one
-reverse sweep for each observable (arXiv:2009.02823, for density matrices): the observable goes back through inverse gates and transposed
-channels. States do go back through gates, but not through channels, so that those at the start of each stretch of gates are kept.
+A gate acts on the rows and its complex conjugate on the columns; a channel is one matrix, its superoperator, on both. A noisy circuit is
+a ``Circuit`` among whose gates are channels (see ``channels``). Expectation values are linear in the density matrix, and their gradients
+come from one reverse sweep for each observable (arXiv:2009.02823, for density matrices): the observable goes back through inverse gates
+and transposed channels. States go back through gates, but not through channels, so that those before each stretch of gates are kept.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ def jacobian(
     Args:
         circuit: Gates and channels, and observables.
         params: Shape (batch, parameters).
-        wanted: The parameters whose derivatives are wanted, others may be left 0; None: all. Those of channels cost more than those of gates.
+        wanted: The parameters whose derivatives are wanted, others may be left 0; None: all. Those of channels cost more than others.
         c_dtype: complex64 or complex128.
         start: As for ``state``; a Hermitian matrix.
 
     Returns:
-        Shapes (batch, observables) and (batch, observables, parameters). Memory is that of one density matrix for each stretch of gates between
-        channels, and for each channel of a layer whose own derivatives are wanted.
+        Shapes (batch, observables) and (batch, observables, parameters). Memory is that of one density matrix for each stretch of gates
+        between channels, and for each channel of a layer of channels whose own derivatives are wanted.
 
     Raises:
         SimulationError: As for ``state``.
@@ -280,7 +280,8 @@ class _Sweep:
         """A circuit on 2n wires."""
         if not circuit.gates and start is not None:
             return start
-        return engine_cpu.state(circuit, self.vector[None], c_dtype=self.c_dtype, start=start)[0]
+        found: Array = engine_cpu.state(circuit, self.vector[None], c_dtype=self.c_dtype, start=start)[0]
+        return found
 
     def constant(self, gates: Iterable[Gate]) -> Circuit:
         """Gates without parameters, on 2n wires."""
@@ -321,9 +322,10 @@ class _Sweep:
     def _through_channels(self, stretch: _Stretch, found: list[Array], rho: Array | None, observable: Array, grad: Array) -> Array:
         pairs = list(zip(stretch.channels, found, strict=True))
         before: list[Array] = []
-        for gate, m in pairs if rho is not None else ():
-            before.append(rho)
-            rho = self.run(self.constant([_superoperator(gate, self.n, m[0])]), rho)
+        if rho is not None:
+            for gate, m in pairs:
+                before.append(rho)
+                rho = self.run(self.constant([_superoperator(gate, self.n, m[0])]), rho)
         transposed: list[Gate] = []  # channels through which the observable has yet to go
         for i in range(len(pairs) - 1, -1, -1):
             gate, m = pairs[i]
