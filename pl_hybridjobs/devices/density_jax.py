@@ -28,7 +28,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any], readout: float) -> Any:
     if found is None:
         return None
     values = tape.get_parameters(trainable_only=False)
-    if any(isinstance(value, jax.core.Tracer) for place, value in enumerate(values) if place not in found.places):
+    if any(translate.is_traced(value) for place, value in enumerate(values) if place not in found.places):
         return None
     start = mixed.start_of(found.start, tape)
     if start is not None and start.ndim == 2:
@@ -42,7 +42,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any], readout: float) -> Any:
     wanted = frozenset(
         slot
         for place, value in zip(found.places, found.parameters, strict=True)
-        if isinstance(value, jax.core.Tracer)
+        if translate.is_traced(value)
         for slot in range(columns[place][0].start, columns[place][0].stop)
     )
     found = replace(found, circuit=mixed.with_readout(found.circuit, readout))

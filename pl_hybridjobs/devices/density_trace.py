@@ -60,11 +60,12 @@ def _superoperator(op: Operator) -> Any:
     for values in np.broadcast(*known) if known else ():
         if wrong := row.check(*(float(v) for v in values)):
             raise SimulationError(f"{op.name} on wires {tuple(op.wires)}: {wrong}")
-    base, *parts = row.parts(translate.word_of(op))
-    found: Any = base
-    for factor, part in zip(row.factors(*op.data), parts, strict=True):
-        spread = math.reshape(factor, (*math.shape(factor), 1, 1))
-        found = found + spread * math.convert_like(part, spread)
+    factors = row.factors(*op.data)
+    like = sum(factors)  # of the interface and with the batch of all of them
+    found, *parts = (math.convert_like(part, like) for part in row.parts(translate.word_of(op)))
+    for factor, part in zip(factors, parts, strict=True):
+        full = factor + 0 * like
+        found = found + math.reshape(full, (*math.shape(full), 1, 1)) * part
     return found
 
 

@@ -36,7 +36,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
     start = b""
     if found.start is not None:
         vector = found.start.state_vector(wire_order=range(len(tape.wires)))
-        if qml.math.is_abstract(vector) or found.start.batch_size is not None:
+        if translate.is_traced(vector) or found.start.batch_size is not None:
             return None
         start = np.asarray(vector).astype(np.complex128).tobytes()
     real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32

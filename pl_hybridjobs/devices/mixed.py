@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ from pennylane.measurements import (
 )
 from pennylane.operation import Operator, StatePrepBase
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements, transform
+from pennylane.transforms import defer_measurements, transform
 
 from pl_hybridjobs.devices import density_measure, density_trace, translate
 from pl_hybridjobs.devices.simulator import HybridQubit
@@ -84,8 +85,27 @@ def _warn_of_readout(tape: QuantumScript) -> Any:
 def _expand_shadows(tape: QuantumScript) -> Any:
     """PennyLane takes no shadows of a batch."""
     if any(isinstance(mp, _SHADOWS) for mp in tape.measurements):
-        return broadcast_expand(tape)
+        return _expand_batch(tape)
     return (tape,), lambda results: results[0]
+
+
+@transform
+def _expand_batch(tape: QuantumScript) -> Any:
+    """One tape for each entry of a batch, also where only channels have one, which PennyLane does not see."""
+    size = batch_size(tape)
+    if size is None:
+        return (tape,), lambda results: results[0]
+    ranks = [rank for op in tape.operations for rank in ((0,) * len(op.data) if translate.is_tabled_channel(op) else op.ndim_params)]
+    values = tape.get_parameters(trainable_only=False)
+    places = [place for place, rank in enumerate(ranks) if qml.math.ndim(values[place]) > rank]
+    tapes = [tape.bind_new_parameters([values[place][i] for place in places], places) for i in range(size)]
+    return tapes, _stacked
+
+
+def _stacked(results: Sequence[Any]) -> Any:
+    if isinstance(results[0], tuple):
+        return tuple(map(_stacked, zip(*results, strict=True)))
+    return list(results) if isinstance(results[0], dict) else qml.math.stack(results)
 
 
 class HybridMixed(HybridQubit):
@@ -141,7 +161,7 @@ class HybridMixed(HybridQubit):
             )
             pipeline.add_transform(validate_observables, stopping_condition=lambda obs: obs.pauli_rep is not None, name=name)
             pipeline.add_transform(validate_measurements, analytic_measurements=is_expectation_of_words, name=name)
-            pipeline.add_transform(broadcast_expand)
+            pipeline.add_transform(_expand_batch)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
 
@@ -243,8 +263,6 @@ class HybridMixed(HybridQubit):
         found = self._translated_or_none(tape)
         if found is None:
             raise DeviceError(f"{self.name}: adjoint needs expectation values of Pauli words; use diff_method='backprop'")
-        if batch_size(tape) is not None:
-            raise DeviceError(f"{self.name}: adjoint takes no batch of channel parameters; use diff_method='backprop', or loop")
         return found, translate.parameter_matrix(found, None)
 
     def _values_and_jacobian(self, tape: QuantumScript) -> tuple[translate.Translation, Any, Any]:

@@ -105,7 +105,7 @@ class HybridQubit(Device):
             return False
         if circuit is not None and circuit.shots:
             return False
-        if method == "backprop":
+        if method != "adjoint":  # what adjoint cannot do is done by backprop
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +167,12 @@ def word_of(op: Operator) -> str:
     return "".join(op.hyperparameters[key]) if key else ""
 
 
+def is_traced(value: Any) -> bool:
+    """Whether it belongs to a JAX transformation, with a known value or without."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
 def _constant_superoperator(op: Operator) -> Any:
     """The superoperator of a channel that is not in the table; None if it is traced.
 
@@ -173,10 +180,8 @@ def _constant_superoperator(op: Operator) -> Any:
         SimulationError: It acts on too many wires.
     """
     if len(op.wires) > MAX_CHANNEL_WIRES:
-        raise SimulationError(
-            f"{op.name} acts on {len(op.wires)} wires; in the middle of a circuit it can act on up to {MAX_CHANNEL_WIRES}"
-        )
-    if any(qml.math.is_abstract(value) for value in op.data):
+        raise SimulationError(f"{op.name} acts on {len(op.wires)} wires; inside a circuit it can act on up to {MAX_CHANNEL_WIRES}")
+    if any(is_traced(value) for value in op.data):
         return None
     if op.name == "QubitDensityMatrix":  # whatever was there is traced out
         given = qml.math.toarray(op.data[0])
@@ -191,9 +196,9 @@ def pauli_sum(observable: Operator, order: dict[Any, int]) -> PauliSum | None:
         return None
     coefficients, words = [], []
     for word, coefficient in rep.items():
-        value = qml.math.unwrap([coefficient])[0] if not isinstance(coefficient, int | float | complex) else coefficient
-        if qml.math.is_abstract(value):
+        if is_traced(coefficient):
             return None
+        value = qml.math.unwrap([coefficient])[0] if not isinstance(coefficient, int | float | complex) else coefficient
         number = complex(value)
         if abs(number.imag) > 1e-12 * max(1.0, abs(number.real)):
             return None
@@ -254,7 +259,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = ()) -> Tran
             matrix = _constant_superoperator(base) if is_noise(base) else base.matrix()
             if matrix is None:
                 return None
-            if qml.math.is_abstract(matrix) or np.ndim(matrix) != 2:
+            if is_traced(matrix) or np.ndim(matrix) != 2:
                 return None
             data = matrix_bytes(qml.math.toarray(matrix) if qml.math.get_interface(matrix) != "numpy" else matrix)
             gates.append(Gate(SUPEROPERATOR if is_noise(base) else "Matrix", wires, (), control_numbers, values, "", data, inverse))
