@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,25 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from pennylane.tape import QuantumScript
 
-from pl_hybridjobs.devices import density_measure, density_trace, mixed, translate
+from pl_hybridjobs.devices import density_measure, density_tape, density_trace, translate
 from pl_hybridjobs.devices.jaxcall import block
 from pl_hybridjobs.sim import density
 
 
 def execute(tape: QuantumScript, c_dtype: np.dtype[Any], readout: float) -> Any:
-    """Results of an analytic tape whose measurements are expectation values of Pauli words; None if it is something else."""
-    if not all(map(mixed.is_expectation_of_words, tape.measurements)):
-        return None
-    found = translate.translate(tape, [mp.obs for mp in tape.measurements])
+    """Results of an analytic tape whose measurements are expectation values of Pauli words; None if angles are not all that is traced."""
+    found = density_tape.translated(tape, readout)
     if found is None:
         return None
     values = tape.get_parameters(trainable_only=False)
     if any(translate.is_traced(value) for place, value in enumerate(values) if place not in found.places):
         return None
-    start = mixed.start_of(found.start, tape)
+    start = density_tape.start_of(found.start, tape)
     if start is not None and start.ndim == 2:
         return None
-    size = mixed.batch_size(tape)
+    size = density_tape.batch_size(tape)
     batch = () if size is None else (size,)
     real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
     blocks = [block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
@@ -45,7 +42,6 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any], readout: float) -> Any:
         if translate.is_traced(value)
         for slot in range(columns[place][0].start, columns[place][0].stop)
     )
-    found = replace(found, circuit=mixed.with_readout(found.circuit, readout))
     results = _expvals(_Key(found, wanted, start, c_dtype.name, readout, tape))(params)
     columns_of = tuple(results[..., m] for m in range(len(tape.measurements)))
     return columns_of[0] if len(columns_of) == 1 else columns_of

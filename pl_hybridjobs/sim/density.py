@@ -48,7 +48,7 @@ def state(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start:
         circuit: Gates and channels.
         params: Shape (batch, parameters), float64.
         c_dtype: complex64 or complex128.
-        start: The density matrix before the circuit, shape (4**n,); None: all qubits in 0.
+        start: The density matrix before the circuit, shape (4**n,) or (batch, 4**n); None: all qubits in 0.
 
     Returns:
         Shape (batch, 2**n, 2**n).
@@ -59,6 +59,8 @@ def state(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start:
     circuit = _expanded(circuit)
     check_memory(circuit.n_wires, 2, c_dtype)
     vectors = np.ascontiguousarray(params, dtype=np.float64)
+    if start is not None and start.ndim == 2:
+        return np.concatenate([state(circuit, v[None], c_dtype=c_dtype, start=s) for v, s in zip(vectors, start, strict=True)])
     out = np.empty((len(vectors), 1 << 2 * circuit.n_wires), np.dtype(c_dtype))
     rows: dict[_Noise, list[int]] = {}
     for b, vector in enumerate(vectors):
@@ -73,7 +75,8 @@ def expval(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start
     vectors = np.ascontiguousarray(params, dtype=np.float64)
     values = np.empty((len(vectors), len(circuit.observables)))
     for b in range(len(vectors)):  # one density matrix at a time is in memory
-        rho = state(circuit, vectors[b : b + 1], c_dtype=c_dtype, start=start)[0]
+        before = start[b] if start is not None and start.ndim == 2 else start
+        rho = state(circuit, vectors[b : b + 1], c_dtype=c_dtype, start=before)[0]
         values[b] = [expectation(rho, observable) for observable in circuit.observables]
     return values
 
@@ -88,7 +91,7 @@ def jacobian(
         params: Shape (batch, parameters).
         wanted: The parameters whose derivatives are wanted, others may be left 0; None: all. Those of channels cost more than others.
         c_dtype: complex64 or complex128.
-        start: As for ``state``; a Hermitian matrix.
+        start: A Hermitian matrix, shape (4**n,), or None.
 
     Returns:
         Shapes (batch, observables) and (batch, observables, parameters). Memory is that of one density matrix for each stretch of gates

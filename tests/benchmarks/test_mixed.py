@@ -6,6 +6,7 @@ Prints medians and ratios; asserts nothing about time, since machines differ.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pennylane as qml
 import pytest
@@ -41,5 +42,5 @@ def test_forward_and_gradient_of_10_noisy_qubits(channel):
     circuits = {name: noisy_layers(name, channel) for name in (OURS, THEIRS)}
     say(f"forward, 10 qubits, {channel.__name__}", simulator.in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 1))
     trained = pnp.array(weights, requires_grad=True)
-    actions = {k: functools.partial(qml.grad(f), trained) for k, f in circuits.items()}
+    actions: dict[str, Callable[[], object]] = {k: functools.partial(qml.grad(f), trained) for k, f in circuits.items()}
     say(f"gradient, 10 qubits, {channel.__name__}", simulator.in_turns(actions, 1))

@@ -332,15 +332,18 @@ def test_measurements_in_the_middle_are_deferred_and_wires_may_be_allocated():
     assert np.isclose(node(allocating, wires=2)(), np.cos(0.3))
 
 
-def test_snapshots_are_those_of_default_mixed():
-    def circuit():
-        qml.RX(1.1, 0)
+def test_snapshots_are_those_of_default_mixed(x64):
+    def circuit(angle):
+        qml.RX(angle, 0)
         qml.Snapshot("before")
         qml.BitFlip(0.1, 0)
         qml.Snapshot(measurement=qml.expval(qml.Z(0)))
-        return qml.probs(wires=0)
+        return qml.expval(qml.X(0))
 
-    ours, theirs = (qml.snapshots(node(circuit, name, wires=1))() for name in (OURS, THEIRS))
+    angle = jnp.array(1.1)
+    traced = qml.snapshots(node(circuit, wires=1))(angle)
+    ours, theirs = (qml.snapshots(node(circuit, name, wires=1))(1.1) for name in (OURS, THEIRS))
+    assert alike(traced["before"], theirs["before"], 1e-6)
     assert list(ours) == list(theirs)
     assert all(alike(ours[key], theirs[key]) for key in ours)
 
