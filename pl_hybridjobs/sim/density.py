@@ -185,17 +185,33 @@ def _columns(gate: Gate, n_wires: int, inverse: bool = False) -> Gate:
     )
 
 
-def _superoperator(gate: Gate, n_wires: int, superoperator: Array) -> Gate:
-    return Gate("Matrix", (*gate.wires, *(w + n_wires for w in gate.wires)), matrix=matrix_bytes(superoperator))
+_EVEN, _ODD = [0, 3], [1, 2]  # row and column bit of a wire are equal, or differ
+_FRAME_FROM = 3  # the lowest column bit from which it is faster to turn them into one bit: below, runs in memory are too short
+
+
+def _superoperator(gate: Gate, n_wires: int, superoperator: Array) -> tuple[Gate, ...]:
+    """A superoperator on rows and columns: one matrix, or two of half the size if it does not mix the even with the odd, as most noise."""
+    wires = (*gate.wires, *(w + n_wires for w in gate.wires))
+    row, column = wires[0], wires[-1]
+    mixes = len(wires) > 2 or superoperator[np.ix_(_EVEN, _ODD)].any() or superoperator[np.ix_(_ODD, _EVEN)].any()
+    if mixes or 2 * n_wires - 1 - column < _FRAME_FROM:
+        return (Gate("Matrix", wires, matrix=matrix_bytes(superoperator)),)
+    halves = [
+        Gate("Matrix", (row,), controls=(column,), control_values=(odd,), matrix=matrix_bytes(superoperator[np.ix_(which, which)]))
+        for odd, which in ((False, _EVEN), (True, _ODD))
+    ]
+    frame = Gate("CNOT", (row, column))
+    return (frame, *halves, frame)
 
 
 @functools.lru_cache(maxsize=64)
 def _whole(circuit: Circuit, noise: _Noise) -> Circuit:
     """The circuit on 2n wires."""
-    values, gates, n = iter(noise), [], circuit.n_wires
+    values, n = iter(noise), circuit.n_wires
+    gates: list[Gate] = []
     for gate in circuit.gates:
         if is_channel(gate):
-            gates.append(_superoperator(gate, n, matrices(gate, next(values))[0]))
+            gates += _superoperator(gate, n, matrices(gate, next(values))[0])
         else:
             gates += [_rows(gate), _columns(gate, n)]
     return Circuit(2 * n, tuple(gates), circuit.n_parameters)
@@ -298,7 +314,7 @@ class _Sweep:
             kept.append(rho if self.needed[i] else None)
             noise = zip(stretch.channels, self.matrices[i], strict=True)
             rho = self.run(
-                self.constant(_superoperator(g, self.n, m[0]) for g, m in noise) if stretch.channels else stretch.both,
+                self.constant(part for g, m in noise for part in _superoperator(g, self.n, m[0])) if stretch.channels else stretch.both,
                 rho,
             )
         return rho, kept
@@ -328,7 +344,7 @@ class _Sweep:
         if rho is not None:
             for gate, m in pairs:
                 before.append(rho)
-                rho = self.run(self.constant([_superoperator(gate, self.n, m[0])]), rho)
+                rho = self.run(self.constant(_superoperator(gate, self.n, m[0])), rho)
         transposed: list[Gate] = []  # channels through which the observable has yet to go
         for i in range(len(pairs) - 1, -1, -1):
             gate, m = pairs[i]
@@ -336,9 +352,9 @@ class _Sweep:
                 observable, transposed = self.run(self.constant(transposed), observable), []
                 for angle, slope in zip(gate.angles, m[1:], strict=True):
                     if angle.slot is not None and angle.slot in self.wanted:
-                        moved = self.run(self.constant([_superoperator(gate, self.n, slope)]), before[i])
+                        moved = self.run(self.constant(_superoperator(gate, self.n, slope)), before[i])
                         grad[angle.slot] += angle.scale * np.vdot(observable, moved).real
-            transposed.append(_superoperator(gate, self.n, m[0].conj().T))
+            transposed += _superoperator(gate, self.n, m[0].conj().T)
         return self.run(self.constant(transposed), observable)
 
 

@@ -123,6 +123,25 @@ def test_density_matrices_and_values_are_those_of_default_mixed(seed):
     assert np.allclose(density.expval(circuit, params[None])[0], exact, atol=1e-11)
 
 
+@pytest.mark.parametrize("wire", range(6))
+def test_all_channels_are_right_on_all_wires(wire):
+    rng, n = np.random.default_rng(wire), 6
+    values = {
+        name: (0.2, 1.1, 1.3, 0.3) if name == "ThermalRelaxationError" else (0.1, 0.3)[: CHANNELS[name].n_angles] for name in CHANNELS
+    }
+    coherent = [np.sqrt(p) * random_unitary(rng, 2) for p in (0.3, 0.7)]
+    angles = rng.normal(size=n)
+    gates = [Gate("RX", (w,), (constant(a),)) for w, a in enumerate(angles)] + [Gate("CNOT", (w, w + 1)) for w in range(n - 1)]
+    operators = [qml.RX(a, w) for w, a in enumerate(angles)] + [qml.CNOT([w, w + 1]) for w in range(n - 1)]
+    for name, value in values.items():
+        gates += [Gate(name, (wire,), tuple(map(constant, value)), word="Y"), Gate("RY", (wire,), (constant(0.4),))]
+        operators += [channel(name, value, [wire], "Y"), qml.RY(0.4, wire)]
+    gates.append(Gate(SUPEROPERATOR, (wire,), matrix=matrix_bytes(superoperator(coherent))))
+    operators.append(qml.QubitChannel(coherent, wires=wire))
+
+    assert np.allclose(density.state(Circuit(n, tuple(gates)), np.zeros((1, 0)))[0], reference(operators, n), atol=1e-11)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_jacobians_are_those_of_finite_differences(seed):
     circuit, params, _, _ = noisy(seed, max_wires=3)
