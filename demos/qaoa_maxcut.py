@@ -20,7 +20,7 @@ def cut_size(bits: tuple[int, ...]) -> int:
     return sum(bits[a] != bits[b] for a, b in EDGES)
 
 
-@hybrid_job(device="default.qubit", tags={"demo": "qaoa_maxcut"})
+@hybrid_job(device="hybridjobs.qubit", tags={"demo": "qaoa_maxcut"})
 def qaoa(layers: int = 3, steps: int = 60, stepsize: float = 0.05):
     """Maximise the expected cut; returns it, and the most probable cut."""
     dev = job_device(wires=6)

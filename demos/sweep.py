@@ -11,7 +11,7 @@ from pennylane import numpy as np
 from pl_hybridjobs import hybrid_job, job_device, log_metric
 
 
-@hybrid_job(device="default.qubit", tags={"demo": "sweep"})
+@hybrid_job(device="hybridjobs.qubit", tags={"demo": "sweep"})
 def descend(stepsize: float, steps: int = 30):
     """Gradient descent on one qubit's energy; returns the last cost."""
 

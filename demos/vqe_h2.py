@@ -29,7 +29,7 @@ OBSERVABLES = [
 H2 = qml.Hamiltonian(COEFFICIENTS, OBSERVABLES)
 
 
-@hybrid_job(device="default.qubit", tags={"demo": "vqe_h2"})
+@hybrid_job(device="hybridjobs.qubit", tags={"demo": "vqe_h2"})
 def vqe(steps: int = 60, stepsize: float = 0.1, pause_s: float = 0.0):
     """Adam on the energy of a two-qubit ansatz; returns the energy (Ha) and the parameters."""
     dev = job_device(wires=2)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -26,6 +27,14 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 # For hunting: `pytest --hypothesis-profile=hunt` tries new examples each time.
 settings.register_profile("hunt", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The simulator's kernels are compiled once on a machine: before any test, whose time is limited, and whose jobs would all wait."""
+    if session.items and not session.config.option.collectonly:
+        from pl_hybridjobs.sim import drivers
+
+        drivers.link(np.dtype(np.float64))
 
 
 @pytest.fixture(autouse=True)

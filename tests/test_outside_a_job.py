@@ -53,4 +53,4 @@ def test_results_and_inputs_are_in_the_working_folder(in_an_empty_folder):
 
 @pytest.mark.slow
 def test_the_device_is_the_default_simulator():
-    assert hj.job_device(wires=2).name == "default.qubit"
+    assert hj.job_device(wires=2).name == "hybridjobs.qubit"

@@ -84,7 +84,8 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
     program = compile_circuit(circuit)
     raw = xla.raw(program)
     start = np.frombuffer(key.start, dtype=np.complex128)
-    halves = np.concatenate([start.real, start.imag]).astype(np.float32 if key.c_dtype == "complex64" else np.float64)
+    padding = np.zeros((1 << program.n_qubits) - start.size if start.size else 0)
+    halves = np.concatenate([start.real, padding, start.imag, padding]).astype(np.float32 if key.c_dtype == "complex64" else np.float64)
     target = xla.target(key.c_dtype)
     m, p = program.n_observables, program.n_parameters
     engine_cpu.check_memory(circuit.n_wires, 2, key.c_dtype)
@@ -92,7 +93,7 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
     def call(params: Any, mode: int, rows: int) -> Any:
         shape = params.shape[:-1]
         out = (jax.ShapeDtypeStruct((*shape, m), params.dtype), jax.ShapeDtypeStruct((*shape, rows, p), params.dtype))
-        options = np.array([mode, int(engine_cpu.threads() > 1)], dtype=np.int32)
+        options = np.array([mode, int(engine_cpu.threads() > 1), -1], dtype=np.int32)  # not all alike: XLA would compute it each time
         return jax.ffi.ffi_call(target, out, vmap_method="expand_dims")(raw, options, params, halves.astype(params.dtype))
 
     @jax.custom_jvp

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import pennylane as qml
-from pennylane.devices import ExecutionConfig
+from pennylane.devices import ExecutionConfig, MCMConfig
 from pennylane.devices.preprocess import (
     decompose,
     device_resolve_dynamic_wires,
@@ -116,6 +117,8 @@ class HybridMixed(HybridQubit):
     """
 
     name: ClassVar[str] = "hybridjobs.mixed"
+    config_filepath: ClassVar[Any] = None  # that of hybridjobs.qubit knows no noise
+    capabilities: ClassVar[Any] = None
 
     def __init__(
         self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128, readout_prob: float | None = None
@@ -158,6 +161,13 @@ class HybridMixed(HybridQubit):
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
 
+    def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
+        del circuit, differentiated
+        mcm = config.mcm_config or MCMConfig()
+        if mcm.mcm_method not in (None, "device", "deferred"):
+            raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {mcm.mcm_method!r}; use mcm_method='deferred'")
+        return replace(mcm, mcm_method="deferred")
+
     def _adjoint_fits(self, circuit: QuantumScript) -> bool:
         trained = [op for op in circuit.operations if any(qml.math.requires_grad(value) for value in op.data)]
         if any(translate.is_noise(op) and not translate.is_tabled_channel(op) for op in trained):
@@ -167,8 +177,8 @@ class HybridMixed(HybridQubit):
     # Execution -----------------------------------------------------------------------------------------------------------
 
     def _execute(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
-        interface = qml.math.get_interface(*tape.get_parameters(trainable_only=False))
-        traced = config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch")
+        interface = "jax" if self._has_traced_key(tape) else qml.math.get_interface(*tape.get_parameters(trainable_only=False))
+        traced = self._has_traced_key(tape) or (config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch"))
         density.check_memory(len(tape.wires), 2, self.c_dtype)
         of_words = not tape.shots and all(map(density_tape.is_expectation_of_words, tape.measurements))
         if of_words and not self._takes_snapshots(tape):
@@ -202,20 +212,15 @@ class HybridMixed(HybridQubit):
         """The final density matrix, shape (2**n, 2**n), or (batch, 2**n, 2**n)."""
         found = None if interface or self._takes_snapshots(tape) else translate.translate(tape)
         if found is None:  # traced, or matrices with a batch axis
-            options = {"debugger": self._debugger, "tape_shots": tape.shots, "rng": self._rng, "prng_key": self._next_key()}
+            options = {"debugger": self._debugger, "tape_shots": tape.shots, "rng": self._rng, "prng_key": self._key()}
             return density_trace.final_state(tape, interface, **options)
         start = density_tape.start_of(found.start, tape)
         rho = density.state(found.circuit, density_tape.parameters(found, tape), c_dtype=self.c_dtype, start=start)
         return rho if density_tape.batch_size(tape) is not None else rho[0]
 
-    def _next_key(self) -> Any:
-        """A key for one circuit, if the seed is one; it moves on."""
-        if self._prng_key is None:
-            return None
-        import jax
-
-        self._prng_key, key = jax.random.split(self._prng_key)
-        return key
+    def _key(self) -> Any:
+        """A key for one circuit, if the seed is one."""
+        return None if self._prng_key is None else self._next_key()
 
     def _samples(self, tape: QuantumScript, rho: Any) -> Any:
         """By PennyLane's sampling of density matrices."""
@@ -229,7 +234,7 @@ class HybridMixed(HybridQubit):
             shots=tape.shots,
             is_state_batched=batched,
             rng=self._rng,
-            prng_key=self._next_key(),
+            prng_key=self._key(),
             readout_errors=[lambda wire: qml.BitFlip(self.readout_prob, wire)] if self.readout_prob else None,
         )
         if len(tape.measurements) == 1:

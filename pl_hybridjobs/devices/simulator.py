@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,16 +20,15 @@ from pennylane.devices.preprocess import (
     validate_measurements,
     validate_observables,
 )
-from pennylane.devices.qubit import measure as reference_measure
 from pennylane.devices.qubit import simulate as reference_simulate
-from pennylane.devices.qubit.sampling import measure_with_samples
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
-from pennylane.operation import Operator
+from pennylane.operation import Channel, Operator
+from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements
+from pennylane.transforms import broadcast_expand, defer_measurements, transform
 
-from pl_hybridjobs.devices import translate
+from pl_hybridjobs.devices import measure, midcircuit, translate
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -38,7 +38,9 @@ _DIFF_METHODS = ("adjoint", "backprop", "device", "best")
 
 
 def _stopping(op: Operator) -> bool:
-    return translate.is_native(op)
+    if isinstance(op, Channel):
+        raise DeviceError(f"hybridjobs.qubit has no noise, and the circuit has {op}; use the device hybridjobs.mixed")
+    return isinstance(op, MidMeasure) or translate.is_native(op)
 
 
 def _known_to_pennylane(op: Operator) -> bool:
@@ -51,12 +53,13 @@ def _stopping_adjoint(op: Operator) -> bool:
     return translate.is_differentiable(op)
 
 
-def _is_measurable(mp: MeasurementProcess) -> bool:
-    return isinstance(mp, qml.measurements.StateMeasurement)
-
-
-def _is_sampleable(mp: MeasurementProcess) -> bool:
-    return isinstance(mp, qml.measurements.SampleMeasurement | qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP)
+@transform
+def _expand_where_needed(tape: QuantumScript) -> Any:
+    """Circuits of a batch one by one, for shadows and for measurements in the middle."""
+    shadows = qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP
+    if midcircuit.has_cuts(tape) or any(isinstance(mp, shadows) for mp in tape.measurements):
+        return broadcast_expand(tape)
+    return (tape,), lambda results: results[0]
 
 
 def _is_pauli(observable: Operator) -> bool:
@@ -80,6 +83,7 @@ class HybridQubit(Device):
     """
 
     name: ClassVar[str] = "hybridjobs.qubit"
+    config_filepath: ClassVar[str] = str(Path(__file__).with_name("qubit.toml"))
 
     def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128) -> None:
         super().__init__(wires=wires, shots=shots)
@@ -105,7 +109,10 @@ class HybridQubit(Device):
             return False
         if circuit is not None and circuit.shots:
             return False
-        if method != "adjoint":  # what adjoint cannot do is done by backprop
+        mcm = self._mid_circuit(execution_config, circuit, True)
+        if mcm.mcm_method != "deferred" and midcircuit.has_measurements(circuit):
+            return False
+        if method != "adjoint":  # where adjoint does not fit, backprop does
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False
@@ -113,6 +120,9 @@ class HybridQubit(Device):
 
     def _adjoint_fits(self, circuit: QuantumScript) -> bool:
         return _adjoint_fits(circuit)
+
+    def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
+        return midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=differentiated)
 
     def setup_execution_config(self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> ExecutionConfig:
         """Fill in what the user left open. May be called on its own result."""
@@ -126,11 +136,7 @@ class HybridQubit(Device):
         on_device = method in ("adjoint", "backprop")
         if method == "adjoint" and _is_jax(config.interface):
             method = "backprop"  # traced: the kernels are a node of the jax program, with their own derivative
-        mcm = config.mcm_config or MCMConfig()
-        if mcm.mcm_method is None:
-            mcm = replace(mcm, mcm_method="deferred")
-        elif mcm.mcm_method != "deferred":
-            raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {mcm.mcm_method!r} yet; use mcm_method='deferred'")
+        mcm = self._mid_circuit(config, circuit, on_device)
         return replace(
             config,
             gradient_method=method,
@@ -138,20 +144,23 @@ class HybridQubit(Device):
             use_device_jacobian_product=method == "adjoint",
             grad_on_execution=False,
             mcm_config=mcm,
-            convert_to_numpy=not (_is_jax(config.interface) and method == "backprop"),
+            convert_to_numpy=not (_is_jax(config.interface) and (method == "backprop" or self._has_traced_key(circuit))),
         )
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
         """The steps from any circuit to one that ``execute`` takes."""
         config = execution_config or ExecutionConfig()
         pipeline = qml.CompilePipeline()
-        pipeline.add_transform(defer_measurements, allow_postselect=True)
+        deferred = config.mcm_config.mcm_method in (None, "deferred")
+        if deferred:
+            pipeline.add_transform(defer_measurements, allow_postselect=True)
         pipeline.add_transform(decompose, stopping_condition=_stopping, device_wires=self.wires, target_gates=_GATE_NAMES, name=self.name)
-        pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=False)
+        pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=not deferred)
         pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
         pipeline.add_transform(
-            validate_measurements, analytic_measurements=_is_measurable, sample_measurements=_is_sampleable, name=self.name
+            validate_measurements, analytic_measurements=measure.is_measurable, sample_measurements=measure.is_sampleable, name=self.name
         )
+        pipeline.add_transform(_expand_where_needed)
         if config.gradient_method == "backprop":
             pipeline.add_transform(no_sampling, name=f"backprop + {self.name}")
         if config.gradient_method == "adjoint":
@@ -180,14 +189,17 @@ class HybridQubit(Device):
     def _execute(self, tape: QuantumScript, config: ExecutionConfig) -> Any:
         interface = qml.math.get_interface(*tape.get_parameters(trainable_only=False))
         traced = config.gradient_method == "backprop" and interface in ("jax", "autograd", "torch")
-        if traced and interface == "jax" and not tape.shots:
+        dynamic = midcircuit.has_cuts(tape)
+        if traced and interface == "jax" and not tape.shots and not dynamic:
             from pl_hybridjobs.devices import jaxcall
 
             result = jaxcall.execute(tape, self.c_dtype)
             if result is not None:
                 return result
-        if traced or any(isinstance(op, qml.Projector) for op in tape.operations):  # projectors: postselection, after deferral
-            return self._reference(tape, interface)
+        if traced or self._has_traced_key(tape):
+            return self._reference(tape, interface, config)
+        if dynamic:
+            return midcircuit.execute(tape, config.mcm_config, self.c_dtype, self._generator() if tape.shots else self._rng)
         if not tape.shots and all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in tape.measurements):
             found = translate.translate(tape, [mp.obs for mp in tape.measurements])
             if found is not None:
@@ -202,45 +214,50 @@ class HybridQubit(Device):
 
     def _measured(self, tape: QuantumScript) -> Any:
         """By the final state: everything that is not an analytic expectation value of Pauli words."""
-        states, batched = self._states(tape)
-        if tape.shots:
-            return self._sampled(tape, states, batched)
-        results = tuple(reference_measure(mp, states, is_state_batched=batched) for mp in tape.measurements)
-        return results[0] if len(results) == 1 else results
-
-    def _states(self, tape: QuantumScript) -> tuple[Any, bool]:
-        """The final state with an axis for each wire, and whether there is a batch axis in front."""
-        n = len(tape.wires)
         found = translate.translate(tape)
         if found is None:
             raise SimulationError("the circuit has matrices with a batch axis, which this device cannot run yet; loop over the batch")
-        start = _start(found.start, tape)
-        batched = tape.batch_size is not None
         parameters = translate.parameter_matrix(found, tape.batch_size)
-        if start is not None and start.ndim == 2:
-            states = np.concatenate(
-                [engine_cpu.state(found.circuit, parameters[i : i + 1], c_dtype=self.c_dtype, start=s) for i, s in enumerate(start)]
-            )
-        else:
-            states = engine_cpu.state(found.circuit, parameters, c_dtype=self.c_dtype, start=start)
-        shape = (2,) * n
-        return (states.reshape((-1, *shape)), True) if batched else (states.reshape(shape), False)
+        start = _start(found.start, tape)
+        rows = []
+        for i in range(len(parameters)):
+            row = start[i] if start is not None and start.ndim == 2 else start
+            final = measure.Preparation(found, parameters[i : i + 1], self.c_dtype, row)
+            if tape.shots:
+                rows.append(measure.sampled(tape.measurements, final, len(tape.wires), tape.shots, self._generator()))
+            else:
+                results = tuple(measure.analytic(mp, final.state()) for mp in tape.measurements)
+                rows.append(results[0] if len(results) == 1 else results)
+        return rows[0] if tape.batch_size is None else measure.stacked(rows)
 
-    def _sampled(self, tape: QuantumScript, states: Any, batched: bool) -> Any:
-        key = None
-        if self._prng_key is not None:
-            import jax
+    def _has_traced_key(self, tape: QuantumScript | None) -> bool:
+        """Whether samples come from a key that is an argument of a jitted function, which made this device."""
+        return tape is not None and bool(tape.shots) and qml.math.is_abstract(self._prng_key)
 
+    def _next_key(self) -> Any:
+        """A part of the jax key, which moves on."""
+        import jax
+
+        with jax.ensure_compile_time_eval():  # a key that is no tracer stays none
             self._prng_key, key = jax.random.split(self._prng_key)
-        results = measure_with_samples(tape.measurements, states, shots=tape.shots, is_state_batched=batched, rng=self._rng, prng_key=key)
-        if len(tape.measurements) == 1:
-            return tuple(r[0] for r in results) if tape.shots.has_partitioned_shots else results[0]
-        return results
+        return key
 
-    def _reference(self, tape: QuantumScript, interface: str) -> Any:
+    def _generator(self) -> np.random.Generator:
+        """Random numbers for one circuit."""
+        if self._prng_key is None:
+            return self._rng
+        import jax
+
+        key = self._next_key()
+        is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+        return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
+
+    def _reference(self, tape: QuantumScript, interface: str, config: ExecutionConfig) -> Any:
         """PennyLane's own simulation, which every interface can differentiate to any order."""
         (tape,), _ = decompose(tape, stopping_condition=_known_to_pennylane, name=self.name)
-        return reference_simulate(tape, rng=self._rng, prng_key=self._prng_key, interface=interface)
+        key = self._next_key() if self._has_traced_key(tape) else None
+        mcm = {"mcm_method": config.mcm_config.mcm_method, "postselect_mode": config.mcm_config.postselect_mode}
+        return reference_simulate(tape, rng=self._rng, prng_key=key, interface=interface, **mcm)
 
     # Derivatives -----------------------------------------------------------------------------------------------------------
 
@@ -271,8 +288,10 @@ class HybridQubit(Device):
 
     def _translated(self, tape: QuantumScript) -> tuple[translate.Translation, Any]:
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
-        if found is None:
-            raise DeviceError(f"{self.name}: adjoint needs expectation values of Pauli words; use diff_method='backprop'")
+        if found is None or midcircuit.has_cuts(tape):
+            raise DeviceError(
+                f"{self.name}: adjoint needs expectation values of Pauli words and no postselection; use diff_method='backprop'"
+            )
         return found, translate.parameter_matrix(found, None)
 
     def _values_and_jacobian(self, tape: QuantumScript) -> tuple[translate.Translation, Any, Any]:
@@ -339,7 +358,7 @@ def _is_expectation(mp: MeasurementProcess) -> bool:
 
 
 def _adjoint_fits(circuit: QuantumScript) -> bool:
-    if any(op.name == "Snapshot" for op in circuit.operations):
+    if any(op.name == "Snapshot" for op in circuit.operations) or midcircuit.postselects(circuit):
         return False
     return all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements)
 

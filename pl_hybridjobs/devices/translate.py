@@ -272,12 +272,28 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = ()) -> Tran
 
 
 def parameter_matrix(found: Translation, batch_size: int | None) -> np.ndarray[Any, Any]:
-    """The parameters of a translation, shape (batch, parameters), float64; without a batch, one row."""
+    """The parameters of a translation, shape (batch, parameters), float64; without a batch, one row.
+
+    Raises:
+        SimulationError: A parameter is complex, infinite or not a number.
+    """
     matrix = np.empty((batch_size or 1, found.circuit.n_parameters))
     at = 0
     for value, shape in zip(found.parameters, found.shapes, strict=True):
         size = math.prod(shape)
         array = np.real(value)
+        if np.any(np.imag(value)):
+            raise SimulationError(f"{_whose(found, at)} is complex: {value}; the angles of gates are real")
         matrix[:, at : at + size] = array.reshape((-1, size)) if shape else np.reshape(array, (-1, 1))
         at += size
+    if not np.isfinite(matrix).all():
+        row, column = np.argwhere(~np.isfinite(matrix))[0]
+        where = f" in row {row} of the batch" if batch_size else ""
+        raise SimulationError(f"{_whose(found, column)} is {matrix[row, column]}{where}; look where it comes from")
     return matrix
+
+
+def _whose(found: Translation, column: int) -> str:
+    """The gate that a parameter belongs to, for messages."""
+    gate = next(g for g in found.circuit.gates if any(a.slot is not None and a.slot >= column for a in g.angles))
+    return f"a parameter of {gate.name} on wires {list(gate.wires)}"

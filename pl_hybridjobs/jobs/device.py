@@ -9,7 +9,7 @@ from typing import Any
 from pl_hybridjobs.errors import InvalidCall, did_you_mean
 
 #: What a job gets that names no device.
-DEFAULT = "default.qubit"
+DEFAULT = "hybridjobs.qubit"
 
 
 @functools.cache

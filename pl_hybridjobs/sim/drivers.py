@@ -1,33 +1,45 @@
-"""Whole circuits on the kernels: angles, matrices, the forward sweep, expectation values, the reverse sweep.
+"""Whole circuits on the kernels: angles, tables, the forward sweep, expectation values, the reverse sweep.
 
-The kernels are called through a symbol of the process (``kernels.chunk``), not linked in, so that they are compiled once, and not once for
-each of their callers. Results do not depend on the number of threads: work is cut by size alone, and partial sums are added in order.
+The kernels are called by their address, not linked in, so that they are compiled once, and not once for each of their callers; all arrays
+come as addresses too, so that what is here is compiled once for both precisions. Results do not depend on the number of threads: work is
+cut by size alone, and partial sums are added in order.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import math
+import os
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
 import numba
 import numpy as np
-from numba import njit, prange, types
+from llvmlite import ir
+from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from pl_hybridjobs.sim import kernels
 from pl_hybridjobs.sim.kernels import (
-    APPLY,
+    CMASK,
     CONST,
+    CVALUE,
     DIAG,
     DOT,
+    E1,
     EXPVAL,
-    FAST,
+    FORWARD,
     H_ANGLES,
+    H_LENGTH,
+    H_LONGEST,
     H_OBS,
     H_OBS_AT,
     H_OPS,
@@ -37,20 +49,40 @@ from pl_hybridjobs.sim.kernels import (
     H_SHIFT_AT,
     H_SLOTS_AT,
     H_SUBS_AT,
+    H_VISITS,
+    H_VISITS_AT,
     HAMILTONIAN,
+    HEADER,
+    IF_0,
+    IF_1,
     KIND,
+    M0,
+    N_Y,
+    NEEDS,
     ONE,
     PAULI,
     PHASE,
     REVERSE,
-    REVERSE_AFTER,
-    REVERSE_BEFORE,
     RX,
+    RY,
     RZ,
+    SELECT,
+    START,
+    SUB_WIDTH,
+    SWAP,
+    TABLE,
+    TARGET,
+    V_FIRST,
+    V_LAST,
+    V_WIDTH,
     WIDTH,
     A,
     B,
+    X,
     _odd,
+    as_float32,
+    as_float64,
+    as_int64,
     jit,
 )  # fmt: skip
 
@@ -62,71 +94,136 @@ _PARALLEL_FROM = 14  # qubits; below, starting threads costs more than they save
 _CHUNKS = 16
 
 
-@jit
-def _allocate():
-    return np.empty(1)
+# An engine is a few int64 numbers, whose address is handed around: kernels, ``do`` and ``run_one`` (addresses), bytes of a real number.
+_KERNELS, _DO, _RUN_ONE, _ITEMSIZE = range(4)
+_I = types.int64
+_DO_SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _I, types.float64, _I, _I, _I, _I, _I, _I, _I)
+_RUN_ONE_SIGNATURE = types.void(*[_I] * 17)
+_RUN_SIGNATURE = types.void(*[_I] * 14)
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """The simulator compiled for a precision.
+
+    Attributes:
+        table: See above.
+        run: See ``run``.
+        run_one: See ``run_one``.
+    """
+
+    table: np.ndarray[Any, np.dtype[np.int64]]
+    run: Any
+    run_one: Any
+
+    @property
+    def address(self) -> int:
+        """Of its table."""
+        return int(self.table.ctypes.data)
 
 
 @functools.cache
-def link(real: Any) -> None:
-    """Make the kernels of a precision known to what is compiled here, and numba's runtime ready for callers that are not Python."""
+def link(real: Any) -> Engine:
+    """The engine of a precision, compiled, and known as a symbol to what else is compiled."""
     name = np.dtype(real).name
     announcement = threading.Timer(_PATIENCE_S, _announce)
     announcement.daemon = True
     announcement.start()
-    try:
-        llvmlite.binding.add_symbol(f"hybridjobs_chunk_{name}", kernels.chunk_address(name))
-        _allocate()  # handlers that come out of the disk cache find numba's allocator and threads only if a function has run before
+    with contextlib.ExitStack() as stack:
+        stack.callback(announcement.cancel)
+        stack.enter_context(_one_compiles())
+        (_, do_at), (one, one_at), (many, many_at) = _drivers()
+        engine = Engine(np.array([kernels.chunk_address(name), do_at, one_at, np.dtype(real).itemsize], dtype=np.int64), many, one)
+        llvmlite.binding.add_symbol(f"hybridjobs_engine_{name}", engine.address)
+        llvmlite.binding.add_symbol("hybridjobs_run", many_at)
+        # Handlers that come out of the disk cache find numba's allocator and threads only if a function has run before.
         numba.get_num_threads()
-        _warm(np.empty(1, real))
-    finally:
-        announcement.cancel()
+        _warm(engine)
+    return engine
+
+
+@contextlib.contextmanager
+def _one_compiles() -> Iterator[None]:
+    """Of several processes that start at once, one goes ahead; the others wait, and find what it compiled."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, RuntimeError):  # no home, or one that can't be written: each for itself
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pl_hybridjobs"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / "compile.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a child that was forked meanwhile has the descriptor too
+        yield
 
 
 def _announce() -> None:
     print("pl_hybridjobs: compiling the simulator for this machine; this happens once, and takes up to a minute ...", file=sys.stderr)
 
 
-def _warm(like: Any) -> None:
-    """Compile (or find in the cache) what calls will need, with an empty circuit on one wire."""
-    code = np.zeros(kernels.HEADER, np.int64)
-    code[H_QUBITS] = 1
-    none, rows, signs = np.empty(0), np.zeros((1, 0)), np.ones((2, 2))
-    work = np.zeros((4, 2), like.dtype)
-    start = np.empty(0, like.dtype)
-    run(code, none, rows, start, start, rows, rows, np.zeros((1, 0, 0)), signs, VALUES, like, False)
-    run_one(code, none, none, start, start, none, none, rows[:0], signs, work[0], work[1], work[2], work[3], STATE, 1)
+@functools.cache
+def _drivers() -> list[tuple[Any, int]]:
+    return [
+        kernels.compiled(do, _DO_SIGNATURE, parallel=True),
+        kernels.compiled(run_one, _RUN_ONE_SIGNATURE),
+        kernels.compiled(run, _RUN_SIGNATURE, parallel=True),
+    ]
 
 
-@intrinsic
-def _call(typingctx: Any, like: Any, *arguments: Any) -> Any:
-    """Call the kernels' entry point for the precision of the array ``like``."""
-    del typingctx
-    name = f"hybridjobs_chunk_{like.dtype}"
+def _warm(engine: Engine) -> None:
+    """Run an empty circuit."""
+    code, numbers = np.zeros(HEADER, np.int64), np.zeros((1, 8))
+    code[H_QUBITS], code[H_LENGTH], code[H_LONGEST] = 3, HEADER, 1
+    at = numbers.ctypes.data
+    engine.run(engine.address, code.ctypes.data, at, at, 1, 0, 0, 0, at, at, at, 0, VALUES, 0)
 
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        wanted = kernels.SIGNATURE.args
-        function_type = context.call_conv.get_function_type(types.none, wanted)
-        function = cgutils.get_or_insert_function(builder.module, function_type, name)
-        given = cgutils.unpack_tuple(builder, values[1]) if len(values) == 2 else values[1:]
-        context.call_conv.call_function(builder, function, types.none, wanted, given)
-        return context.get_dummy_value()
 
-    return types.none(like, types.StarArgTuple(kernels.SIGNATURE.args)), codegen
+def _by_address(signature: Any) -> Any:
+    @intrinsic
+    def call(typingctx: Any, address: Any, *arguments: Any) -> Any:
+        del typingctx, arguments
+
+        def codegen(context: Any, builder: Any, _: Any, values: Any) -> Any:
+            function_type = context.call_conv.get_function_type(types.none, signature.args)
+            function = builder.inttoptr(values[0], function_type.as_pointer())
+            given = cgutils.unpack_tuple(builder, values[1]) if len(values) == 2 else values[1:]
+            context.call_conv.call_function(builder, function, types.none, signature.args, given)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.StarArgTuple(signature.args)), codegen
+
+    return call
+
+
+_call_kernels, _call_do, _call_one = _by_address(kernels.SIGNATURE), _by_address(_DO_SIGNATURE), _by_address(_RUN_ONE_SIGNATURE)
+call_run = _by_address(_RUN_SIGNATURE)
+
+
+def _symbol(name: str) -> Any:
+    @intrinsic
+    def address(typingctx: Any, like: Any) -> Any:
+        del typingctx
+        whole = name.format(like.dtype)
+
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            del context, signature, values
+            anything = ir.FunctionType(ir.VoidType(), [])
+            return builder.ptrtoint(cgutils.get_or_insert_function(builder.module, anything, whole), ir.IntType(64))
+
+        return types.int64(like), codegen
+
+    return address
+
+
+#: The address of the engine for the precision of an array, and that of ``run``, once they are linked.
+engine_of, run_of = _symbol("hybridjobs_engine_{}"), _symbol("hybridjobs_run")
 
 
 @jit
 def chunk_count(n):
     """Into how many pieces work on 2**n amplitudes is cut."""
     return _CHUNKS if n >= _PARALLEL_FROM else 1
-
-
-@jit
-def low_signs(table):
-    """table[z, k] = (-1)**parity(z & k)."""
-    for z in range(table.shape[0]):
-        for k in range(table.shape[1]):
-            table[z, k] = -1.0 if _odd(z & k) else 1.0
 
 
 @jit
@@ -142,32 +239,8 @@ def compute_angles(code, data, params, angles):
 
 
 @jit
-def _part(code, data, angles, sub, s):
-    """One part of a one-qubit operation as 8 numbers: u00, u01, u10, u11, real and imaginary."""
-    kind, where = code[sub], code[sub + 1]
-    if kind == CONST:
-        for k in range(8):
-            s[k] = data[where + k]
-        return
-    for k in range(8):
-        s[k] = 0.0
-    angle = angles[where]
-    if kind == DIAG:
-        s[0] = 1.0
-        s[6], s[7] = math.cos(angle), math.sin(angle)
-        return
-    c, d = math.cos(0.5 * angle), math.sin(0.5 * angle)
-    if kind == RZ:
-        s[0], s[1], s[6], s[7] = c, -d, c, d
-    elif kind == RX:
-        s[0], s[3], s[5], s[6] = c, -d, -d, c
-    else:
-        s[0], s[2], s[4], s[6] = c, -d, d, c
-
-
-@jit
 def _times(a, b, out):
-    """Out = a @ b for 2 x 2 complex matrices of 8 numbers each; out is neither."""
+    """Out = a @ b for 2 x 2 complex matrices of 8 numbers each (u00, u01, u10, u11, real and imaginary); out is neither."""
     for r in range(2):
         for c in range(2):
             x = y = 0.0
@@ -180,107 +253,257 @@ def _times(a, b, out):
 
 
 @jit
-def compute_matrices(code, data, angles, mats):
-    """Fill a row of ``mats`` for each operation: 8 numbers for ONE, cosine and sine for PAULI and PHASE."""
-    work = np.empty((3, 8))
+def _after(kind, c, s, data, where, u, work):
+    """U becomes part @ u; ``c`` and ``s`` are cosine and sine of the part's half angle, of its angle for DIAG."""
+    if kind == CONST:
+        for k in range(8):
+            work[k] = u[k]
+        _times(data[where : where + 8], work, u)
+        return
+    for k in range(0, 4, 2):
+        a, b, e, f = u[k], u[k + 1], u[k + 4], u[k + 5]
+        if kind == RZ:
+            u[k], u[k + 1], u[k + 4], u[k + 5] = c * a + s * b, c * b - s * a, c * e - s * f, c * f + s * e
+        elif kind == RY:
+            u[k], u[k + 1], u[k + 4], u[k + 5] = c * a - s * e, c * b - s * f, s * a + c * e, s * b + c * f
+        elif kind == RX:
+            u[k], u[k + 1], u[k + 4], u[k + 5] = c * a + s * f, c * b - s * e, c * e + s * b, c * f - s * a
+        else:
+            u[k + 4], u[k + 5] = c * e - s * f, c * f + s * e
+
+
+@jit
+def _matrices(code, data, angles, row, selects, trig, u, work):
+    """The matrices of a one-qubit operation for both values of its select bit, and cosine and sine of each part."""
+    for select in range(2):
+        for k in range(8):
+            u[select, k] = 1.0 if k == 0 or k == 6 else 0.0
+    for sub in range(code[row + A], code[row + B]):
+        at = code[H_SUBS_AT] + SUB_WIDTH * sub
+        kind, where, condition = code[at], code[at + 1], code[at + 2]
+        c = s = 0.0
+        if kind != CONST:
+            angle = angles[where] if kind == DIAG else 0.5 * angles[where]
+            c, s = math.cos(angle), math.sin(angle)
+            trig[where, 0], trig[where, 1] = c, s
+        if condition != IF_1:
+            _after(kind, c, s, data, where, u[0], work)
+        if selects and condition != IF_0:
+            _after(kind, c, s, data, where, u[1], work)
+
+
+@jit
+def _table_one(code, row, u, inverse, table, n):
+    """The table of a one-qubit operation with matrices ``u[0]`` and ``u[1]``, by the select bit."""
+    target, select = code[row + TARGET], code[row + SELECT]
+    cmask, cvalue = code[row + CMASK] & (n - 1), code[row + CVALUE] & (n - 1)
+    low_target = 1 << target < n
+    low_select = select >= 0 and 1 << select < n
+    high_select = code[row + E1] != 0 or (select >= 0 and not low_select)
+    alike = not low_target and not low_select and cmask == 0
+    for s in range(4):
+        if (s & 1 and low_target) or (s & 2 and not high_select):
+            continue
+        if alike:
+            m, t, at = u[s >> 1], s & 1, 4 * s * n
+            a_r, a_i, b_r, b_i = m[6 * t], m[6 * t + 1], m[2 + 2 * t], m[3 + 2 * t]
+            if inverse:
+                a_i, b_r, b_i = -a_i, m[4 - 2 * t], -m[5 - 2 * t]
+            for k in range(at, at + n):
+                table[k], table[k + n], table[k + 2 * n], table[k + 3 * n] = a_r, a_i, b_r, b_i
+            continue
+        for lane in range(n):
+            t = (lane >> target) & 1 if low_target else s & 1
+            m = u[(lane >> select) & 1 if low_select else s >> 1]
+            at = 4 * s * n + lane
+            if lane & cmask != cvalue:
+                table[at], table[at + n], table[at + 2 * n], table[at + 3 * n] = 1.0, 0.0, 0.0, 0.0
+            elif inverse:
+                table[at], table[at + n] = m[6 * t], -m[6 * t + 1]
+                table[at + 2 * n], table[at + 3 * n] = m[4 - 2 * t], -m[5 - 2 * t]
+            else:
+                table[at], table[at + n] = m[6 * t], m[6 * t + 1]
+                table[at + 2 * n], table[at + 3 * n] = m[2 + 2 * t], m[3 + 2 * t]
+
+
+@jit
+def _table_pauli(code, row, c, s, other, table, n):
+    """Of exp(-1j * angle / 2 * P), with the half angle's cosine and sine; ``other``: a where the controls are not met.
+
+    With partner j = i ^ x: a = c, and b = -1j * 1j**n_y * (-1)**parity(j & z) * s.
+    """
+    x, z, n_y = code[row + X], code[row + M0], code[row + N_Y] & 3
+    cmask, cvalue = code[row + CMASK] & (n - 1), code[row + CVALUE] & (n - 1)
+    wr = s if n_y == 1 else -s if n_y == 3 else 0.0
+    wi = -s if n_y == 0 else s if n_y == 2 else 0.0
+    for half in range(2):
+        for lane in range(n):
+            at = 4 * half * n + lane
+            sign = -1.0 if half ^ _odd(lane & z & (n - 1)) ^ _odd(x & z) else 1.0
+            if lane & cmask != cvalue:
+                table[at], table[at + n], table[at + 2 * n], table[at + 3 * n] = other, 0.0, 0.0, 0.0
+            elif x == 0:
+                table[at], table[at + n], table[at + 2 * n], table[at + 3 * n] = c + sign * wr, sign * wi, 0.0, 0.0
+            else:
+                table[at], table[at + n], table[at + 2 * n], table[at + 3 * n] = c, 0.0, sign * wr, sign * wi
+
+
+@jit
+def _table_phase(code, row, c, s, other, table, n):
+    cmask, cvalue = code[row + CMASK] & (n - 1), code[row + CVALUE] & (n - 1)
+    for lane in range(n):
+        here = lane & cmask == cvalue
+        table[lane], table[lane + n] = c if here else other, s if here else 0.0
+        table[lane + 2 * n] = table[lane + 3 * n] = 0.0
+
+
+@jit
+def _table_swap(code, row, table, n):
+    x = code[row + X]
+    cmask, cvalue = code[row + CMASK] & (n - 1), code[row + CVALUE] & (n - 1)
+    for half in range(2):
+        for lane in range(n):
+            at = 4 * half * n + lane
+            moves = half ^ _odd(lane & x & (n - 1)) and lane & cmask == cvalue
+            table[at], table[at + 2 * n] = 0.0 if moves else 1.0, 1.0 if moves else 0.0
+            table[at + n] = table[at + 3 * n] = 0.0
+
+
+@jit
+def compute_tables(code, data, angles, trig, units, tables, n, both):
+    """Fill ``tables``, shape (2, operations, 16 * n): of all operations, and, if ``both``, of their inverses.
+
+    Args:
+        trig: Takes cosine and sine for each angle of a one-qubit operation, shape (angles, 2).
+        units: Takes the matrices of one-qubit operations by their select bit, shape (operations, 2, 8).
+    """
+    work = np.empty(8)
     for op in range(code[H_OPS]):
         row = code[H_OPS_AT] + op * WIDTH
         kind = code[row + KIND]
         if kind == ONE:
-            at, end = code[row + A], code[row + B]
-            subs = code[H_SUBS_AT]
-            _part(code, data, angles, subs + 2 * at, work[0])
-            for sub in range(at + 1, end):
-                _part(code, data, angles, subs + 2 * sub, work[1])
-                _times(work[1], work[0], work[2])
-                work[0, :] = work[2]
-            for k in range(8):
-                mats[op, k] = work[0, k]
+            u = units[op]
+            _matrices(code, data, angles, row, _selects(code, row), trig, u, work)
+            _table_one(code, row, u, False, tables[0, op], n)
+            if both:
+                _table_one(code, row, u, True, tables[1, op], n)
         elif kind == PAULI:
-            angle = angles[code[row + A]]
-            mats[op, 0], mats[op, 1] = math.cos(0.5 * angle), math.sin(0.5 * angle)
+            angle = 0.5 * angles[code[row + A]]
+            c, s = math.cos(angle), math.sin(angle)
+            _table_pauli(code, row, c, s, 1.0, tables[0, op], n)
+            if both:
+                _table_pauli(code, row, c, -s, 1.0, tables[1, op], n)
         elif kind == PHASE:
             angle = angles[code[row + A]]
-            mats[op, 0], mats[op, 1] = math.cos(angle), math.sin(angle)
+            c, s = math.cos(angle), math.sin(angle)
+            _table_phase(code, row, c, s, 1.0, tables[0, op], n)
+            if both:
+                _table_phase(code, row, c, -s, 1.0, tables[1, op], n)
+        elif kind == SWAP:
+            _table_swap(code, row, tables[0, op], n)
+            if both:
+                _table_swap(code, row, tables[1, op], n)
 
 
 @jit
-def _chain_gradient(code, data, angles, op, overlap, grad):
-    """Add to ``grad`` the derivative by each angle of a one-qubit operation.
+def _chain_gradient(code, data, row, select, trig, u, overlap, work, grad):
+    """Add to ``grad`` the derivative by each angle of a one-qubit operation, for one value of its select bit.
+
+    With U = later @ part @ earlier and overlap O, the derivative is 2 Re tr(G M) with M = part @ earlier @ transpose(O) @ later and the
+    part's generator G. From part to part, M is only turned: of its Pauli components, the imaginary parts of which are wanted alone.
 
     Args:
+        u: The operation's matrix, 8 numbers.
         overlap: 8 numbers, sum of conj(lambda_a) * psi_b, for lambda after and psi before the operation.
+        work: Shape (4, 8), for matrices.
         grad: One number for each angle.
     """
-    row = code[H_OPS_AT] + op * WIDTH
-    at, end, subs = code[row + A], code[row + B], code[H_SUBS_AT]
-    m = end - at
-    prefix = np.empty((m + 1, 8))
-    part = np.empty(8)
-    later = np.zeros(8)
-    work = np.empty(8)
-    full = np.empty(8)
-    prefix[0, :] = 0.0
-    prefix[0, 0] = prefix[0, 6] = 1.0
-    for k in range(m):
-        _part(code, data, angles, subs + 2 * (at + k), part)
-        _times(part, prefix[k], prefix[k + 1])
-    later[0] = later[6] = 1.0
-    for k in range(m - 1, -1, -1):
-        sub = subs + 2 * (at + k)
-        kind = code[sub]
-        if kind != CONST:
-            p = prefix[k + 1]
-            # work = generator @ p, where the part's derivative is generator @ part.
-            if kind == DIAG:
-                for c in range(2):
-                    work[2 * c] = work[2 * c + 1] = 0.0
-                    work[4 + 2 * c], work[5 + 2 * c] = -p[5 + 2 * c], p[4 + 2 * c]
-            elif kind == RZ:
-                for c in range(2):
-                    work[2 * c], work[2 * c + 1] = 0.5 * p[2 * c + 1], -0.5 * p[2 * c]
-                    work[4 + 2 * c], work[5 + 2 * c] = -0.5 * p[5 + 2 * c], 0.5 * p[4 + 2 * c]
-            elif kind == RX:
-                for c in range(2):
-                    work[2 * c], work[2 * c + 1] = 0.5 * p[5 + 2 * c], -0.5 * p[4 + 2 * c]
-                    work[4 + 2 * c], work[5 + 2 * c] = 0.5 * p[2 * c + 1], -0.5 * p[2 * c]
-            else:
-                for c in range(2):
-                    work[2 * c], work[2 * c + 1] = -0.5 * p[4 + 2 * c], -0.5 * p[5 + 2 * c]
-                    work[4 + 2 * c], work[5 + 2 * c] = 0.5 * p[2 * c], 0.5 * p[2 * c + 1]
-            _times(later, work, full)
-            total = 0.0
-            for e in range(4):
-                total += overlap[2 * e] * full[2 * e] - overlap[2 * e + 1] * full[2 * e + 1]
-            grad[code[sub + 1]] += 2.0 * total
-        _part(code, data, angles, sub, part)
-        _times(later, part, work)
-        later[:] = work
+    o = work[0]
+    for k in range(2):  # transpose(O)
+        o[k], o[k + 2], o[k + 4], o[k + 6] = overlap[k], overlap[k + 4], overlap[k + 2], overlap[k + 6]
+    m = work[1]
+    _times(u, o, m)
+    m0, z = 0.5 * (m[1] + m[7]), 0.5 * (m[1] - m[7])
+    x, y = 0.5 * (m[3] + m[5]), 0.5 * (m[2] - m[4])
+    for sub in range(code[row + B] - 1, code[row + A] - 1, -1):
+        at = code[H_SUBS_AT] + SUB_WIDTH * sub
+        kind, where = code[at], code[at + 1]
+        if code[at + 2] == (IF_0 if select else IF_1):
+            continue
+        if kind == CONST:  # transpose(conj(part)) @ (x X + y Y + z Z) @ part
+            for k in range(8):
+                work[3, k] = data[where + k]
+            h = work[0]
+            h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7] = z, 0.0, x, -y, x, y, -z, 0.0
+            _times(h, work[3], m)
+            h[0], h[1], h[6], h[7] = work[3, 0], -work[3, 1], work[3, 6], -work[3, 7]
+            h[2], h[3], h[4], h[5] = work[3, 4], -work[3, 5], work[3, 2], -work[3, 3]
+            _times(h, m, work[2])
+            x, y, z = work[2, 2], -work[2, 3], work[2, 0]
+            continue
+        c, s = trig[where, 0], trig[where, 1]
+        if kind != DIAG:
+            c, s = c * c - s * s, 2.0 * c * s
+        if kind == RX:
+            grad[where] += 2.0 * x
+            y, z = c * y + s * z, c * z - s * y
+        elif kind == RY:
+            grad[where] += 2.0 * y
+            z, x = c * z + s * x, c * x - s * z
+        else:
+            grad[where] += 2.0 * z if kind == RZ else 2.0 * (z - m0)
+            x, y = c * x + s * y, c * y - s * x
 
 
 @jit
-def needs_overlap(code, op):
-    """Whether an operation has angles that depend on parameters."""
-    row = code[H_OPS_AT] + op * WIDTH
-    kind = code[row + KIND]
-    slots = code[H_SLOTS_AT]
-    if kind == ONE:
-        for sub in range(code[row + A], code[row + B]):
-            at = code[H_SUBS_AT] + 2 * sub
-            if code[at] != CONST and code[slots + code[at + 1]] >= 0:
-                return True
-        return False
-    return (kind == PAULI or kind == PHASE) and code[slots + code[row + A]] >= 0
+def _selects(code, row):
+    """Whether another bit chooses what a one-qubit operation does."""
+    return code[row + SELECT] >= 0 or code[row + E1] != 0
 
 
 @jit
-def _finish_gradient(code, data, angles, op, sums, grad):
+def _finish_one(code, data, row, trig, u, sums, n, overlap, work, grad):
+    """The derivatives by a one-qubit operation's angles, from its overlaps as they come out of the kernels."""
+    target, select = code[row + TARGET], code[row + SELECT]
+    cmask, cvalue = code[row + CMASK] & (n - 1), code[row + CVALUE] & (n - 1)
+    low_target = 1 << target < n
+    low_select = select >= 0 and 1 << select < n
+    selects = _selects(code, row)
+    overlap[:] = 0.0
+    for s in range(4):
+        if (s & 1 and low_target) or (s & 2 and (low_select or not selects)):
+            continue
+        for lane in range(n):
+            if lane & cmask != cvalue:
+                continue
+            t = (lane >> target) & 1 if low_target else s & 1
+            o = overlap[(lane >> select) & 1 if low_select else s >> 1]
+            at = 4 * s * n + lane
+            o[6 * t] += sums[at]
+            o[6 * t + 1] += sums[at + n]
+            o[2 + 2 * t] += sums[at + 2 * n]
+            o[3 + 2 * t] += sums[at + 3 * n]
+    for half in range(2 if selects else 1):
+        _chain_gradient(code, data, row, half, trig, u[half], overlap[half], work, grad)
+
+
+@jit
+def _finish_gradient(code, data, angles, op, trig, units, sums, n, table, overlap, work, grad):
     row = code[H_OPS_AT] + op * WIDTH
-    kind = code[row + KIND]
-    if kind == ONE:
-        _chain_gradient(code, data, angles, op, sums, grad)
+    if code[row + KIND] == ONE:
+        _finish_one(code, data, row, trig, units[op], sums, n, overlap, work, grad)
+        return
+    angle = angles[code[row + A]]
+    table[:] = 0.0
+    if code[row + KIND] == PAULI:
+        _table_pauli(code, row, -0.5 * math.sin(0.5 * angle), 0.5 * math.cos(0.5 * angle), 0.0, table, n)
     else:
-        grad[code[row + A]] += sums[0]
+        _table_phase(code, row, -math.sin(angle), math.cos(angle), 0.0, table, n)
+    found = 0.0
+    for at in range(0, TABLE * n, 2 * n):
+        for k in range(at, at + n):
+            found += sums[k] * table[k] - sums[k + n] * table[k + n]
+    grad[code[row + A]] += 2.0 * found
 
 
 @jit
@@ -295,144 +518,159 @@ def _add_up(code, data, grad_angles, grad):
 # One circuit ------------------------------------------------------------------------------------------------------------
 
 
-@jit
-def _one_chunk(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chunk, chunks, out):
-    _call(
-        re, task, code.ctypes.data, data.ctypes.data, mats.ctypes.data, op, last, weight, signs.ctypes.data, signs.shape[0],
-        re.ctypes.data, im.ctypes.data, lr.ctypes.data, li.ctypes.data, chunk, chunks, out.ctypes.data,
-    )  # fmt: skip
+def do(kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunks, partial_at, row):
+    """A task of the kernels on the whole state, in threads if there are several chunks.
 
-
-@njit(cache=True, nogil=True, parallel=True, fastmath=FAST, error_model="numpy", boundscheck=False)
-def _all_chunks(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chunks, partial):
-    for chunk in prange(chunks):
-        _one_chunk(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chunk, chunks, partial[chunk])
-
-
-@jit
-def _do(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chunks, partial):
-    """A task on the whole state; what its chunks found is added up in ``partial[0]``."""
+    What the chunks found, ``row`` numbers each from ``partial_at``, is added up in the first row.
+    """
+    partial = carray(as_float64(partial_at), (chunks, row))
     partial[:] = 0.0
     if chunks == 1:
-        _one_chunk(task, code, data, mats, op, last, weight, signs, re, im, lr, li, 0, 1, partial[0])
+        _call_kernels(kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, 0, 1, partial_at)
         return
-    _all_chunks(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chunks, partial)
+    for chunk in prange(chunks):
+        _call_kernels(
+            kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, partial_at + 8 * row * chunk
+        )  # fmt: skip
     for chunk in range(1, chunks):
-        for k in range(8):
+        for k in range(row):
             partial[0, k] += partial[chunk, k]
 
 
 @jit
-def _forward(code, data, mats, signs, start_r, start_i, re, im, chunks, partial):
-    if start_r.size:
-        re[:] = start_r
-        im[:] = start_i
-    else:
-        re[:] = 0
-        im[:] = 0
-        re[0] = 1
-    for op in range(code[H_OPS]):
-        _do(APPLY, code, data, mats, op, 0, 0.0, signs, re, im, re, im, chunks, partial)
+def _do(engine, task, code, data, tables, index, last, weight, re, im, lr, li, partial):
+    _call_do(
+        engine[_DO], engine[_KERNELS], task, code, data, tables, index, last, weight, re, im, lr, li,
+        partial.shape[0], partial.ctypes.data, partial.shape[1],
+    )  # fmt: skip
 
 
 @jit
-def _backward(code, data, mats, signs, angles, re, im, lr, li, chunks, partial, grad_angles, grad):
+def _forward(engine, code, data, tables, visits, re, im, partial):
+    for visit in range(visits):
+        _do(engine, FORWARD, code, data, tables, visit, 0, 0.0, re, im, re, im, partial)
+
+
+@jit
+def _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad):
     """The reverse sweep for one lambda. The states end as they are before the circuit."""
     grad_angles[:] = 0.0
     grad[:] = 0.0
-    for op in range(code[H_OPS] - 1, -1, -1):
-        task = REVERSE
-        if needs_overlap(code, op):
-            task = REVERSE_AFTER if code[code[H_OPS_AT] + op * WIDTH + KIND] == ONE else REVERSE_BEFORE
-        _do(task, code, data, mats, op, 0, 0.0, signs, re, im, lr, li, chunks, partial)
-        if task != REVERSE:
-            _finish_gradient(code, data, angles, op, partial[0], grad_angles)
+    table, overlap, work = np.empty(TABLE * n), np.empty((2, 8)), np.empty((4, 8))
+    for visit in range(code[H_VISITS] - 1, -1, -1):
+        _do(engine, REVERSE, code_at, data_at, tables, visit, 0, 0.0, re, im, lr, li, partial)
+        at = code[H_VISITS_AT] + V_WIDTH * visit
+        for op in range(code[at + V_FIRST], code[at + V_LAST]):
+            if code[code[H_OPS_AT] + op * WIDTH + NEEDS]:
+                sums = partial[0, (op - code[at + V_FIRST]) * TABLE * n :]
+                _finish_gradient(code, data, angles, op, trig, units, sums, n, table, overlap, work, grad_angles)
     _add_up(code, data, grad_angles, grad)
 
 
-@jit
-def run_one(code, data, params, start_r, start_i, weights, values, grad, signs, re, im, lr, li, mode, chunks):
-    """One parameter set.
+def run_one(
+    engine, code_at, data_at, params_at, n_params, start_r, start_i, weights_at, values_at, grad_at, rows, re, im, lr, li, mode, chunks
+):  # fmt: skip
+    """One parameter set. Arrays are addresses; those of states in the engine's precision, all others of double precision.
 
     Args:
-        code: See ``program``; so ``data``.
-        params: Shape (parameters,).
-        start_r: The state before the circuit, real part; empty: all qubits in 0. ``start_i``: its imaginary part.
-        weights: In mode WEIGHTED, of each observable in the sum whose gradient is wanted.
-        values: Takes the expectation values.
-        grad: Takes gradients, shape (rows, parameters): a row for each observable in mode JACOBIAN, one in WEIGHTED and STATE_VJP.
-        signs: See ``low_signs``.
-        re: Shape (2**n,): workspace, and in mode STATE the result; so ``im``.
+        engine: See ``Engine``.
+        code_at: See ``program``; so ``data_at``.
+        params_at: Parameters, ``n_params`` of them.
+        start_r: The state before the circuit, real part; 0: all qubits in 0. ``start_i``: its imaginary part.
+        weights_at: In mode WEIGHTED, of each observable in the sum whose gradient is wanted.
+        values_at: Takes the expectation values.
+        grad_at: Takes gradients, shape (rows, parameters): a row for each observable in mode JACOBIAN, one in WEIGHTED and STATE_VJP.
+        rows: How many.
+        re: Shape (2**n,), at least 8: workspace, and in mode STATE the result; so ``im``.
         lr: The same for lambda: in mode STATE_VJP, the cotangent of the final state, and at the end that of the state before; so ``li``.
         mode: What is wanted.
         chunks: Into how many pieces the work on a state is cut; more than 1 uses threads.
     """
+    header = carray(as_int64(code_at), (HEADER,))
+    code = carray(as_int64(code_at), (header[H_LENGTH],))
+    n = 32 // carray(as_int64(engine), (4,))[_ITEMSIZE]
+    _one(
+        carray(as_int64(engine), (4,)), code, code_at, carray(as_float64(data_at), (1 << 40,)), data_at,
+        carray(as_float64(params_at), (n_params,)), start_r, start_i, carray(as_float64(weights_at), (code[H_OBS],)),
+        carray(as_float64(values_at), (code[H_OBS],)), carray(as_float64(grad_at), (rows, n_params)), re, im, lr, li, mode, n,
+        np.empty((2, max(code[H_OPS], 1), TABLE * n)), np.empty((chunks, code[H_LONGEST] * TABLE * n)),
+    )  # fmt: skip
+
+
+@jit
+def _one(
+    engine, code, code_at, data, data_at, params, start_r, start_i, weights, values, grad, re, im, lr, li, mode, n, exact, partial
+):  # fmt: skip
     angles = np.empty(max(code[H_ANGLES], 1))
     grad_angles = np.empty(max(code[H_ANGLES], 1))
-    mats = np.empty((max(code[H_OPS], 1), 8), re.dtype)
-    partial = np.empty((chunks, 8))
     compute_angles(code, data, params, angles)
-    compute_matrices(code, data, angles, mats)
-    _forward(code, data, mats, signs, start_r, start_i, re, im, chunks, partial)
+    trig, units = np.empty((angles.size, 2)), np.empty((exact.shape[1], 2, 8))
+    compute_tables(code, data, angles, trig, units, exact, n, grad.shape[0] > 0)
+    tables = exact.ctypes.data
+    if n == 8:  # in place: the end of each number is read before anything is written there
+        single = carray(as_float32(tables), (exact.size,))
+        flat = carray(as_float64(tables), (exact.size,))
+        for k in range(exact.size):
+            single[k] = flat[k]
+    _do(engine, START, code_at, data_at, tables, 1 if start_r else 0, 0, 0.0, re, im, start_r, start_i, partial)
+    _forward(engine, code_at, data_at, tables, code[H_VISITS], re, im, partial)
     if mode == STATE:
         return
     if mode == STATE_VJP:
-        _backward(code, data, mats, signs, angles, re, im, lr, li, chunks, partial, grad_angles, grad[0])
+        _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad[0])
         return
     # One observable in a sweep: its value is the overlap of psi and lambda, which the sweep needs anyway.
     alone = mode == JACOBIAN or (mode == WEIGHTED and code[H_OBS] == 1)
     for obs in range(0 if alone else code[H_OBS]):
         at = code[H_OBS_AT] + 2 * obs
-        _do(EXPVAL, code, data, mats, code[at], code[at + 1], 0.0, signs, re, im, re, im, chunks, partial)
+        _do(engine, EXPVAL, code_at, data_at, tables, code[at], code[at + 1], 1.0, re, im, re, im, partial)
         values[obs] = partial[0, 0]
     if mode == VALUES:
         return
     for sweep in range(grad.shape[0]):
         if sweep:
-            for op in range(code[H_OPS]):
-                _do(APPLY, code, data, mats, op, 0, 0.0, signs, re, im, re, im, chunks, partial)
-        lr[:] = 0
-        li[:] = 0
+            _forward(engine, code_at, data_at, tables, code[H_VISITS], re, im, partial)
+        _do(engine, START, code_at, data_at, tables, -1, 0, 0.0, lr, li, lr, li, partial)
         for obs in range(code[H_OBS]):
             if mode == WEIGHTED or obs == sweep:
                 at = code[H_OBS_AT] + 2 * obs
                 weight = 1.0 if alone else weights[obs]
-                _do(HAMILTONIAN, code, data, mats, code[at], code[at + 1], weight, signs, re, im, lr, li, chunks, partial)
+                _do(engine, HAMILTONIAN, code_at, data_at, tables, code[at], code[at + 1], weight, re, im, lr, li, partial)
         if alone:
-            _do(DOT, code, data, mats, 0, 0, 0.0, signs, re, im, lr, li, chunks, partial)
+            _do(engine, DOT, code_at, data_at, tables, 0, 0, 0.0, re, im, lr, li, partial)
             values[sweep] = partial[0, 0]
-        _backward(code, data, mats, signs, angles, re, im, lr, li, chunks, partial, grad_angles, grad[sweep])
+        _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad[sweep])
         if alone and mode == WEIGHTED:
             grad[sweep] *= weights[0]
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=FAST, error_model="numpy", boundscheck=False)
-def _batch(code, data, params, start_r, start_i, weights, values, grad, signs, mode, like):
-    size = 1 << code[H_QUBITS]
-    for b in prange(params.shape[0]):
-        work = np.empty((4, size), like.dtype)
-        run_one(
-            code, data, params[b], start_r, start_i, weights[b], values[b], grad[b], signs,
-            work[0], work[1], work[2], work[3], mode, 1,
-        )  # fmt: skip
-
-
 @jit
-def run(code, data, params, start_r, start_i, weights, values, grad, signs, mode, like, threads):
+def _set(engine_at, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, chunks, b, work):
+    """One of a batch, in a workspace of 2 or 4 halves of states."""
+    engine = carray(as_int64(engine_at), (4,))
+    at = work.ctypes.data
+    step = engine[_ITEMSIZE] << carray(as_int64(code), (HEADER,))[H_QUBITS]
+    lambdas = at if mode == VALUES else at + 2 * step
+    _call_one(
+        engine[_RUN_ONE], engine_at, code, data, params + 8 * b * n_params, n_params, start_r, start_i, weights + 8 * b * n_obs,
+        values + 8 * b * n_obs, grads + 8 * b * rows * n_params, rows, at, at + step, lambdas, lambdas + step, mode, chunks,
+    )  # fmt: skip
+
+
+def run(engine, code, data, params, batch, n_params, start_r, start_i, weights, values, grads, rows, mode, threads):
     """A batch of parameter sets, in mode VALUES, JACOBIAN or WEIGHTED: ``run_one`` with one more axis in front.
 
     Args:
-        like: An array of the precision that is wanted.
         threads: Use them: for one large state together, for small ones each for itself.
     """
-    n = code[H_QUBITS]
-    if threads and n < _PARALLEL_FROM and params.shape[0] > 1:
-        _batch(code, data, params, start_r, start_i, weights, values, grad, signs, mode, like)
+    header = carray(as_int64(code), (HEADER,))
+    n, n_obs = header[H_QUBITS], header[H_OBS]
+    size = ((2 if mode == VALUES else 4) * carray(as_int64(engine), (4,))[_ITEMSIZE] << n) // 8
+    if threads and n < _PARALLEL_FROM and batch > 1:
+        for b in prange(batch):
+            _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, 1, b, np.empty(size))
         return
-    work = np.empty((2 if mode == VALUES else 4, 1 << n), like.dtype)
-    last = 0 if mode == VALUES else 2
-    for b in range(params.shape[0]):
-        run_one(
-            code, data, params[b], start_r, start_i, weights[b], values[b], grad[b], signs,
-            work[0], work[1], work[last], work[last + 1], mode, chunk_count(n) if threads else 1,
-        )  # fmt: skip
+    chunks = chunk_count(n) if threads else 1
+    work = np.empty(size)
+    for b in range(batch):
+        _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, chunks, b, work)

@@ -16,20 +16,11 @@ from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import drivers as d
 from pl_hybridjobs.sim.circuit import Circuit
 from pl_hybridjobs.sim.program import Program, compile_circuit
+from pl_hybridjobs.sim.sampling import squared
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _lock = threading.Lock()
-
-
-@functools.cache
-def low_signs(n_wires: int) -> Array:
-    """Signs (-1)**parity(z & k) for the low bits: shape (2**m, 2**m) with m up to 6, float64."""
-    size = 1 << min(n_wires, 6)
-    table = np.empty((size, size))
-    d.low_signs(table)
-    table.setflags(write=False)
-    return table
 
 
 def needed_bytes(n_wires: int, states: int, dtype: Any) -> int:
@@ -61,28 +52,35 @@ def _real(c_dtype: Any) -> Any:
     return np.float32 if np.dtype(c_dtype) == np.complex64 else np.float64
 
 
-def _start(start: Array | None, real: Any) -> tuple[Array, Array]:
+def _start(start: Array | None, program: Program, real: Any) -> tuple[Array, Array]:
+    """A given state for the kernels, split and padded."""
     if start is None:
-        empty = np.empty(0, real)
-        return empty, empty
-    return np.ascontiguousarray(start.real, dtype=real), np.ascontiguousarray(start.imag, dtype=real)
+        return np.empty(0, real), np.empty(0, real)
+    halves = np.zeros((2, 1 << program.n_qubits), real)
+    halves[0, : start.size], halves[1, : start.size] = start.real, start.imag
+    return halves[0], halves[1]
+
+
+def _address(array: Array) -> int:
+    return int(array.ctypes.data) if array.size else 0
 
 
 def _run(
     program: Program, params: Array, c_dtype: Any, start: Array | None, weights: Array | None, mode: int, rows: int
 ) -> tuple[Array, Array]:
     """Values (batch, observables) and gradients (batch, rows, parameters) of a batch of parameter vectors."""
-    real = _real(c_dtype)
+    real = np.dtype(_real(c_dtype))
     batch = params.shape[0]
     values = np.empty((batch, program.n_observables))
     grads = np.empty((batch, rows, program.n_parameters))
-    signs = low_signs(program.n_wires)
-    start_r, start_i = _start(start, real)
+    start_r, start_i = _start(start, program, real)
     given = np.zeros((batch, program.n_observables)) if weights is None else weights
-    d.link(real)
-    like = np.empty(1, real)
+    engine = d.link(real)
     with _guard():
-        d.run(program.code, program.data, params, start_r, start_i, given, values, grads, signs, mode, like, threads() > 1)
+        engine.run(
+            engine.address, _address(program.code), _address(program.data), _address(params), batch, program.n_parameters,
+            _address(start_r), _address(start_i), _address(given), _address(values), _address(grads), rows, mode, threads() > 1,
+        )  # fmt: skip
     return values, grads
 
 
@@ -149,11 +147,33 @@ def state(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start:
     check_memory(circuit.n_wires, 2, c_dtype)
     vectors = _batched(params, circuit.n_parameters)
     out = np.empty((vectors.shape[0], 1 << program.n_wires), np.dtype(c_dtype))
-    re, im = np.empty((2, 1 << program.n_wires), _real(c_dtype))
+    re, im = np.empty((2, 1 << program.n_qubits), _real(c_dtype))
+    size = 1 << program.n_wires
     for b, vector in enumerate(vectors):
         _one(program, vector, start, re, im, re, im, np.empty((0, circuit.n_parameters)), d.STATE)
-        out[b].real, out[b].imag = re, im
+        out[b].real, out[b].imag = re[:size], im[:size]
     return out
+
+
+def probabilities(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start: Array | None = None) -> Array:
+    """Probabilities of the basis states after a circuit, without a copy of the state.
+
+    Args:
+        circuit: Its observables are not used.
+        params: One set, shape (1, parameters).
+        c_dtype: As for ``expval``; so ``start``.
+        start: See there.
+
+    Returns:
+        Shape (2**n,), float64.
+    """
+    program = compile_circuit(circuit)
+    check_memory(circuit.n_wires, 2, c_dtype)
+    (vector,) = _batched(params, circuit.n_parameters)
+    re, im = np.empty((2, 1 << program.n_qubits), _real(c_dtype))
+    _one(program, vector, start, re, im, re, im, np.empty((0, circuit.n_parameters)), d.STATE)
+    size = 1 << program.n_wires
+    return squared(re[:size], im[:size])
 
 
 def state_vjp(
@@ -176,20 +196,23 @@ def state_vjp(
     vectors = _batched(params, circuit.n_parameters)
     grads = np.empty((vectors.shape[0], circuit.n_parameters))
     before = np.empty((vectors.shape[0], 1 << program.n_wires), np.dtype(c_dtype))
-    re, im, lr, li = np.empty((4, 1 << program.n_wires), _real(c_dtype))
+    re, im, lr, li = np.zeros((4, 1 << program.n_qubits), _real(c_dtype))
+    size = 1 << program.n_wires
     for b, vector in enumerate(vectors):
         # The sweep gives 2 Re <lambda|dpsi>, and dL is Re <cotangent|dpsi>.
-        lr[:], li[:] = 0.5 * cotangents[b].real, 0.5 * cotangents[b].imag
+        lr[:size], li[:size] = 0.5 * cotangents[b].real, 0.5 * cotangents[b].imag
         _one(program, vector, start, re, im, lr, li, grads[b : b + 1], d.STATE_VJP)
-        before[b].real, before[b].imag = 2 * lr, 2 * li
+        before[b].real, before[b].imag = 2 * lr[:size], 2 * li[:size]
     return grads, before
 
 
 def _one(program: Program, vector: Array, start: Array | None, re: Array, im: Array, lr: Array, li: Array, grad: Array, mode: int) -> None:
-    start_r, start_i = _start(start, re.dtype)
-    d.link(re.dtype)
-    none = np.empty(0)
-    chunks = d.chunk_count(program.n_wires) if threads() > 1 else 1
-    signs = low_signs(program.n_wires)
+    start_r, start_i = _start(start, program, re.dtype)
+    engine = d.link(re.dtype)
+    chunks = d.chunk_count(program.n_qubits) if threads() > 1 else 1
     with _guard():
-        d.run_one(program.code, program.data, vector, start_r, start_i, none, none, grad, signs, re, im, lr, li, mode, chunks)
+        engine.run_one(
+            engine.address, _address(program.code), _address(program.data), _address(vector), program.n_parameters,
+            _address(start_r), _address(start_i), 0, 0, _address(grad), grad.shape[0],
+            _address(re), _address(im), _address(lr), _address(li), mode, chunks,
+        )  # fmt: skip

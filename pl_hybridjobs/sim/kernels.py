@@ -1,9 +1,13 @@
-"""numba kernels: an operation of a circuit, its overlap for gradients, or an observable, on a piece of a split state.
+"""numba kernels: the operations of a circuit, their overlaps for gradients, and observables, on blocks of a split state.
 
 A circuit comes as two flat arrays (see ``program``): ``code`` (int64: what to do) and ``data`` (float64: constants). Nothing here needs
 Python objects, so the same functions serve direct calls and XLA handlers, and nothing is compiled again for another circuit.
 
-State: ``re`` and ``im``, both of length 2**n, float32 or float64; wire 0 is the most significant bit of the index.
+State: ``re`` and ``im``, both of length 2**n, float32 or float64; wire 0 is the most significant bit of the index. Operations come in
+visits: a visit goes through the state block by block, and does several operations on a block while that is in the cache.
+
+All operations but dense matrices have one form: ``new[i] = a[i] * old[i] + b[i] * old[i ^ x]``, with coefficients that depend on the
+lane of i and on two parities of its other bits, and so are a table of 4 sets.
 
 All of this is in one file, because numba's disk cache looks at one file only. Gradients follow T. Jones and J. Gacon, "Efficient
 calculation of gradients in classical simulations of variational quantum algorithms", arXiv:2009.02823.
@@ -18,27 +22,51 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-# Kinds of operations.
-ONE, PAULI, PHASE, FLIP, MATRIX, LINEAR = range(6)
-# Kinds of parts of a one-qubit operation.
-RX, RY, RZ, DIAG, CONST = range(5)
+from pl_hybridjobs.sim.lanes import (
+    lanes,
+    load,
+    minus_times,
+    mirrored,
+    plus,
+    plus_times,
+    splat,
+    store,
+    times,
+    total,
+    zero,
+)
 
-# Columns of an operation's row in ``code``.
-KIND, TARGET, VALUE, A, B, XMASK, ZMASK, FIXED, N_FIXED, N_Y, SPARE_1, SPARE_2 = range(12)
-WIDTH = 12
+# Kinds of operations.
+ONE, PAULI, PHASE, SWAP, MATRIX = range(5)
+# Kinds of parts of a one-qubit operation, and where the select bit lets them act.
+RX, RY, RZ, DIAG, CONST = range(5)
+ALWAYS, IF_1, IF_0 = range(3)
+
+# Columns of an operation's row in ``code``. Bits are those of an index into a block; those named E_ are of the block's base.
+KIND, TARGET, SELECT, A, B, X, M0, M1, CMASK, CVALUE, E0, E1, E_CMASK, E_CVALUE, N_Y, NEEDS = range(16)
+WIDTH = 16
+# Columns of a visit: qubits of a block, first and last operation, log2 of a contiguous run, where bits and offsets lie in ``code``.
+V_QUBITS, V_FIRST, V_LAST, V_RUN, V_BITS, V_OFFSETS = range(6)
+V_WIDTH = 6
+# Columns of a part.
+SUB_WIDTH = 3
 # The header of ``code``.
 H_QUBITS, H_OPS, H_OPS_AT, H_ANGLES, H_SLOTS_AT, H_SUBS_AT, H_OBS, H_OBS_AT, H_GROUPS_AT, H_TERMS_AT = range(10)
 # Offsets into ``data``.
 H_SCALE_AT, H_SHIFT_AT, H_COEFF_AT = range(10, 13)
 #: Length of ``code`` itself.
 H_LENGTH = 13
-HEADER = 16
+H_VISITS, H_VISITS_AT, H_LONGEST = range(14, 17)
+HEADER = 20
 
-# Amplitudes that are worked on together where single bits would be too fine: their signs come from one table.
-BLOCK_BITS = 6
-BLOCK = 1 << BLOCK_BITS
-# Every computed index is masked by this: then the compiler knows that it is not negative, leaves out Python's counting from the
-# end, and can make vectors of the loop.
+#: Numbers in an operation's table, in lanes: 4 sets of a and b, real and imaginary.
+TABLE = 16
+#: Amplitudes whose coefficients in an observable are worked out together.
+BLOCK = 64
+# Observables: terms of one group that are cheaper one by one than by a Walsh-Hadamard transform; amplitudes between changes of group.
+_FEW_TERMS = 4
+_TILE = 4096
+# Every computed index is masked by this: then the compiler knows that it is not negative, and leaves out Python's counting from the end.
 _INDEX = (1 << 48) - 1
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan": NaN must stay NaN
@@ -64,654 +92,352 @@ def _odd(value):
 
 
 @jit
-def _expand(p, code, fixed, n_fixed):
-    """Insert a zero at each fixed bit position (ascending) of ``p``."""
-    for k in range(n_fixed):
-        bit = code[fixed + k]
+def _sets(index, m0, m1):
+    """Which set of a table an index uses."""
+    return _odd(index & m0) | (_odd(index & m1) << 1)
+
+
+@jit
+def _spread(p, code, bits, count):
+    """Insert a zero at each of some bit positions (ascending) of ``p``."""
+    for k in range(count):
+        bit = code[bits + k]
         p = ((p >> bit) << (bit + 1)) | (p & ((1 << bit) - 1))
     return p & _INDEX
 
 
-# One operation on a range of the state --------------------------------------------------------------------------------
+# Operations on a block ---------------------------------------------------------------------------------------------------
 
 
 @jit
-def _one_run(ar, ai, br, bi, u):
-    ur0, ui0, ur1, ui1, ur2, ui2, ur3, ui3 = u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7]
-    for k in range(ar.size):
-        a, b, c, d = ar[k], ai[k], br[k], bi[k]
-        ar[k] = ur0 * a - ui0 * b + ur1 * c - ui1 * d
-        ai[k] = ur0 * b + ui0 * a + ur1 * d + ui1 * c
-        br[k] = ur2 * a - ui2 * b + ur3 * c - ui3 * d
-        bi[k] = ur2 * b + ui2 * a + ur3 * d + ui3 * c
+def _run_length(size, masks):
+    """How many amplitudes follow each other that are treated alike."""
+    return masks & -masks if masks else size
 
 
 @jit
-def _diagonal_run(ar, ai, br, bi, u):
-    ur0, ui0, ur3, ui3 = u[0], u[1], u[6], u[7]
-    for k in range(ar.size):
-        a, b, c, d = ar[k], ai[k], br[k], bi[k]
-        ar[k] = ur0 * a - ui0 * b
-        ai[k] = ur0 * b + ui0 * a
-        br[k] = ur3 * c - ui3 * d
-        bi[k] = ur3 * d + ui3 * c
+def _update(re, im, at, vr, vi, wr, wi, ar, ai, br, bi):
+    store(re, at, minus_times(plus_times(minus_times(times(ar, vr), ai, vi), br, wr), bi, wi))
+    store(im, at, plus_times(plus_times(plus_times(times(ar, vi), ai, vr), br, wi), bi, wr))
 
 
 @jit
-def _one_strided(re, im, width, u):
-    """A contiguous range, with pairs ``width`` apart. Called with a literal width, so that the inner loop is unrolled into vectors."""
-    ur0, ui0, ur1, ui1, ur2, ui2, ur3, ui3 = u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7]
-    for block in range(re.size // (2 * width)):
-        for s in range(width):
-            i = (block * 2 * width + s) & _INDEX
-            j = i + width
-            a, b, c, d = re[i], im[i], re[j], im[j]
-            re[i] = ur0 * a - ui0 * b + ur1 * c - ui1 * d
-            im[i] = ur0 * b + ui0 * a + ur1 * d + ui1 * c
-            re[j] = ur2 * a - ui2 * b + ur3 * c - ui3 * d
-            im[j] = ur2 * b + ui2 * a + ur3 * d + ui3 * c
-
-
-@jit
-def _one_low(re, im, width, u):
-    """A contiguous range for a target whose pairs are too near to each other for runs of a useful length."""
-    if width == 1:
-        _one_strided(re, im, 1, u)
-    elif width == 2:
-        _one_strided(re, im, 2, u)
-    elif width == 4:
-        _one_strided(re, im, 4, u)
-    elif width == 8:
-        _one_strided(re, im, 8, u)
-    elif width == 16:
-        _one_strided(re, im, 16, u)
-    else:
-        _one_strided(re, im, 32, u)
-
-
-@jit
-def _inverse_into(u, inverse, v):
-    for k in range(8):
-        v[k] = u[k]
-    if inverse:
-        v[1], v[7] = -u[1], -u[7]
-        v[2], v[3], v[4], v[5] = u[4], -u[5], u[2], -u[3]
-
-
-@jit
-def _apply_one(code, row, u, re, im, n, chunk, chunks, inverse):
-    v = np.empty(8, re.dtype)
-    _inverse_into(u, inverse, v)
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    total = 1 << (n - n_fixed)
-    lo, hi = chunk * total // chunks, (chunk + 1) * total // chunks
-    target = 1 << code[row + TARGET]
-    if n_fixed == 1 and target < BLOCK and n >= BLOCK_BITS:
-        _one_low(re[2 * lo : 2 * hi], im[2 * lo : 2 * hi], target, v)
-        return
-    diagonal = v[2] == 0 and v[3] == 0 and v[4] == 0 and v[5] == 0
-    low = 1 << code[fixed]
-    p = lo
-    while p < hi:
-        run = min(low - (p & (low - 1)), hi - p)
-        i = (_expand(p, code, fixed, n_fixed) | code[row + VALUE]) & _INDEX
-        j = (i | target) & _INDEX
-        if diagonal:
-            _diagonal_run(re[i : i + run], im[i : i + run], re[j : j + run], im[j : j + run], v)
-        else:
-            _one_run(re[i : i + run], im[i : i + run], re[j : j + run], im[j : j + run], v)
-        p += run
-
-
-@jit
-def _apply_pauli(code, row, u, signs, re, im, n, chunk, chunks, inverse):
-    """exp(-1j * angle / 2 * P).
-
-    Amplitude i becomes cos * itself plus w(j) times its partner j = i ^ x, with w(j) = -1j * 1j**n_y * (-1)**parity(j & z) * sin.
-    """
-    c, s = u[0], u[1]
-    if inverse:
-        s = -s
-    x, z, value = code[row + XMASK], code[row + ZMASK], code[row + VALUE]
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    n_y = code[row + N_Y] & 3
-    # w / sign = wr + 1j * wi
-    wr = s if n_y == 1 else -s if n_y == 3 else 0.0
-    wi = -s if n_y == 0 else s if n_y == 2 else 0.0
-    if n >= BLOCK_BITS and 0 < x < BLOCK and (n_fixed == 1 or code[fixed + 1] >= BLOCK_BITS):
-        _pauli_inside(code, x, z, value, fixed, n_fixed, c, wr, wi, signs, re, im, n, chunk, chunks)
-        return
-    if n >= BLOCK_BITS and (n_fixed == 0 or code[fixed] >= BLOCK_BITS):
-        _pauli_blocks(code, x, z, value, fixed, n_fixed, c, wr, wi, signs, re, im, n, chunk, chunks)
-        return
-    total = 1 << (n - n_fixed)
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_expand(p, code, fixed, n_fixed) | value) & _INDEX
-        j = (i ^ x) & _INDEX
-        ti = -1.0 if _odd(i & z) else 1.0
-        tj = -1.0 if _odd(j & z) else 1.0
-        a, b, e, f = re[i], im[i], re[j], im[j]
-        re[i], im[i] = c * a + tj * (wr * e - wi * f), c * b + tj * (wr * f + wi * e)
-        if x:
-            re[j], im[j] = c * e + ti * (wr * a - wi * b), c * f + ti * (wr * b + wi * a)
-
-
-@jit
-def _pauli_inside(code, x, z, value, fixed, n_fixed, c, wr, wi, signs, re, im, n, chunk, chunks):
-    """Where amplitude and partner lie in one block, and all controls above it."""
-    ones = re[0] * 0 + 1
-    c = ones * c
-    row = signs[z & (BLOCK - 1)]
-    vr, vi = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    for k in range(BLOCK):
-        vr[k], vi[k] = wr * row[k ^ x], wi * row[k ^ x]
-    er, ei = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    total = 1 << (n - BLOCK_BITS - n_fixed + 1)
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, 1) | value) & _INDEX
-        h = -ones if _odd(i & z & ~(BLOCK - 1)) else ones
-        _mirror(re, i, x, er)
-        _mirror(im, i, x, ei)
-        for k in range(BLOCK):
-            a, b, e, f = re[i + k], im[i + k], er[k], ei[k]
-            re[i + k] = c * a + h * (vr[k] * e - vi[k] * f)
-            im[i + k] = c * b + h * (vr[k] * f + vi[k] * e)
-
-
-@jit
-def _pauli_blocks(code, x, z, value, fixed, n_fixed, c, wr, wi, signs, re, im, n, chunk, chunks):
-    """Where all fixed bits, the pivot among them, lie above a block."""
-    ones = re[0] * 0 + 1
-    c, wr, wi = ones * c, ones * wr, ones * wi
-    high, low = x & ~(BLOCK - 1), x & (BLOCK - 1)
-    row = signs[z & (BLOCK - 1)]
-    own, partner = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    for k in range(BLOCK):
-        own[k], partner[k] = row[k], row[k ^ low]
-    er, ei = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    total = 1 << (n - BLOCK_BITS - n_fixed)
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, 0) | value) & _INDEX
-        j = (i ^ high) & _INDEX
-        hi = -ones if _odd(i & z & ~(BLOCK - 1)) else ones
-        hj = -ones if _odd(j & z & ~(BLOCK - 1)) else ones
-        if x == 0:
-            for k in range(BLOCK):
-                a, b, w = re[i + k], im[i + k], hi * own[k] * wi
-                re[i + k] = c * a - w * b
-                im[i + k] = c * b + w * a
+def _apply_alone(x, m0, m1, cmask, cvalue, begin, table, re, im):
+    """Where an amplitude's partner is in its own vector, or there is none."""
+    n = lanes(re)
+    run = _run_length(re.size, m0 | m1 | cmask)
+    for start in range(0, re.size, run):
+        if start & cmask != cvalue:
             continue
-        _mirror(re, j, low, er)
-        _mirror(im, j, low, ei)
-        if wr == 0:
-            for k in range(BLOCK):
-                a, b, e, f = re[i + k], im[i + k], er[k], ei[k]
-                ti, tj = hi * own[k] * wi, hj * partner[k] * wi
-                re[i + k] = c * a - tj * f
-                im[i + k] = c * b + tj * e
-                er[k] = c * e - ti * b
-                ei[k] = c * f + ti * a
+        t = (begin ^ _sets(start, m0, m1)) * 4 * n
+        ar, ai, br, bi = load(table, t), load(table, t + n), load(table, t + 2 * n), load(table, t + 3 * n)
+        if x:
+            for k in range(start, start + run, n):
+                vr, vi = load(re, k), load(im, k)
+                _update(re, im, k, vr, vi, mirrored(vr, x), mirrored(vi, x), ar, ai, br, bi)
         else:
-            for k in range(BLOCK):
-                a, b, e, f = re[i + k], im[i + k], er[k], ei[k]
-                ti, tj = hi * own[k] * wr, hj * partner[k] * wr
-                re[i + k] = c * a + tj * e
-                im[i + k] = c * b + tj * f
-                er[k] = c * e + ti * a
-                ei[k] = c * f + ti * b
-        _mirror(er, 0, low, re[j : j + BLOCK])
-        _mirror(ei, 0, low, im[j : j + BLOCK])
+            for k in range(start, start + run, n):
+                vr, vi = load(re, k), load(im, k)
+                store(re, k, minus_times(times(ar, vr), ai, vi))
+                store(im, k, plus_times(times(ar, vi), ai, vr))
 
 
 @jit
-def _apply_phase(code, row, u, re, im, n, chunk, chunks, inverse):
-    c, s = u[0], u[1]
-    if inverse:
-        s = -s
-    value = code[row + VALUE]
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    total = 1 << (n - n_fixed)
-    lo, hi = chunk * total // chunks, (chunk + 1) * total // chunks
-    low = 1 << code[fixed] if n_fixed else 1 << n
-    if low < BLOCK and n >= BLOCK_BITS:
-        _phase_blocks(code, value, fixed, n_fixed, c, s, re, im, n, chunk, chunks)
-        return
-    p = lo
-    while p < hi:
-        run = min(low - (p & (low - 1)), hi - p)
-        i = (_expand(p, code, fixed, n_fixed) | value) & _INDEX
-        for k in range(i, i + run):
-            a, b = re[k], im[k]
-            re[k] = c * a - s * b
-            im[k] = c * b + s * a
-        p += run
+def _apply_pairs(high, low, m0, m1, cmask, cvalue, begin, pivot, table, re, im):
+    n = lanes(re)
+    run = _run_length(re.size, high | m0 | m1 | cmask)
+    toggle = _sets(high, m0, m1)
+    for p in range(0, re.size // 2, run):
+        i = (((p >> pivot) << (pivot + 1)) | (p & ((1 << pivot) - 1))) & _INDEX
+        if i & cmask != cvalue:
+            continue
+        j = (i ^ high) & _INDEX
+        s = begin ^ _sets(i, m0, m1)
+        t = (s ^ toggle) * 4 * n
+        s = s * 4 * n
+        ar, ai, br, bi = load(table, s), load(table, s + n), load(table, s + 2 * n), load(table, s + 3 * n)
+        cr, ci, dr, di = load(table, t), load(table, t + n), load(table, t + 2 * n), load(table, t + 3 * n)
+        if low:
+            for k in range(0, run, n):
+                vr, vi, wr, wi = load(re, i + k), load(im, i + k), load(re, j + k), load(im, j + k)
+                _update(re, im, i + k, vr, vi, mirrored(wr, low), mirrored(wi, low), ar, ai, br, bi)
+                _update(re, im, j + k, wr, wi, mirrored(vr, low), mirrored(vi, low), cr, ci, dr, di)
+        else:
+            for k in range(0, run, n):
+                vr, vi, wr, wi = load(re, i + k), load(im, i + k), load(re, j + k), load(im, j + k)
+                _update(re, im, i + k, vr, vi, wr, wi, ar, ai, br, bi)
+                _update(re, im, j + k, wr, wi, vr, vi, cr, ci, dr, di)
 
 
 @jit
-def _phase_blocks(code, value, fixed, n_fixed, c, s, re, im, n, chunk, chunks):
-    selected = np.empty(BLOCK, np.int64)
-    count, n_low = _low_part(code, fixed, n_fixed, value, selected)
-    cr, ci = np.ones(BLOCK, re.dtype), np.zeros(BLOCK, re.dtype)
-    for m in range(count):
-        cr[selected[m]], ci[selected[m]] = c, s
-    total = 1 << (n - BLOCK_BITS - (n_fixed - n_low))
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, n_low) | (value & ~(BLOCK - 1))) & _INDEX
-        for k in range(BLOCK):
-            a, b = re[i + k], im[i + k]
-            re[i + k] = cr[k] * a - ci[k] * b
-            im[i + k] = cr[k] * b + ci[k] * a
-
-
-@jit
-def _swap_run(a, b):
-    for k in range(a.size):
-        a[k], b[k] = b[k], a[k]
-
-
-@jit
-def _mirror_by(source, at, high, low, out):
-    for m in range(BLOCK // 8):
-        start = (at + ((8 * m) ^ high)) & _INDEX
-        for s in range(8):
-            out[8 * m + s] = source[start + (s ^ low)]
-
-
-@jit
-def _mirror(source, at, mask, out):
-    """out[k] = source[at + (k ^ mask)] for a block. The lowest bits are literal, so that they become shuffles of vectors."""
-    high, low = mask & ~7, mask & 7
-    if low == 0:
-        _mirror_by(source, at, high, 0, out)
-    elif low == 1:
-        _mirror_by(source, at, high, 1, out)
-    elif low == 2:
-        _mirror_by(source, at, high, 2, out)
-    elif low == 3:
-        _mirror_by(source, at, high, 3, out)
-    elif low == 4:
-        _mirror_by(source, at, high, 4, out)
-    elif low == 5:
-        _mirror_by(source, at, high, 5, out)
-    elif low == 6:
-        _mirror_by(source, at, high, 6, out)
-    else:
-        _mirror_by(source, at, high, 7, out)
-
-
-@jit
-def _low_part(code, fixed, n_fixed, value, selected):
-    """Split fixed bits into those inside a block and the others.
-
-    Args:
-        selected: Takes the indices inside a block whose low fixed bits have their values.
-
-    Returns:
-        How many these are, and how many of the fixed bits (ascending) are inside a block.
-    """
-    n_low = mask = 0
-    for k in range(n_fixed):
-        if code[fixed + k] < BLOCK_BITS:
-            n_low += 1
-            mask |= 1 << code[fixed + k]
-    count = 0
-    for k in range(BLOCK):
-        if k & mask == value & mask:
-            selected[count] = k
-            count += 1
-    return count, n_low
-
-
-@jit
-def _block_base(p, code, fixed, n_fixed, n_low):
-    """The first index of the p-th block whose fixed high bits are all 0."""
-    p = p << BLOCK_BITS
-    for k in range(n_low, n_fixed):
-        bit = code[fixed + k]
-        p = ((p >> bit) << (bit + 1)) | (p & ((1 << bit) - 1))
-    return p & _INDEX
-
-
-@jit
-def _flip_blocks(code, x, value, fixed, n_fixed, re, im, n, chunk, chunks):
-    selected = np.empty(BLOCK, np.int64)
-    count, n_low = _low_part(code, fixed, n_fixed, value, selected)
-    low = x & (BLOCK - 1)
-    total = 1 << (n - BLOCK_BITS - (n_fixed - n_low))
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, n_low) | (value & ~(BLOCK - 1))) & _INDEX
-        j = (i ^ (x & ~(BLOCK - 1))) & _INDEX
-        for m in range(count):
-            a, b = i + selected[m], j + (selected[m] ^ low)
-            re[a], re[b] = re[b], re[a]
-            im[a], im[b] = im[b], im[a]
-
-
-@jit
-def _apply_flip(code, row, re, im, n, chunk, chunks):
-    x, value = code[row + XMASK], code[row + VALUE]
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    total = 1 << (n - n_fixed)
-    lo, hi = chunk * total // chunks, (chunk + 1) * total // chunks
-    low = 1 << code[fixed]
-    if low < BLOCK and n >= BLOCK_BITS:
-        _flip_blocks(code, x, value, fixed, n_fixed, re, im, n, chunk, chunks)
-        return
-    p = lo
-    while p < hi:
-        run = min(low - (p & (low - 1)), hi - p)
-        i = (_expand(p, code, fixed, n_fixed) | value) & _INDEX
-        j = (i ^ x) & _INDEX
-        _swap_run(re[i : i + run], re[j : j + run])
-        _swap_run(im[i : i + run], im[j : j + run])
-        p += run
-
-
-@jit
-def _apply_matrix(code, data, row, re, im, n, chunk, chunks, inverse):
+def _apply_matrix(code, data, row, base, re, im, inverse):
     """A constant matrix on k qubits.
 
-    Column A: where it lies in ``data``; B: k; XMASK: where its bits lie in ``code``, the least significant first.
+    Column A: where it lies in ``data``; B: k; TARGET: where its bits lie in ``code``, the least significant first, and then ascending.
     """
-    at, k, bits, value = code[row + A], code[row + B], code[row + XMASK], code[row + VALUE]
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
+    at, k, bits = code[row + A], code[row + B], code[row + TARGET]
+    cmask, cvalue = code[row + CMASK], code[row + CVALUE]
+    n = lanes(re)
     size = 1 << k
-    offsets = np.zeros(size, np.int64)
+    offsets = np.empty(size, np.int64)
     for m in range(size):
+        offsets[m] = 0
         for b in range(k):
             if (m >> b) & 1:
                 offsets[m] |= 1 << code[bits + b]
-    matrix_r, matrix_i = np.empty((size, size), re.dtype), np.empty((size, size), re.dtype)
+    matrix_r, matrix_i = np.empty(size * size, re.dtype), np.empty(size * size, re.dtype)
     for r in range(size):
         for c in range(size):
             if inverse:
-                matrix_r[r, c] = data[at + 2 * (c * size + r)]
-                matrix_i[r, c] = -data[at + 2 * (c * size + r) + 1]
+                matrix_r[r * size + c] = data[at + 2 * (c * size + r)]
+                matrix_i[r * size + c] = -data[at + 2 * (c * size + r) + 1]
             else:
-                matrix_r[r, c] = data[at + 2 * (r * size + c)]
-                matrix_i[r, c] = data[at + 2 * (r * size + c) + 1]
-    old_r, old_i = np.empty(size, re.dtype), np.empty(size, re.dtype)
-    total = 1 << (n - n_fixed)
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        base = (_expand(p, code, fixed, n_fixed) | value) & _INDEX
-        for m in range(size):
-            old_r[m], old_i[m] = re[base | offsets[m]], im[base | offsets[m]]
+                matrix_r[r * size + c] = data[at + 2 * (r * size + c)]
+                matrix_i[r * size + c] = data[at + 2 * (r * size + c) + 1]
+    old_r, old_i = np.empty(size * n, re.dtype), np.empty(size * n, re.dtype)
+    for m in range(size * n):
+        old_r[m] = old_i[m] = 0
+    found = np.empty(2 * n, re.dtype)
+    indices = np.empty(n, np.int64)
+    whole = code[bits + k] >= _log2(n) and cmask & (n - 1) == 0 and re.size >> k >= n
+    for p in range(0, re.size >> k, n):
+        many = min(n, (re.size >> k) - p)
+        for lane in range(many):
+            indices[lane] = _spread(p + lane, code, bits + k, k)
+        if whole:
+            i = indices[0]
+            if i & cmask != cvalue:
+                continue
+            for m in range(size):
+                store(old_r, m * n, load(re, (i | offsets[m]) & _INDEX))
+                store(old_i, m * n, load(im, (i | offsets[m]) & _INDEX))
+        else:
+            for m in range(size):
+                for lane in range(many):
+                    old_r[m * n + lane], old_i[m * n + lane] = re[indices[lane] | offsets[m]], im[indices[lane] | offsets[m]]
         for r in range(size):
-            x = y = re[0] * 0
+            x = y = zero(re)
             for c in range(size):
-                x += matrix_r[r, c] * old_r[c] - matrix_i[r, c] * old_i[c]
-                y += matrix_r[r, c] * old_i[c] + matrix_i[r, c] * old_r[c]
-            re[base | offsets[r]], im[base | offsets[r]] = x, y
+                mr, mi = splat(re, matrix_r[r * size + c]), splat(re, matrix_i[r * size + c])
+                vr, vi = load(old_r, c * n), load(old_i, c * n)
+                x = minus_times(plus_times(x, mr, vr), mi, vi)
+                y = plus_times(plus_times(y, mr, vi), mi, vr)
+            if whole:
+                store(re, (indices[0] | offsets[r]) & _INDEX, x)
+                store(im, (indices[0] | offsets[r]) & _INDEX, y)
+                continue
+            store(found, 0, x)
+            store(found, n, y)
+            for lane in range(many):
+                if indices[lane] & cmask == cvalue:
+                    re[indices[lane] | offsets[r]], im[indices[lane] | offsets[r]] = found[lane], found[n + lane]
 
 
 @jit
-def apply_chunk(code, data, mats, op, signs, re, im, chunk, chunks, inverse):
-    """One operation, or its inverse, on one chunk of the state."""
+def _log2(n):
+    return _popcount(n - 1)
+
+
+@jit
+def _apply(code, data, op, table, base, re, im, inverse):
+    """One operation on a block; ``table`` is that of its inverse where that is wanted."""
     row = code[H_OPS_AT] + op * WIDTH
-    kind, n = code[row + KIND], code[H_QUBITS]
-    if kind == ONE:
-        _apply_one(code, row, mats[op], re, im, n, chunk, chunks, inverse)
-    elif kind == PAULI:
-        _apply_pauli(code, row, mats[op], signs, re, im, n, chunk, chunks, inverse)
-    elif kind == PHASE:
-        _apply_phase(code, row, mats[op], re, im, n, chunk, chunks, inverse)
-    elif kind == FLIP:
-        _apply_flip(code, row, re, im, n, chunk, chunks)
-    elif kind == MATRIX:
-        _apply_matrix(code, data, row, re, im, n, chunk, chunks, inverse)
+    if base & code[row + E_CMASK] != code[row + E_CVALUE]:
+        return
+    if code[row + KIND] == MATRIX:
+        _apply_matrix(code, data, row, base, re, im, inverse)
+        return
+    inside = lanes(re) - 1
+    x, m0, m1 = code[row + X], code[row + M0] & ~inside, code[row + M1] & ~inside
+    cmask, cvalue = code[row + CMASK] & ~inside, code[row + CVALUE] & ~inside
+    begin = _sets(base, code[row + E0], code[row + E1])
+    if x & ~inside:
+        _apply_pairs(x & ~inside, x & inside, m0, m1, cmask, cvalue, begin, code[row + TARGET], table, re, im)
+    else:
+        _apply_alone(x, m0, m1, cmask, cvalue, begin, table, re, im)
 
 
 # Overlaps for gradients -------------------------------------------------------------------------------------------------
 
 
 @jit
-def _overlap_one_run(ar, ai, br, bi, lar, lai, lbr, lbi, out):
-    """Add sum of conj(lambda_a) * psi_b, as 8 numbers, over pairs."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = ar[0] * 0
-    for k in range(ar.size):
-        a, b, c, d = ar[k], ai[k], br[k], bi[k]
-        e, f, g, h = lar[k], lai[k], lbr[k], lbi[k]
-        s0 += e * a + f * b
-        s1 += e * b - f * a
-        s2 += e * c + f * d
-        s3 += e * d - f * c
-        s4 += g * a + h * b
-        s5 += g * b - h * a
-        s6 += g * c + h * d
-        s7 += g * d - h * c
-    out[0] += s0
-    out[1] += s1
-    out[2] += s2
-    out[3] += s3
-    out[4] += s4
-    out[5] += s5
-    out[6] += s6
-    out[7] += s7
+def _add(out, at, value):
+    store(out, at, plus(load(out, at), value))
 
 
 @jit
-def _overlap_strided(re, im, lr, li, width, out):
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = re[0] * 0
-    for block in range(re.size // (2 * width)):
-        for s in range(width):
-            i = (block * 2 * width + s) & _INDEX
-            j = i + width
-            a, b, c, d = re[i], im[i], re[j], im[j]
-            e, f, g, h = lr[i], li[i], lr[j], li[j]
-            s0 += e * a + f * b
-            s1 += e * b - f * a
-            s2 += e * c + f * d
-            s3 += e * d - f * c
-            s4 += g * a + h * b
-            s5 += g * b - h * a
-            s6 += g * c + h * d
-            s7 += g * d - h * c
-    out[0] += s0
-    out[1] += s1
-    out[2] += s2
-    out[3] += s3
-    out[4] += s4
-    out[5] += s5
-    out[6] += s6
-    out[7] += s7
+def _overlap(code, op, base, re, im, lr, li, out):
+    """Add to ``out``, which is laid out as a table, the sums of conj(lambda[i]) * psi[i] and conj(lambda[i]) * psi[i ^ x].
 
-
-@jit
-def _overlap_low(re, im, lr, li, width, out):
-    if width == 1:
-        _overlap_strided(re, im, lr, li, 1, out)
-    elif width == 2:
-        _overlap_strided(re, im, lr, li, 2, out)
-    elif width == 4:
-        _overlap_strided(re, im, lr, li, 4, out)
-    elif width == 8:
-        _overlap_strided(re, im, lr, li, 8, out)
-    elif width == 16:
-        _overlap_strided(re, im, lr, li, 16, out)
-    else:
-        _overlap_strided(re, im, lr, li, 32, out)
-
-
-@jit
-def _overlap_one(code, row, re, im, lr, li, n, chunk, chunks, out):
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    total = 1 << (n - n_fixed)
-    lo, hi = chunk * total // chunks, (chunk + 1) * total // chunks
-    target = 1 << code[row + TARGET]
-    if n_fixed == 1 and target < BLOCK and n >= BLOCK_BITS:
-        _overlap_low(re[2 * lo : 2 * hi], im[2 * lo : 2 * hi], lr[2 * lo : 2 * hi], li[2 * lo : 2 * hi], target, out)
-        return
-    low = 1 << code[fixed]
-    p = lo
-    while p < hi:
-        run = min(low - (p & (low - 1)), hi - p)
-        i = (_expand(p, code, fixed, n_fixed) | code[row + VALUE]) & _INDEX
-        j = (i | target) & _INDEX
-        _overlap_one_run(
-            re[i : i + run], im[i : i + run], re[j : j + run], im[j : j + run],
-            lr[i : i + run], li[i : i + run], lr[j : j + run], li[j : j + run], out,
-        )  # fmt: skip
-        p += run
-
-
-@jit
-def _overlap_pauli_inside(code, x, z, value, fixed, n_fixed, signs, re, im, lr, li, n, chunk, chunks):
-    """As ``_overlap_pauli_blocks``, where amplitude and partner lie in one block."""
-    ones = re[0] * 0 + 1
-    row = signs[z & (BLOCK - 1)]
-    own = np.empty(BLOCK, re.dtype)
-    for k in range(BLOCK):
-        own[k] = row[k]
-    fr, fi = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    total = 1 << (n - BLOCK_BITS - n_fixed + 1)
-    sum_r = sum_i = 0.0
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, 1) | value) & _INDEX
-        _mirror(lr, i, x, fr)
-        _mirror(li, i, x, fi)
-        part_r = part_i = ones * 0
-        for k in range(BLOCK):
-            part_r += own[k] * (fr[k] * re[i + k] + fi[k] * im[i + k])
-            part_i += own[k] * (fr[k] * im[i + k] - fi[k] * re[i + k])
-        if _odd(i & z & ~(BLOCK - 1)):
-            part_r, part_i = -part_r, -part_i
-        sum_r += part_r
-        sum_i += part_i
-    return sum_r, sum_i
-
-
-@jit
-def _overlap_pauli_blocks(code, x, z, value, fixed, n_fixed, signs, re, im, lr, li, n, chunk, chunks):
-    """Sum of (-1)**(i & z) * conj(lambda[i ^ x]) * psi[i]."""
-    ones = re[0] * 0 + 1
-    high, low = x & ~(BLOCK - 1), x & (BLOCK - 1)
-    row = signs[z & (BLOCK - 1)]
-    own, partner = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    for k in range(BLOCK):
-        own[k], partner[k] = row[k], row[k ^ low]
-    er, ei, fr, fi = np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype), np.empty(BLOCK, re.dtype)
-    total = 1 << (n - BLOCK_BITS - n_fixed)
-    sum_r = sum_i = 0.0
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, 0) | value) & _INDEX
-        j = (i ^ high) & _INDEX
-        hi = -ones if _odd(i & z & ~(BLOCK - 1)) else ones
-        hj = -ones if _odd(j & z & ~(BLOCK - 1)) else ones
-        part_r = part_i = ones * 0
-        if x == 0:
-            for k in range(BLOCK):
-                t = hi * own[k]
-                part_r += t * (lr[i + k] * re[i + k] + li[i + k] * im[i + k])
-                part_i += t * (lr[i + k] * im[i + k] - li[i + k] * re[i + k])
-        else:
-            _mirror(re, j, low, er)
-            _mirror(im, j, low, ei)
-            _mirror(lr, j, low, fr)
-            _mirror(li, j, low, fi)
-            for k in range(BLOCK):
-                t, u = hi * own[k], hj * partner[k]
-                part_r += t * (fr[k] * re[i + k] + fi[k] * im[i + k]) + u * (lr[i + k] * er[k] + li[i + k] * ei[k])
-                part_i += t * (fr[k] * im[i + k] - fi[k] * re[i + k]) + u * (lr[i + k] * ei[k] - li[i + k] * er[k])
-        sum_r += part_r
-        sum_i += part_i
-    return sum_r, sum_i
-
-
-@jit
-def _overlap_pauli(code, row, signs, re, im, lr, li, n, chunk, chunks):
-    """Im <lambda| P |psi> over the amplitudes that the controls select."""
-    x, z, value, n_y = code[row + XMASK], code[row + ZMASK], code[row + VALUE], code[row + N_Y] & 3
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    total = 1 << (n - n_fixed)
-    sum_r = sum_i = 0.0
-    if n >= BLOCK_BITS and 0 < x < BLOCK and (n_fixed == 1 or code[fixed + 1] >= BLOCK_BITS):
-        total = 0
-        sum_r, sum_i = _overlap_pauli_inside(code, x, z, value, fixed, n_fixed, signs, re, im, lr, li, n, chunk, chunks)
-    elif n >= BLOCK_BITS and (n_fixed == 0 or code[fixed] >= BLOCK_BITS):
-        total = 0
-        sum_r, sum_i = _overlap_pauli_blocks(code, x, z, value, fixed, n_fixed, signs, re, im, lr, li, n, chunk, chunks)
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_expand(p, code, fixed, n_fixed) | value) & _INDEX
-        j = (i ^ x) & _INDEX
-        t = lr[j] * re[i] + li[j] * im[i]
-        u = lr[j] * im[i] - li[j] * re[i]
-        if _odd(i & z):
-            t, u = -t, -u
-        sum_r += t
-        sum_i += u
-        if x:
-            t = lr[i] * re[j] + li[i] * im[j]
-            u = lr[i] * im[j] - li[i] * re[j]
-            if _odd(j & z):
-                t, u = -t, -u
-            sum_r += t
-            sum_i += u
-    if n_y == 0:
-        return sum_i
-    if n_y == 1:
-        return sum_r
-    if n_y == 2:
-        return -sum_i
-    return -sum_r
-
-
-@jit
-def _overlap_phase_blocks(code, value, fixed, n_fixed, re, im, lr, li, n, chunk, chunks):
-    selected = np.empty(BLOCK, np.int64)
-    count, n_low = _low_part(code, fixed, n_fixed, value, selected)
-    here = np.zeros(BLOCK, re.dtype)
-    for m in range(count):
-        here[selected[m]] = 1
-    total = 1 << (n - BLOCK_BITS - (n_fixed - n_low))
-    found = 0.0
-    for p in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-        i = (_block_base(p, code, fixed, n_fixed, n_low) | (value & ~(BLOCK - 1))) & _INDEX
-        part = here[0] * 0
-        for k in range(BLOCK):
-            part += here[k] * (lr[i + k] * im[i + k] - li[i + k] * re[i + k])
-        found += part
-    return found
-
-
-@jit
-def _overlap_phase(code, row, re, im, lr, li, n, chunk, chunks):
-    """-2 Im of sum of conj(lambda) * psi over the amplitudes that get the phase."""
-    value = code[row + VALUE]
-    fixed, n_fixed = code[row + FIXED], code[row + N_FIXED]
-    total = 1 << (n - n_fixed)
-    low = 1 << code[fixed] if n_fixed else 1 << n
-    lo, hi = chunk * total // chunks, (chunk + 1) * total // chunks
-    if low < BLOCK and n >= BLOCK_BITS:
-        return -2.0 * _overlap_phase_blocks(code, value, fixed, n_fixed, re, im, lr, li, n, chunk, chunks)
-    found = 0.0
-    p = lo
-    while p < hi:
-        run = min(low - (p & (low - 1)), hi - p)
-        i = (_expand(p, code, fixed, n_fixed) | value) & _INDEX
-        for k in range(i, i + run):
-            found += lr[k] * im[k] - li[k] * re[k]
-        p += run
-    return -2.0 * found
-
-
-@jit
-def overlap_chunk(code, op, signs, re, im, lr, li, chunk, chunks, out):
-    """Add to ``out`` what the derivative by this operation's angles needs, over one chunk. ``re, im``: before it; ``lr, li``: after it."""
+    Args:
+        re: psi before the operation; so ``im``. ``lr`` and ``li``: lambda after it.
+    """
     row = code[H_OPS_AT] + op * WIDTH
-    kind, n = code[row + KIND], code[H_QUBITS]
-    if kind == ONE:
-        _overlap_one(code, row, re, im, lr, li, n, chunk, chunks, out)
-    elif kind == PAULI:
-        out[0] += _overlap_pauli(code, row, signs, re, im, lr, li, n, chunk, chunks)
-    else:
-        out[0] += _overlap_phase(code, row, re, im, lr, li, n, chunk, chunks)
+    n = lanes(re)
+    inside = n - 1
+    x, m0, m1 = code[row + X], code[row + M0] & ~inside, code[row + M1] & ~inside
+    low, high = x & inside, x & ~inside
+    cmask, cvalue = code[row + CMASK] & ~inside, code[row + CVALUE] & ~inside
+    begin = _sets(base, code[row + E0], code[row + E1])
+    run = _run_length(re.size, high | m0 | m1 | cmask)
+    if high == 0:
+        for start in range(0, re.size, run):
+            if start & cmask != cvalue:
+                continue
+            ar = ai = br = bi = zero(re)
+            for k in range(start, start + run, n):
+                vr, vi, a, b = load(re, k), load(im, k), load(lr, k), load(li, k)
+                wr, wi = mirrored(vr, low), mirrored(vi, low)
+                ar = plus_times(plus_times(ar, a, vr), b, vi)
+                ai = minus_times(plus_times(ai, a, vi), b, vr)
+                br = plus_times(plus_times(br, a, wr), b, wi)
+                bi = minus_times(plus_times(bi, a, wi), b, wr)
+            t = (begin ^ _sets(start, m0, m1)) * 4 * n
+            _add(out, t, ar)
+            _add(out, t + n, ai)
+            _add(out, t + 2 * n, br)
+            _add(out, t + 3 * n, bi)
+        return
+    pivot = code[row + TARGET]
+    toggle = _sets(high, m0, m1)
+    for p in range(0, re.size // 2, run):
+        i = (((p >> pivot) << (pivot + 1)) | (p & ((1 << pivot) - 1))) & _INDEX
+        if i & cmask != cvalue:
+            continue
+        j = (i ^ high) & _INDEX
+        ar = ai = br = bi = cr = ci = dr = di = zero(re)
+        for k in range(0, run, n):
+            vr, vi, wr, wi = load(re, i + k), load(im, i + k), load(re, j + k), load(im, j + k)
+            a, b, c, d = load(lr, i + k), load(li, i + k), load(lr, j + k), load(li, j + k)
+            ar = plus_times(plus_times(ar, a, vr), b, vi)
+            ai = minus_times(plus_times(ai, a, vi), b, vr)
+            cr = plus_times(plus_times(cr, c, wr), d, wi)
+            ci = minus_times(plus_times(ci, c, wi), d, wr)
+            if low:
+                vr, vi, wr, wi = mirrored(vr, low), mirrored(vi, low), mirrored(wr, low), mirrored(wi, low)
+            br = plus_times(plus_times(br, a, wr), b, wi)
+            bi = minus_times(plus_times(bi, a, wi), b, wr)
+            dr = plus_times(plus_times(dr, c, vr), d, vi)
+            di = minus_times(plus_times(di, c, vi), d, vr)
+        s = begin ^ _sets(i, m0, m1)
+        t = (s ^ toggle) * 4 * n
+        s = s * 4 * n
+        _add(out, s, ar)
+        _add(out, s + n, ai)
+        _add(out, s + 2 * n, br)
+        _add(out, s + 3 * n, bi)
+        _add(out, t, cr)
+        _add(out, t + n, ci)
+        _add(out, t + 2 * n, dr)
+        _add(out, t + 3 * n, di)
+
+
+# Visits -----------------------------------------------------------------------------------------------------------------
+
+
+@jit
+def _work(code, data, tables, first, last, base, re, im, lr, li, found, out, reverse):
+    """The operations of a visit on one block; in reverse with the overlaps for gradients, and lambda with psi."""
+    for step in range(last - first):
+        op = last - 1 - step if reverse else first + step
+        table = tables[int(reverse), op]
+        _apply(code, data, op, table, base, re, im, reverse)
+        if not reverse:
+            continue
+        row = code[H_OPS_AT] + op * WIDTH
+        if code[row + NEEDS] and base & code[row + E_CMASK] == code[row + E_CVALUE]:
+            for k in range(found.size):
+                found[k] = 0
+            _overlap(code, op, base, re, im, lr, li, found)
+            sums = out[op - first]
+            for k in range(found.size):
+                sums[k] += found[k]
+        _apply(code, data, op, table, base, lr, li, reverse)
+
+
+@jit
+def _copy(code, offsets, run, state, base, block, back):
+    """Bring a block together from its runs, or put it back."""
+    for r in range(block.size // run):
+        a = (base + code[offsets + r]) & _INDEX
+        if back:
+            for k in range(run):
+                state[a + k] = block[r * run + k]
+        else:
+            for k in range(run):
+                block[r * run + k] = state[a + k]
+
+
+@jit
+def visit_chunk(code, data, tables, visit, re, im, lr, li, chunk, chunks, out, reverse):
+    """One visit to the blocks of one chunk."""
+    at = code[H_VISITS_AT] + visit * V_WIDTH
+    m, first, last = code[at + V_QUBITS], code[at + V_FIRST], code[at + V_LAST]
+    size, run, offsets = 1 << m, 1 << code[at + V_RUN], code[at + V_OFFSETS]
+    blocks = re.size >> m
+    found = np.empty(TABLE * lanes(re), re.dtype)
+    work = np.empty((0 if run == size else 4 if reverse else 2, size), re.dtype)
+    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
+        base = _spread(block, code, code[at + V_BITS], m)
+        end = base + size
+        if run == size:
+            _work(
+                code, data, tables, first, last, base, re[base:end], im[base:end], lr[base:end], li[base:end], found, out, reverse
+            )  # fmt: skip
+            continue
+        for half in range(len(work)):
+            _copy(code, offsets, run, re if half == 0 else im if half == 1 else lr if half == 2 else li, base, work[half], False)
+        _work(code, data, tables, first, last, base, work[0], work[1], work[-2], work[-1], found, out, reverse)
+        for half in range(len(work)):
+            _copy(code, offsets, run, re if half == 0 else im if half == 1 else lr if half == 2 else li, base, work[half], True)
+
+
+@jit
+def start_chunk(what, re, im, from_r, from_i, chunk, chunks):
+    """Set a state: to a given one (``what`` 1), to all qubits in 0 (0), or to nothing (-1)."""
+    lo, hi = chunk * re.size // chunks, (chunk + 1) * re.size // chunks
+    for k in range(lo, hi):
+        re[k] = from_r[k] if what == 1 else 0
+        im[k] = from_i[k] if what == 1 else 0
+    if what == 0 and chunk == 0:
+        re[0] = 1
 
 
 # Observables ------------------------------------------------------------------------------------------------------------
 
 
 @jit
-def _block_coefficients(code, data, group, base, x, signs, cr, ci):
+def lane_signs(table):
+    """table[z * lanes + k] = (-1)**parity(z & k)."""
+    n = lanes(table)
+    for z in range(n):
+        for k in range(n):
+            table[z * n + k] = -1 if _odd(z & k) else 1
+
+
+@jit
+def _walsh_hadamard(block, signs):
+    """In place: block[k] becomes the sum over z of (-1)**parity(z & k) * block[z]."""
+    n = lanes(block)
+    h = block.size // 2
+    while h >= n:
+        for start in range(0, block.size, 2 * h):
+            for k in range(start, start + h, n):
+                a, b = load(block, k), load(block, k + h)
+                store(block, k, plus(a, b))
+                store(block, k + h, minus_times(a, b, splat(block, block.dtype.type(1))))
+        h //= 2
+    for k in range(0, block.size, n):
+        v = load(block, k)
+        h = n // 2
+        while h:
+            v = plus_times(mirrored(v, h), v, load(signs, h * n))
+            h //= 2
+        store(block, k, v)
+
+
+@jit
+def _coefficients(code, data, group, base, x, signs, cr, ci):
     """A group's coefficients on a block of indices i from ``base``: sum over terms of c * 1j**n_y * (-1)**parity(z & (i ^ x)).
 
     Returns:
@@ -719,124 +445,105 @@ def _block_coefficients(code, data, group, base, x, signs, cr, ci):
     """
     at = code[H_GROUPS_AT] + 3 * group
     terms, coeff = code[H_TERMS_AT], code[H_COEFF_AT]
-    size = cr.size
     first, last = code[at + 1], code[at + 2]
+    n, size = lanes(cr), cr.size
+    few = last - first <= _FEW_TERMS
     imaginary = False
-    for k in range(size):
-        cr[k] = 0
     for term in range(first, last):
-        if code[terms + 2 * term + 1] & 1:
-            imaginary = True
+        imaginary |= code[terms + 2 * term + 1] & 1 != 0
+    cr[:] = 0
     if imaginary:
-        for k in range(size):
-            ci[k] = 0
+        ci[:] = 0
     for term in range(first, last):
         z, n_y = code[terms + 2 * term], code[terms + 2 * term + 1] & 3
         c = cr.dtype.type(data[coeff + term])
         if _odd((base ^ x) & z) != (n_y >= 2):
             c = -c
-        row = signs[z & (size - 1)]
-        if n_y & 1:
-            for k in range(size):
-                ci[k] += c * row[k]
+        block = ci if n_y & 1 else cr
+        if few:
+            mine = load(signs, (z & (n - 1)) * n)
+            for k in range(0, size, n):
+                store(block, k, plus_times(load(block, k), mine, splat(block, -c if _odd(k & z) else c)))
         else:
-            for k in range(size):
-                cr[k] += c * row[k]
+            block[z & (size - 1)] += c
+    if not few:
+        _walsh_hadamard(cr, signs)
+        if imaginary:
+            _walsh_hadamard(ci, signs)
     return imaginary
 
 
 @jit
-def _partners(source, at, mask, out):
-    if out.size == BLOCK:
-        _mirror(source, at, mask, out)
-    else:
-        for k in range(out.size):
-            out[k] = source[at + (k ^ mask)]
+def observable_chunk(code, data, first, last, weight, re, im, lr, li, chunk, chunks, into_lambda):
+    """For groups ``first`` to ``last`` of Pauli words, each with one flip mask, on one chunk.
 
+    Args:
+        weight: A factor.
+        into_lambda: Add weight * H psi to lambda; otherwise find weight * <psi| H |psi>.
 
-@jit
-def _small_signs(signs, re):
-    table = np.empty(signs.shape, re.dtype)
-    for z in range(signs.shape[0]):
-        for k in range(signs.shape[1]):
-            table[z, k] = signs[z, k]
-    return table
-
-
-@jit
-def expval_chunk(code, data, first, last_group, signs, re, im, chunk, chunks):
-    """The expectation value of groups of Pauli words, each with one flip mask, over one chunk."""
-    n = code[H_QUBITS]
-    size = signs.shape[0]
-    table = _small_signs(signs, re)
-    cr, ci, er, ei = np.empty(size, re.dtype), np.empty(size, re.dtype), np.empty(size, re.dtype), np.empty(size, re.dtype)
-    blocks = (1 << n) // size
-    total = 0.0
-    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-        i = (block * size) & _INDEX
-        for group in range(first, last_group):
+    Returns:
+        The expectation value, or 0.
+    """
+    n = lanes(re)
+    size = min(BLOCK, re.size)
+    tile = min(_TILE, re.size)
+    signs = np.empty(n * n, re.dtype)
+    lane_signs(signs)
+    cr, ci = np.empty(size, re.dtype), np.empty(size, re.dtype)
+    w = splat(re, re.dtype.type(weight))
+    tiles = re.size // tile
+    value = 0.0
+    for here in range(chunk * tiles // chunks, (chunk + 1) * tiles // chunks):
+        for group in range(first, last):
             x = code[code[H_GROUPS_AT] + 3 * group]
-            high, low = x & ~(size - 1), x & (size - 1)
-            j = (i ^ high) & _INDEX
-            if j < i:
-                continue  # the mirror image of one that was counted twice
-            # With partner j of i: conj(psi_i) * C(j) * psi_j, whose sum is real.
-            imaginary = _block_coefficients(code, data, group, i, x, table, cr, ci)
-            part = cr[0] * 0
-            if x == 0:
-                for k in range(size):
-                    part += cr[k] * (re[i + k] * re[i + k] + im[i + k] * im[i + k])
-            else:
-                _partners(re, j, low, er)
-                _partners(im, j, low, ei)
-                for k in range(size):
-                    part += cr[k] * (re[i + k] * er[k] + im[i + k] * ei[k])
-                if imaginary:
-                    for k in range(size):
-                        part -= ci[k] * (re[i + k] * ei[k] - im[i + k] * er[k])
-            total += 2.0 * part if high else part
-    return total
-
-
-@jit
-def hamiltonian_chunk(code, data, first, last_group, weight, signs, re, im, lr, li, chunk, chunks):
-    """Lambda += weight * H psi over one chunk, for groups ``first`` to ``last_group``."""
-    n = code[H_QUBITS]
-    size = signs.shape[0]
-    table = _small_signs(signs, re)
-    cr, ci, er, ei = np.empty(size, re.dtype), np.empty(size, re.dtype), np.empty(size, re.dtype), np.empty(size, re.dtype)
-    w = re.dtype.type(weight)
-    blocks = (1 << n) // size
-    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-        i = (block * size) & _INDEX
-        for group in range(first, last_group):
-            x = code[code[H_GROUPS_AT] + 3 * group]
-            imaginary = _block_coefficients(code, data, group, i, x, table, cr, ci)
-            _partners(re, i ^ (x & ~(size - 1)), x & (size - 1), er)
-            _partners(im, i ^ (x & ~(size - 1)), x & (size - 1), ei)
-            for k in range(size):
-                lr[i + k] += w * cr[k] * er[k]
-                li[i + k] += w * cr[k] * ei[k]
-            if imaginary:
-                for k in range(size):
-                    lr[i + k] -= w * ci[k] * ei[k]
-                    li[i + k] += w * ci[k] * er[k]
+            low, high = x & (n - 1), x & ~(n - 1)
+            sums = zero(re)
+            for base in range(here * tile, (here + 1) * tile, size):
+                partner = base ^ (x & ~(size - 1))
+                if not into_lambda and partner < base:
+                    continue  # the mirror image of one that counts twice
+                imaginary = _coefficients(code, data, group, base, x, signs, cr, ci)
+                part = zero(re)
+                for k in range(0, size, n):
+                    i = (base + k) & _INDEX
+                    j = (i ^ high) & _INDEX
+                    pr, pi, c = mirrored(load(re, j), low), mirrored(load(im, j), low), load(cr, k)
+                    hr, hi = times(c, pr), times(c, pi)
+                    if imaginary:
+                        d = load(ci, k)
+                        hr, hi = minus_times(hr, d, pi), plus_times(hi, d, pr)
+                    if into_lambda:
+                        store(lr, i, plus_times(load(lr, i), w, hr))
+                        store(li, i, plus_times(load(li, i), w, hi))
+                    else:
+                        part = plus_times(plus_times(part, load(re, i), hr), load(im, i), hi)
+                sums = plus(sums, part)
+                if partner > base:
+                    sums = plus(sums, part)
+            value += total(sums)
+    return value * weight
 
 
 @jit
 def dot_chunk(re, im, lr, li, chunk, chunks):
     """Re <psi|lambda> over one chunk."""
-    lo, hi = chunk * re.size // chunks, (chunk + 1) * re.size // chunks
-    total = 0.0
-    for k in range(lo, hi):
-        total += re[k] * lr[k] + im[k] * li[k]
-    return total
+    n = lanes(re)
+    vectors = re.size // n
+    value = 0.0
+    sums = zero(re)
+    for k in range(chunk * vectors // chunks, (chunk + 1) * vectors // chunks):
+        at = k * n
+        sums = plus_times(plus_times(sums, load(re, at), load(lr, at)), load(im, at), load(li, at))
+        if k & 1023 == 1023:  # in double precision from here on
+            value += total(sums)
+            sums = zero(re)
+    return value + total(sums)
 
 
 # One entry point, behind a symbol -----------------------------------------------------------------------------------------
 
 # Tasks of ``chunk``.
-APPLY, INVERT, REVERSE, REVERSE_BEFORE, REVERSE_AFTER, EXPVAL, HAMILTONIAN, DOT = range(8)
+START, FORWARD, REVERSE, EXPVAL, HAMILTONIAN, DOT = range(6)
 
 
 def _pointer(element: Any) -> Any:
@@ -855,58 +562,59 @@ as_int64, as_float64, as_float32 = _pointer(types.int64), _pointer(types.float64
 
 
 @jit
-def _chunk(task, code, data, mats, op, last, weight, signs, re, im, lr, li, chunk, chunks, out):
-    if task == APPLY or task == INVERT:
-        apply_chunk(code, data, mats, op, signs, re, im, chunk, chunks, task == INVERT)
-    elif task == EXPVAL:
-        out[0] += expval_chunk(code, data, op, last, signs, re, im, chunk, chunks)
+def _chunk(task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, out):
+    if task == FORWARD or task == REVERSE:
+        visit_chunk(code, data, tables, index, re, im, lr, li, chunk, chunks, out, task == REVERSE)
+    elif task == START:
+        start_chunk(index, re, im, lr, li, chunk, chunks)
     elif task == DOT:
-        out[0] += dot_chunk(re, im, lr, li, chunk, chunks)
-    elif task == HAMILTONIAN:
-        hamiltonian_chunk(code, data, op, last, weight, signs, re, im, lr, li, chunk, chunks)
+        out[0, 0] += dot_chunk(re, im, lr, li, chunk, chunks)
     else:
-        if task == REVERSE_BEFORE:
-            overlap_chunk(code, op, signs, re, im, lr, li, chunk, chunks, out)
-        apply_chunk(code, data, mats, op, signs, re, im, chunk, chunks, True)
-        if task == REVERSE_AFTER:
-            overlap_chunk(code, op, signs, re, im, lr, li, chunk, chunks, out)
-        apply_chunk(code, data, mats, op, signs, lr, li, chunk, chunks, True)
+        out[0, 0] += observable_chunk(code, data, index, last, weight, re, im, lr, li, chunk, chunks, task == HAMILTONIAN)
 
 
 _kept: list[Any] = []
 _ANY = 1 << 48  # the arrays behind bare addresses are as long as they are
 _I, _D = types.int64, types.float64
-SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _D, _I, _I, _I, _I, _I, _I, _I, _I, _I)
+SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _D, _I, _I, _I, _I, _I, _I, _I)
 
 
 # Two functions, not one that is made for a precision: numba finds no closure in its disk cache again.
 
 
-def _entry_float64(task, code, data, mats, op, last, weight, signs, low, re, im, lr, li, chunk, chunks, out):
+def _entry_float64(task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, out):
     codes = carray(as_int64(code), (_ANY,))
-    size = 1 << codes[H_QUBITS]
+    size, longest = 1 << codes[H_QUBITS], codes[H_LONGEST]
     _chunk(
-        task, codes, carray(as_float64(data), (_ANY,)), carray(as_float64(mats), (codes[H_OPS], 8)), op, last, weight,
-        carray(as_float64(signs), (low, low)), carray(as_float64(re), (size,)), carray(as_float64(im), (size,)),
-        carray(as_float64(lr), (size,)), carray(as_float64(li), (size,)), chunk, chunks, carray(as_float64(out), (8,)),
+        task, codes, carray(as_float64(data), (_ANY,)), carray(as_float64(tables), (2, codes[H_OPS], TABLE * 4)), index, last, weight,
+        carray(as_float64(re), (size,)), carray(as_float64(im), (size,)), carray(as_float64(lr), (size,)), carray(as_float64(li), (size,)),
+        chunk, chunks, carray(as_float64(out), (longest, TABLE * 4)),
     )  # fmt: skip
 
 
-def _entry_float32(task, code, data, mats, op, last, weight, signs, low, re, im, lr, li, chunk, chunks, out):
+def _entry_float32(task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, out):
     codes = carray(as_int64(code), (_ANY,))
-    size = 1 << codes[H_QUBITS]
+    size, longest = 1 << codes[H_QUBITS], codes[H_LONGEST]
     _chunk(
-        task, codes, carray(as_float64(data), (_ANY,)), carray(as_float32(mats), (codes[H_OPS], 8)), op, last, weight,
-        carray(as_float64(signs), (low, low)), carray(as_float32(re), (size,)), carray(as_float32(im), (size,)),
-        carray(as_float32(lr), (size,)), carray(as_float32(li), (size,)), chunk, chunks, carray(as_float64(out), (8,)),
+        task, codes, carray(as_float64(data), (_ANY,)), carray(as_float32(tables), (2, codes[H_OPS], TABLE * 8)), index, last, weight,
+        carray(as_float32(re), (size,)), carray(as_float32(im), (size,)), carray(as_float32(lr), (size,)), carray(as_float32(li), (size,)),
+        chunk, chunks, carray(as_float64(out), (longest, TABLE * 8)),
     )  # fmt: skip
+
+
+def compiled(function: Any, signature: Any, *, parallel: bool = False) -> tuple[Any, int]:
+    """A function compiled for one signature, and where its machine code lies (numba's own calling convention).
+
+    Who calls an address compiles nothing again, and its arguments become those of the signature.
+    """
+    options = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False, "parallel": parallel}
+    found = njit(signature, cache=True, nogil=True, **options)(function)
+    _kept.append(found)  # as long as it lives, so does its machine code
+    (overload,) = found.overloads.values()
+    return found, int(overload.library.get_pointer_to_function(overload.fndesc.llvm_func_name))
 
 
 @functools.cache
 def chunk_address(real: str) -> int:
-    """Where the machine code of the entry point for a precision lies (numba's own calling convention); see ``_chunk`` for what it does."""
-    entry = _entry_float32 if real == "float32" else _entry_float64
-    compiled = njit(SIGNATURE, cache=True, nogil=True, fastmath=FAST, error_model="numpy")(entry)
-    _kept.append(compiled)  # as long as it lives, so does its machine code
-    (overload,) = compiled.overloads.values()
-    return int(overload.library.get_pointer_to_function(overload.fndesc.llvm_func_name))
+    """Where the entry point for a precision lies; see ``_chunk`` for what it does."""
+    return compiled(_entry_float32 if real == "float32" else _entry_float64, SIGNATURE)[1]

@@ -1,9 +1,12 @@
-"""A circuit as two flat arrays that the kernels run: one-qubit gates on the same wire merged, everything else in order."""
+"""A circuit as two flat arrays that the kernels run: one-qubit gates on the same wire merged, also with
+those that another wire controls, and operations gathered into visits.
+"""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,12 @@ from pl_hybridjobs.sim.circuit import Angle, Circuit, PauliSum
 from pl_hybridjobs.sim.gates import Dense, Flip, One, Part, PauliRotation, Phase, Primitive, expand
 
 _PART_KINDS = {"RX": k.RX, "RY": k.RY, "RZ": k.RZ, "PHASE": k.DIAG, "CONST": k.CONST}
+_X = Part("CONST", matrix=(0, 1, 1, 0))
+#: States are padded to so many, with amplitudes that stay 0: a whole vector of lanes.
+MIN_QUBITS = 3
+# A block of so many qubits stays in a core's own cache; at least so many of them follow each other in memory.
+_CACHED_QUBITS = 13
+_RUN_QUBITS = 6
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -25,6 +34,7 @@ class Program:
         code: int64, see ``kernels``.
         data: float64 constants.
         n_wires: Qubits.
+        n_qubits: Those of the state that the kernels work on, at least ``MIN_QUBITS``.
         n_parameters: Length of the parameter vector.
         n_observables: How many expectation values it gives.
     """
@@ -32,8 +42,74 @@ class Program:
     code: _Ints
     data: _Floats
     n_wires: int
+    n_qubits: int
     n_parameters: int
     n_observables: int
+
+
+@dataclass
+class Visit:
+    """Operations that are done together on each block of a state.
+
+    Attributes:
+        bits: Those of the whole index that count the amplitudes of a block, ascending.
+        operations: In order of time.
+    """
+
+    bits: tuple[int, ...]
+    operations: list[_Operation]
+
+    @property
+    def run(self) -> int:
+        """log2 of how many amplitudes of a block follow each other in the state."""
+        return next((at for at, bit in enumerate(self.bits) if at != bit), len(self.bits))
+
+    def offsets(self) -> list[int]:
+        """Where a block's runs lie, relative to its first."""
+        high = self.bits[self.run :]
+        return [sum(1 << bit for at, bit in enumerate(high) if r >> at & 1) for r in range(1 << len(high))]
+
+    def local(self, mask: int) -> int:
+        """The bits of a mask that a block has, as bits of an index into it."""
+        return sum(1 << at for at, bit in enumerate(self.bits) if mask >> bit & 1)
+
+
+def visits(operations: list[_Operation], n_qubits: int) -> list[Visit]:
+    """Cut a circuit into visits, so that a state that is larger than the cache is gone through a few times, not once for each operation.
+
+    Operations change places only where they commute, because they move different bits, and none moves a bit on which the other depends.
+    """
+    everything = tuple(range(n_qubits))
+    if n_qubits <= _CACHED_QUBITS:
+        return [Visit(everything, operations)]
+    size = min(_CACHED_QUBITS, n_qubits - 2)  # a few blocks at least, for the threads
+    found: list[Visit] = []
+    remaining = operations
+    while remaining:
+        bits = (1 << _RUN_QUBITS) - 1
+        chosen: list[_Operation] = []
+        later: list[_Operation] = []
+        moved = touched = 0  # by those that come later
+        for at, op in enumerate(remaining):
+            wanted = bits | op.moved
+            if not op.moved & (moved | touched) and not op.touched & moved and wanted.bit_count() <= size:
+                chosen.append(op)
+                bits = wanted
+                continue
+            later.append(op)
+            moved, touched = moved | op.moved, touched | op.touched
+            if moved.bit_count() == n_qubits:
+                later += remaining[at + 1 :]
+                break
+        if chosen:
+            for bit in everything:
+                if bits.bit_count() < size:
+                    bits |= 1 << bit
+            found.append(Visit(tuple(b for b in everything if bits >> b & 1), chosen))
+        else:  # it moves more bits than a block has
+            found.append(Visit(everything, [later.pop(0)]))
+        remaining = later
+    return found
 
 
 @functools.lru_cache(maxsize=256)
@@ -53,14 +129,42 @@ def compile_circuit(circuit: Circuit) -> Program:
 
 
 @dataclass
+class _Pending:
+    """One-qubit parts on a wire that are not written yet; some act only where another wire, ``select``, has a value."""
+
+    select: int | None = None
+    parts: list[tuple[Part, int]] = field(default_factory=list)
+
+
+@dataclass
+class _Operation:
+    """A row of ``code`` before its bits are renumbered for a visit: bits and masks are those of the whole index."""
+
+    kind: int
+    moved: int = 0  # bits on which amplitudes change places
+    select: int = -1
+    a: int = 0
+    b: int = 0
+    z: int = 0
+    n_y: int = 0
+    cmask: int = 0
+    cvalue: int = 0
+    bits: tuple[int, ...] = ()  # of a dense matrix, the least significant first
+
+    @property
+    def touched(self) -> int:
+        """All bits on which it depends without moving them."""
+        return self.cmask | self.z | (1 << self.select if self.select >= 0 else 0)
+
+
+@dataclass
 class _Builder:
     n_wires: int
-    rows: list[list[int]] = field(default_factory=list)
-    tables: list[int] = field(default_factory=list)
-    subs: list[tuple[int, int]] = field(default_factory=list)
+    operations: list[_Operation] = field(default_factory=list)
+    subs: list[tuple[int, int, int]] = field(default_factory=list)
     angles: list[Angle] = field(default_factory=list)
     constants: list[float] = field(default_factory=list)
-    waiting: dict[int, list[Part]] = field(default_factory=dict)
+    waiting: dict[int, _Pending] = field(default_factory=dict)
 
     def bit(self, wire: int) -> int:
         return self.n_wires - 1 - wire
@@ -68,32 +172,64 @@ class _Builder:
     def mask(self, wires: tuple[int, ...], values: tuple[bool, ...]) -> int:
         return sum(1 << self.bit(w) for w, v in zip(wires, values, strict=True) if v)
 
+    def append(self, operation: _Operation, controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
+        cmask = self.mask(controls, (True,) * len(controls))
+        self.operations.append(replace(operation, cmask=cmask, cvalue=self.mask(controls, values)))
+
     def add(self, primitive: Primitive) -> None:
         action, controls, values = primitive.action, primitive.controls, primitive.values
-        if isinstance(action, One) and not controls:
-            self.waiting.setdefault(action.wire, []).append(action.part)
-            return
-        wires = (action.wire,) if isinstance(action, One) else action.wires
-        for wire in (*wires, *controls):
-            self.flush(wire)
-        if isinstance(action, One) and action.part.kind == "PHASE":
-            assert action.part.angle is not None
-            action = Phase((action.wire,), (True,), action.part.angle)
+        if isinstance(action, Flip) and len(action.wires) == 1:
+            action = One(action.wires[0], _X)
         if isinstance(action, One):
-            self.one(action.wire, [action.part], controls, values)
+            if not controls:
+                self.make_way(action.wire)
+                self.waiting.setdefault(action.wire, _Pending()).parts.append((action.part, k.ALWAYS))
+                return
+            if len(controls) == 1 and self.merged(action, controls[0], values[0]):
+                return
+            if action.part.kind == "PHASE":
+                assert action.part.angle is not None
+                action = Phase((action.wire,), (True,), action.part.angle)
+        for wire in (*((action.wire,) if isinstance(action, One) else action.wires), *controls):
+            self.make_way(wire)
+            self.flush(wire)
+        if isinstance(action, One):
+            self.one(action.wire, _Pending(None, [(action.part, k.ALWAYS)]), controls, values)
         elif isinstance(action, Phase):
-            self.phase(action, controls, values)
+            wires, wanted = (*action.wires, *controls), (*action.values, *values)
+            self.append(_Operation(k.PHASE, a=self.angle(action.angle)), wires, wanted)
         elif isinstance(action, Flip):
-            self.flip(action, controls, values)
+            bits = sum(1 << self.bit(w) for w in action.wires)
+            self.append(_Operation(k.SWAP, bits, z=bits), controls, values)
         elif isinstance(action, PauliRotation):
-            self.pauli(action, controls, values)
+            x, z, n_y = self.masks(tuple(zip(action.wires, action.word, strict=True)))
+            self.append(_Operation(k.PAULI, x, a=self.angle(action.angle), z=z, n_y=n_y), controls, values)
         else:
             self.dense(action, controls, values)
 
+    def merged(self, action: One, control: int, value: bool) -> bool:
+        """Put a controlled one-qubit part into the operation that waits on its wire: then it costs nothing."""
+        pending = self.waiting.get(action.wire)
+        if pending is None and action.part.kind == "PHASE":
+            return False  # alone, it touches a quarter of the state
+        if pending is not None and pending.select not in (None, control):
+            self.flush(action.wire)
+        self.make_way(action.wire)
+        self.flush(control)
+        pending = self.waiting.setdefault(action.wire, _Pending())
+        pending.select = control
+        pending.parts.append((action.part, k.IF_1 if value else k.IF_0))
+        return True
+
+    def make_way(self, wire: int) -> None:
+        """Write what waits for a value of this wire that is about to change."""
+        for other in [w for w, pending in self.waiting.items() if pending.select == wire]:
+            self.flush(other)
+
     def flush(self, wire: int) -> None:
-        parts = self.waiting.pop(wire, None)
-        if parts:
-            self.one(wire, parts, (), ())
+        pending = self.waiting.pop(wire, None)
+        if pending is not None:
+            self.one(wire, pending, (), ())
 
     def flush_all(self) -> None:
         for wire in sorted(self.waiting):
@@ -103,54 +239,50 @@ class _Builder:
         self.angles.append(angle)
         return len(self.angles) - 1
 
-    def row(self, kind: int, fixed: list[int], value: int, **columns: int) -> None:
-        row = [0] * k.WIDTH
-        at = len(self.tables)
-        self.tables += sorted(fixed)
-        row[k.KIND], row[k.FIXED], row[k.N_FIXED], row[k.VALUE] = kind, at, len(fixed), value
-        for name, content in columns.items():
-            row[getattr(k, name)] = content
-        self.rows.append(row)
-
-    def one(self, wire: int, parts: list[Part], controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
+    def one(self, wire: int, pending: _Pending, controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
         start = len(self.subs)
-        for part in _merged(parts):
+        for part, condition in _merged(pending.parts):
             if part.matrix is not None:
                 where = len(self.constants)
                 self.constants += [x for c in part.matrix for x in (c.real, c.imag)]
             else:
                 assert part.angle is not None
                 where = self.angle(part.angle)
-            self.subs.append((_PART_KINDS[part.kind], where))
-        target = self.bit(wire)
-        fixed = [target, *(self.bit(c) for c in controls)]
-        self.row(k.ONE, fixed, self.mask(controls, values), TARGET=target, A=start, B=len(self.subs))
-
-    def phase(self, action: Phase, controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
-        wires, wanted = (*action.wires, *controls), (*action.values, *values)
-        self.row(k.PHASE, [self.bit(w) for w in wires], self.mask(wires, wanted), A=self.angle(action.angle))
-
-    def flip(self, action: Flip, controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
-        bits = [self.bit(w) for w in action.wires]
-        value = self.mask(controls, values)
-        if len(bits) == 2:  # (0, 1) and (1, 0) change places
-            value |= 1 << bits[1]
-        self.row(k.FLIP, [*bits, *(self.bit(c) for c in controls)], value, XMASK=sum(1 << b for b in bits))
-
-    def pauli(self, action: PauliRotation, controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
-        x, z, n_y = self.masks(tuple(zip(action.wires, action.word, strict=True)))
-        fixed = [self.bit(c) for c in controls]
-        if x:
-            fixed.append(x.bit_length() - 1)
-        self.row(k.PAULI, fixed, self.mask(controls, values), A=self.angle(action.angle), XMASK=x, ZMASK=z, N_Y=n_y)
+            self.subs.append((_PART_KINDS[part.kind], where, condition))
+        select = -1 if pending.select is None else self.bit(pending.select)
+        self.append(_Operation(k.ONE, 1 << self.bit(wire), select, a=start, b=len(self.subs)), controls, values)
 
     def dense(self, action: Dense, controls: tuple[int, ...], values: tuple[bool, ...]) -> None:
-        bits = [self.bit(w) for w in reversed(action.wires)]
+        bits = tuple(self.bit(w) for w in reversed(action.wires))
         at = len(self.constants)
         self.constants += action.array().view(np.float64).ravel().tolist()
-        where = len(self.tables)
-        self.tables += bits
-        self.row(k.MATRIX, [*bits, *(self.bit(c) for c in controls)], self.mask(controls, values), A=at, B=len(action.wires), XMASK=where)
+        self.append(_Operation(k.MATRIX, sum(1 << b for b in bits), a=at, b=len(bits), bits=bits), controls, values)
+
+    def needs_overlap(self, op: _Operation) -> bool:
+        """Whether it has angles that depend on parameters."""
+        if op.kind == k.ONE:
+            return any(kind != k.CONST and self.angles[where].slot is not None for kind, where, _ in self.subs[op.a : op.b])
+        return op.kind in (k.PAULI, k.PHASE) and self.angles[op.a].slot is not None
+
+    def row(self, op: _Operation, visit: Visit, keep: Callable[[Sequence[int]], int]) -> list[int]:
+        """An operation as a row of ``code``, its bits renumbered for a visit."""
+        inside = sum(1 << b for b in visit.bits)
+        row = [0] * k.WIDTH
+        row[k.KIND], row[k.A], row[k.B], row[k.N_Y], row[k.NEEDS] = op.kind, op.a, op.b, op.n_y, self.needs_overlap(op)
+        row[k.X], row[k.CMASK], row[k.CVALUE] = visit.local(op.moved), visit.local(op.cmask), visit.local(op.cvalue)
+        row[k.E_CMASK], row[k.E_CVALUE] = op.cmask & ~inside, op.cvalue & ~inside
+        row[k.TARGET], row[k.SELECT] = max(row[k.X].bit_length() - 1, 0), -1
+        if op.kind == k.MATRIX:
+            bits = [visit.bits.index(b) for b in op.bits]
+            row[k.TARGET] = keep([*bits, *sorted(bits)])
+        elif op.kind == k.ONE:
+            row[k.M0] = row[k.X]
+            if op.select >= 0:
+                row[k.M1], row[k.E1] = visit.local(1 << op.select), (1 << op.select) & ~inside
+                row[k.SELECT] = row[k.M1].bit_length() - 1
+        else:
+            row[k.M0], row[k.E0] = visit.local(op.z), op.z & ~inside
+        return row
 
     def masks(self, word: tuple[tuple[int, str], ...]) -> tuple[int, int, int]:
         x = sum(1 << self.bit(w) for w, p in word if p in "XY")
@@ -173,13 +305,25 @@ class _Builder:
             code.extend(content)
             return code[header]
 
-        tables_at = len(code)
-        code.extend(self.tables)
-        for row in self.rows:
-            row[k.FIXED] += tables_at
-            if row[k.KIND] == k.MATRIX:
-                row[k.XMASK] += tables_at
-        place(k.H_OPS_AT, [x for row in self.rows for x in row])
+        lists: list[int] = []
+
+        def keep(content: Sequence[int]) -> int:
+            lists.extend(content)
+            return k.HEADER + len(lists) - len(content)
+
+        n = max(self.n_wires, MIN_QUBITS)
+        plan = visits(self.operations, n)
+        rows: list[int] = []
+        stops: list[int] = []
+        for visit in plan:
+            first = len(rows) // k.WIDTH
+            for op in visit.operations:
+                rows += self.row(op, visit, keep)
+            where = keep(visit.bits), keep(visit.offsets())
+            stops += [len(visit.bits), first, first + len(visit.operations), visit.run, *where]
+        code.extend(lists)
+        place(k.H_OPS_AT, rows)
+        place(k.H_VISITS_AT, stops)
         place(k.H_SLOTS_AT, [-1 if a.slot is None else a.slot for a in self.angles])
         place(k.H_SUBS_AT, [x for sub in self.subs for x in sub])
         obs: list[tuple[int, int]] = []
@@ -197,7 +341,8 @@ class _Builder:
         place(k.H_OBS_AT, [x for pair in obs for x in pair])
         place(k.H_GROUPS_AT, [x for group in groups for x in group])
         place(k.H_TERMS_AT, [x for term in terms for x in term])
-        code[k.H_QUBITS], code[k.H_OPS], code[k.H_ANGLES], code[k.H_OBS] = self.n_wires, len(self.rows), len(self.angles), len(obs)
+        code[k.H_QUBITS], code[k.H_OPS], code[k.H_ANGLES], code[k.H_OBS] = n, len(self.operations), len(self.angles), len(obs)
+        code[k.H_VISITS], code[k.H_LONGEST] = len(plan), max((len(v.operations) for v in plan), default=0) or 1
         data = list(self.constants)
         code[k.H_SCALE_AT] = len(data)
         data += [a.scale for a in self.angles]
@@ -207,21 +352,21 @@ class _Builder:
         data += coefficients
         code[k.H_LENGTH] = len(code)
         return Program(
-            np.array(code, dtype=np.int64), np.array(data or [0.0], dtype=np.float64), self.n_wires, circuit.n_parameters, len(obs)
+            np.array(code, dtype=np.int64), np.array(data or [0.0], dtype=np.float64), self.n_wires, n, circuit.n_parameters, len(obs)
         )
 
 
-def _merged(parts: list[Part]) -> list[Part]:
+def _merged(parts: list[tuple[Part, int]]) -> list[tuple[Part, int]]:
     """Constant factors that follow each other become one."""
-    found: list[Part] = []
-    for given in parts:
+    found: list[tuple[Part, int]] = []
+    for given, condition in parts:
         part = _as_constant(given)
-        if part.matrix is not None and found and found[-1].matrix is not None:
-            before = np.array(found[-1].matrix).reshape(2, 2)
+        if part.matrix is not None and found and found[-1][0].matrix is not None and found[-1][1] == condition:
+            before = np.array(found[-1][0].matrix).reshape(2, 2)
             a, b, c, d = (np.array(part.matrix).reshape(2, 2) @ before).ravel().tolist()
-            found[-1] = Part("CONST", matrix=(a, b, c, d))
+            found[-1] = Part("CONST", matrix=(a, b, c, d)), condition
         else:
-            found.append(part)
+            found.append((part, condition))
     return found
 
 

@@ -60,6 +60,19 @@ def _write(buffer, found):
 
 
 @kernels.jit
+def _run(run, engine, itemsize, code, data, params, batch, n_params, start, weights, values, grads, rows, mode, threads):
+    """``drivers.run`` on arrays, which must outlive the call."""
+    start_r = start_i = 0
+    if start.size:
+        start_r = start.ctypes.data
+        start_i = start_r + itemsize * (start.size // 2)
+    drivers.call_run(
+        run, engine, code, data, params.ctypes.data, batch, n_params, start_r, start_i, weights.ctypes.data, values.ctypes.data,
+        grads.ctypes.data, rows, mode, threads,
+    )  # fmt: skip
+
+
+@kernels.jit
 def _execute(arguments, results, like):
     """Arguments: the program as raw bytes, options (mode, threads), parameters (..., P), start (real and imaginary part, or empty).
     Results: values (..., M), gradients (..., rows, P).
@@ -68,30 +81,24 @@ def _execute(arguments, results, like):
     chosen = as_int64(options[3])[0]  # two 32-bit numbers
     mode, threads = chosen & 0xFFFFFFFF, chosen >> 32
     header = carray(as_int64(raw[3]), (kernels.HEADER,))
-    length = header[kernels.H_LENGTH]
-    code = carray(as_int64(raw[3]), (length,))
-    data = carray(as_float64(raw[3] + 8 * length), (1 << 40,))
+    m = header[kernels.H_OBS]
     n_params = as_int64(vector[5])[vector[4] - 1]
-    batch = _count(vector) // n_params if n_params else _count(as_int64(results[0])) // max(code[kernels.H_OBS], 1)
+    batch = _count(vector) // n_params if n_params else _count(as_int64(results[0])) // max(m, 1)
     params = np.empty(batch * n_params)
     _read(vector, params)
     start_buffer = as_int64(arguments[3])
     start = np.empty(_count(start_buffer), like.dtype)
     _read(start_buffer, start)
-    half = start.size // 2
-    m = code[kernels.H_OBS]
     rows = m if mode == drivers.JACOBIAN else 0
-    values = np.empty((batch, m))
-    grads = np.empty((batch, rows, n_params))
-    size = 1 << min(code[kernels.H_QUBITS], kernels.BLOCK_BITS)
-    signs = np.empty((size, size))
-    drivers.low_signs(signs)
-    weights = np.empty((batch, m))
-    drivers.run(
-        code, data, params.reshape((batch, n_params)), start[:half], start[half:], weights, values, grads, signs, mode, like, threads
-    )
-    _write(as_int64(results[0]), values.ravel())
-    _write(as_int64(results[1]), grads.ravel())
+    values = np.empty(batch * m)
+    grads = np.empty(batch * rows * n_params)
+    weights = np.empty(batch * m)
+    _run(
+        drivers.run_of(like), drivers.engine_of(like), like.itemsize, raw[3], raw[3] + 8 * header[kernels.H_LENGTH],
+        params, batch, n_params, start, weights, values, grads, rows, mode, threads,
+    )  # fmt: skip
+    _write(as_int64(results[0]), values)
+    _write(as_int64(results[1]), grads)
 
 
 @functools.cache  # also keeps the machine code alive, of which XLA knows the address only

@@ -6,7 +6,11 @@ Prints medians and ratios; asserts nothing about time, since machines differ.
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 
@@ -124,15 +128,85 @@ def test_a_plain_call_of_10_qubits():
     say("plain call, 10 qubits, 5 layers", in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 20), "1 x")
 
 
-def test_a_million_shots():
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda: qml.sample(wires=range(20)),
+        lambda: qml.counts(wires=range(20)),
+        lambda: qml.probs(wires=range(20)),
+        lambda: qml.expval(qml.Z(0) @ qml.Z(1)),
+    ],
+    ids=["sample", "counts", "probs", "expval"],
+)
+def test_a_million_shots(measure, request):
     def make(name):
         @qml.qnode(qml.device(name, wires=20, seed=1), diff_method=None)
         def circuit(weights):
             qml.StronglyEntanglingLayers(weights, wires=range(20))
-            return qml.sample(wires=range(20))
+            return measure()
 
         return qml.set_shots(circuit, 1_000_000)
 
     weights = random_weights(20, 1)
     circuits = {name: make(name) for name in (OURS, DEFAULT)}
-    say("1,000,000 shots from 20 qubits", in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 1), "5 x")
+    found = in_turns({k: functools.partial(f, weights) for k, f in circuits.items()}, 2)
+    say(f"1,000,000 shots from 20 qubits, {request.node.callspec.id}", found, "5 x")
+
+
+def molecular_words(n, count):
+    """Words as a molecule's have them after the Jordan-Wigner transformation: densities, and exchanges of four orbitals."""
+    for orbitals in itertools.chain(itertools.combinations(range(n), 1), itertools.combinations(range(n), 2)):
+        count -= 1
+        yield dict.fromkeys(orbitals, "Z")
+    for p, q, r, s in itertools.combinations(range(n), 4):
+        strings = dict.fromkeys([*range(p + 1, q), *range(r + 1, s)], "Z")
+        for paulis in itertools.product("XY", repeat=4):
+            if paulis.count("Y") % 2 == 0:
+                if not count:
+                    return
+                count -= 1
+                yield strings | dict(zip((p, q, r, s), paulis, strict=True))
+
+
+def test_gradient_of_a_molecular_hamiltonian():
+    n = 16
+    words = [qml.pauli.PauliWord(w).operation(wire_order=range(n)) for w in molecular_words(n, 10_000)]
+    hamiltonian = qml.dot(np.random.default_rng(1).normal(size=len(words)), words)
+    weights = pnp.array(random_weights(n, 3), requires_grad=True)
+
+    def make(name):
+        @qml.qnode(qml.device(name, wires=n), diff_method="adjoint")
+        def circuit(weights):
+            qml.StronglyEntanglingLayers(weights, wires=range(n))
+            return qml.expval(hamiltonian)
+
+        return lambda: qml.grad(circuit)(weights)
+
+    say(f"gradient, 16 qubits, {len(words):,} words", in_turns({name: make(name) for name in (OURS, LIGHTNING)}, 2), "3 x")
+
+
+_MEMORY = """
+    import sys, resource
+    import numpy as np, pennylane as qml
+    from pennylane import numpy as pnp
+
+    def run(n, gradient):
+        @qml.qnode(qml.device("hybridjobs.qubit", wires=n), diff_method="adjoint")
+        def circuit(weights):
+            qml.StronglyEntanglingLayers(weights, wires=range(n))
+            return qml.expval(qml.Z(0) @ qml.X(1) + qml.Y(2))
+
+        (qml.grad(circuit) if gradient else circuit)(pnp.array(np.ones((1, n, 3)), requires_grad=True))
+
+    run(15, sys.argv[1] == "gradient")
+    now = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+    run(26, sys.argv[1] == "gradient")
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - now) / (16 << 26))
+"""
+
+
+@pytest.mark.parametrize(("what", "target"), [("forward", 1.05), ("gradient", 3.05)])
+def test_memory_at_26_qubits(what, target):
+    command = [sys.executable, "-c", textwrap.dedent(_MEMORY), what]
+    states = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(f"\n{'memory, 26 qubits, ' + what:<46} {states:10.4f} states   target {target}", end="")

@@ -255,16 +255,6 @@ def test_measurements_in_the_middle_are_deferred():
         assert np.allclose(a, b, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["one-shot", "tree-traversal"])
-def test_another_way_for_measurements_in_the_middle_is_refused(method):
-    def circuit():
-        qml.measure(0)
-        return qml.expval(qml.Z(0))
-
-    with pytest.raises(DeviceError, match=method):
-        qml.set_shots(node(circuit, mcm_method=method), 10)()
-
-
 def test_single_precision_is_near():
     assert np.allclose(node(energies, c_dtype=np.complex64)(WEIGHTS, ANGLE), node(energies)(WEIGHTS, ANGLE), atol=1e-5)
 

@@ -395,6 +395,16 @@ def test_two_calls_never_draw_the_same(seed):
     assert not np.array_equal(run(), run())
 
 
+def test_a_key_may_be_an_argument_of_a_jitted_function():
+    @jax.jit
+    def run(key):
+        return node(lambda: (qml.BitFlip(0.2, 0), qml.sample(wires=0))[1], wires=1, seed=key, shots=2000)()
+
+    first, second = (run(jax.random.PRNGKey(i)) for i in (1, 2))
+    assert not np.array_equal(first, second)
+    assert np.isclose(np.mean(first), 0.2, atol=0.05)
+
+
 def test_shot_vectors_batches_and_shadows_of_noise():
     vector = node(lambda: (gates(), qml.sample(wires=[0, 1]))[1], shots=[10, (5, 2)])()
     batch = node(lambda a: (gates(angle=a), qml.probs(wires=0))[1], shots=5000, seed=1)
