@@ -186,7 +186,6 @@ def _columns(gate: Gate, n_wires: int, inverse: bool = False) -> Gate:
 
 
 _EVEN, _ODD = [0, 3], [1, 2]  # row and column bit of a wire are equal, or differ
-_FRAME_FROM = 3  # the lowest column bit from which it is faster to turn them into one bit: below, runs in memory are too short
 
 
 def _superoperator(gate: Gate, n_wires: int, superoperator: Array) -> tuple[Gate, ...]:
@@ -194,7 +193,7 @@ def _superoperator(gate: Gate, n_wires: int, superoperator: Array) -> tuple[Gate
     wires = (*gate.wires, *(w + n_wires for w in gate.wires))
     row, column = wires[0], wires[-1]
     mixes = len(wires) > 2 or superoperator[np.ix_(_EVEN, _ODD)].any() or superoperator[np.ix_(_ODD, _EVEN)].any()
-    if mixes or 2 * n_wires - 1 - column < _FRAME_FROM:
+    if mixes:
         return (Gate("Matrix", wires, matrix=matrix_bytes(superoperator)),)
     halves = [
         Gate("Matrix", (row,), controls=(column,), control_values=(odd,), matrix=matrix_bytes(superoperator[np.ix_(which, which)]))
