@@ -43,14 +43,14 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
         start = np.asarray(vector).astype(np.complex128).tobytes()
     real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
     batch = () if tape.batch_size is None else (tape.batch_size,)
-    blocks = [_block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
+    blocks = [block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
     params = jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*batch, 0), real)
     values = _expvals(_Key(found.circuit, start, c_dtype.name))(params)
     results = tuple(values[..., m] for m in range(len(tape.measurements)))
     return results[0] if len(results) == 1 else results
 
 
-def _block(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
+def block(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
     """One parameter as a part of the parameter vector, shape (*batch, size)."""
     array = jnp.asarray(jnp.real(value), real)
     if batch and array.ndim == len(shape):

@@ -112,28 +112,34 @@ class HybridQubit(Device):
             return False
         if circuit is not None and circuit.shots:
             return False
-        mcm = midcircuit.resolve(execution_config.mcm_config, circuit, self.wires, differentiated=True)
+        mcm = self._mid_circuit(execution_config, circuit, True)
         if mcm.mcm_method != "deferred" and midcircuit.has_measurements(circuit):
             return False
         if method != "adjoint":  # where adjoint does not fit, backprop does
             return True
         if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
             return False
-        return circuit is None or _adjoint_fits(circuit)
+        return circuit is None or self._adjoint_fits(circuit)
+
+    def _adjoint_fits(self, circuit: QuantumScript) -> bool:
+        return _adjoint_fits(circuit)
+
+    def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
+        return midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=differentiated)
 
     def setup_execution_config(self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> ExecutionConfig:
         """Fill in what the user left open. May be called on its own result."""
         config = config or ExecutionConfig()
         unknown = set(config.device_options) - _OPTIONS
         if unknown:
-            raise DeviceError(f"hybridjobs.qubit has no device option {', '.join(sorted(unknown))}")
+            raise DeviceError(f"{self.name} has no device option {', '.join(sorted(unknown))}")
         method = config.gradient_method
         if method in ("best", "device"):
             method = "adjoint" if self.supports_derivatives(replace(config, gradient_method="adjoint"), circuit) else "backprop"
         on_device = method in ("adjoint", "backprop")
         if method == "adjoint" and _is_jax(config.interface):
             method = "backprop"  # traced: the kernels are a node of the jax program, with their own derivative
-        mcm = midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=on_device)
+        mcm = self._mid_circuit(config, circuit, on_device)
         # JAX's values come as they are, whatever the method: what the device does with them can be traced, mapped and differentiated.
         is_exact = circuit is not None and not circuit.shots
         deferred = mcm.mcm_method == "deferred" or not midcircuit.has_measurements(circuit)
@@ -335,8 +341,7 @@ class HybridQubit(Device):
         return self.execute_and_compute_derivatives(circuits, execution_config)[1]
 
     def _jacobian(self, tape: QuantumScript) -> tuple[Any, Any]:
-        found, parameters = self._translated(tape)
-        values, full = engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
+        found, values, full = self._values_and_jacobian(tape)
         jacobian = [tuple(_parts(found, tape, row)) for row in full[0]]
         shaped = [row[0] if len(row) == 1 else row for row in jacobian]
         return _as_results(values, tape), shaped[0] if len(shaped) == 1 else tuple(shaped)
@@ -345,9 +350,19 @@ class HybridQubit(Device):
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
         if found is None or midcircuit.has_cuts(tape):
             raise DeviceError(
-                "hybridjobs.qubit: adjoint needs expectation values of Pauli words and no postselection; use diff_method='backprop'"
+                f"{self.name}: adjoint needs expectation values of Pauli words and no postselection; use diff_method='backprop'"
             )
         return found, translate.parameter_matrix(found, None)
+
+    def _values_and_jacobian(self, tape: QuantumScript) -> tuple[translate.Translation, Any, Any]:
+        """Shapes (1, measurements) and (1, measurements, parameters)."""
+        found, parameters = self._translated(tape)
+        return found, *engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
+
+    def _values_and_vjp(self, tape: QuantumScript, weights: Any) -> tuple[translate.Translation, Any, Any]:
+        """Shapes (1, measurements) and (1, parameters), for weights (1, measurements)."""
+        found, parameters = self._translated(tape)
+        return found, *engine_cpu.vjp(found.circuit, parameters, weights, c_dtype=self.c_dtype, start=_start(found.start, tape))
 
     def execute_and_compute_vjp(
         self, circuits: Sequence[QuantumScript], cotangents: Sequence[Any], execution_config: ExecutionConfig | None = None
@@ -356,10 +371,9 @@ class HybridQubit(Device):
         results, products = [], []
         for circuit, cotangent in zip(circuits, cotangents, strict=True):
             tape = circuit.map_to_standard_wires()
-            found, parameters = self._translated(tape)
             weights = np.array(qml.math.toarray(qml.math.stack(cotangent)) if isinstance(cotangent, tuple | list) else cotangent)
             weights = np.real(weights).astype(float).reshape(1, -1)
-            values, gradient = engine_cpu.vjp(found.circuit, parameters, weights, c_dtype=self.c_dtype, start=_start(found.start, tape))
+            found, values, gradient = self._values_and_vjp(tape, weights)
             results.append(_as_results(values, tape))
             products.append(tuple(_parts(found, tape, gradient[0])))
         return tuple(results), tuple(products)
@@ -377,8 +391,7 @@ class HybridQubit(Device):
         results, products = [], []
         for circuit, tangent in zip(circuits, tangents, strict=True):
             tape = circuit.map_to_standard_wires()
-            found, parameters = self._translated(tape)
-            values, full = engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
+            found, values, full = self._values_and_jacobian(tape)
             moved = np.zeros(values.shape[1])
             for part, along in zip(_parts(found, tape, full[0]), tangent, strict=True):
                 moved += np.tensordot(part, np.asarray(qml.math.toarray(along)), axes=part.ndim - 1)

@@ -14,6 +14,7 @@ from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.errors import SimulationError
+from pl_hybridjobs.sim.channels import CHANNELS, MAX_CHANNEL_WIRES, SUPEROPERATOR, superoperator
 from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum, matrix_bytes
 from pl_hybridjobs.sim.gates import GATES
 
@@ -34,7 +35,7 @@ class Translation:
         parameters: The tape's parameters that the circuit uses, in its order; with a batch, its axis comes first.
         shapes: The shape of each, without the batch axis; together they fill the circuit's parameter vector.
         places: For each of them, its place in ``tape.get_parameters(trainable_only=False)``.
-        start: The state preparation that the tape begins with, or None.
+        start: The preparation of a state or density matrix that the tape begins with, or None.
         matrices: Those that travel apart: traced ones, and those with a batch axis in front.
         postselected: Whether projectors make the final state shorter than 1, so that it must be normalised.
     """
@@ -143,9 +144,19 @@ def is_native(op: Operator) -> bool:
     return _fits(base) or _has_small_matrix(base)
 
 
+def is_noise(op: Operator) -> bool:
+    """Whether an operator is a channel, or replaces the state of its wires: only density matrices can have that."""
+    return isinstance(op, qml.operation.Channel) or op.name == "QubitDensityMatrix"
+
+
+def is_tabled_channel(op: Operator) -> bool:
+    """Whether a channel is PennyLane's own of that name, whose superoperator and derivatives are known."""
+    return op.name in CHANNELS and isinstance(op, getattr(qml, op.name))
+
+
 def is_differentiable(op: Operator) -> bool:
     """Whether the derivative by all of an operator's parameters is known to the kernels."""
-    return _fits(_base_of(op)[0])
+    return _fits(_base_of(op)[0]) or is_tabled_channel(op)
 
 
 def _has_small_matrix(op: Operator) -> bool:
@@ -154,8 +165,26 @@ def _has_small_matrix(op: Operator) -> bool:
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
 
 
-def _word_of(op: Operator) -> str:
-    return str(op.hyperparameters["pauli_word"]) if op.name == "PauliRot" else ""
+def word_of(op: Operator) -> str:
+    """The Pauli word of an operator, or an empty text."""
+    key = {"PauliRot": "pauli_word", "PauliError": "operators"}.get(op.name)
+    return "".join(op.hyperparameters[key]) if key else ""
+
+
+def _constant_superoperator(op: Operator) -> Any:
+    """The superoperator of a channel that is not in the table; None if it is traced.
+
+    Raises:
+        SimulationError: It acts on too many wires.
+    """
+    if len(op.wires) > MAX_CHANNEL_WIRES:
+        raise SimulationError(f"{op.name} acts on {len(op.wires)} wires; inside a circuit it can act on up to {MAX_CHANNEL_WIRES}")
+    if any(is_traced(value) for value in op.data):
+        return None
+    if op.name == "QubitDensityMatrix":  # whatever was there is traced out
+        given = qml.math.toarray(op.data[0])
+        return None if np.ndim(given) != 2 else np.outer(np.ravel(given), np.eye(len(given)).ravel())
+    return superoperator([qml.math.toarray(kraus) for kraus in op.kraus_matrices()])
 
 
 def is_traced(value: Any) -> bool:
@@ -199,7 +228,8 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
     """
     order = {wire: wire for wire in range(len(tape.wires))}  # the tape names them in the order in which it meets them
     operations = list(tape.operations)
-    start = operations.pop(0) if operations and isinstance(operations[0], qml.operation.StatePrepBase) else None
+    prepared = bool(operations) and (isinstance(operations[0], qml.operation.StatePrepBase) or operations[0].name == "QubitDensityMatrix")
+    start = operations.pop(0) if prepared else None
     place = len(start.data) if start is not None else 0
     gates: list[Gate] = []
     parameters: list[Any] = []
@@ -226,7 +256,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
         base, inverse, controls, values = _base_of(op)
         wires = tuple(order[w] for w in base.wires)
         control_numbers = tuple(order[w] for w in controls)
-        if _fits(base):
+        if _fits(base) or is_tabled_channel(base):
             angles = []
             for number, value in enumerate(base.data):
                 angles.append(Angle(used))
@@ -234,17 +264,20 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
                 shapes.append(())
                 places.append(place + number)
                 used += 1
-            gates.append(Gate(base.name, wires, tuple(angles), control_numbers, values, _word_of(base), b"", inverse))
+            gates.append(Gate(base.name, wires, tuple(angles), control_numbers, values, word_of(base), b"", inverse))
         else:
-            matrix = base.matrix()
+            noisy = is_noise(base)
+            matrix = _constant_superoperator(base) if noisy else base.matrix()
+            if matrix is None:
+                return None
             if is_traced(matrix) or len(qml.math.shape(matrix)) != 2:
-                if not apart:
+                if not apart or noisy:
                     return None
                 gates.append(Gate("Matrix", wires, (), control_numbers, values, inverse=inverse, slot=len(matrices)))
                 matrices.append(matrix)
             else:
                 data = matrix_bytes(qml.math.toarray(matrix) if qml.math.get_interface(matrix) != "numpy" else matrix)
-                gates.append(Gate("Matrix", wires, (), control_numbers, values, "", data, inverse))
+                gates.append(Gate(SUPEROPERATOR if noisy else "Matrix", wires, (), control_numbers, values, "", data, inverse))
         place += len(op.data)
     sums = [pauli_sum(observable, order) for observable in observables]
     if any(s is None for s in sums):

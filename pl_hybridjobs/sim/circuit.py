@@ -49,6 +49,7 @@ class Gate:
         matrix: The matrix of a ``Matrix`` gate, complex128 in C order as bytes; its size follows from ``wires``.
         inverse: Whether the inverse of the gate is meant.
         slot: Of a ``Matrix`` gate whose matrix travels apart, as parameters do: its place among them. The array engine runs it.
+        conjugate: Whether its complex conjugate is meant (with ``inverse``: its transpose), which acts on the columns of a density matrix.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Gate:
     matrix: bytes = b""
     inverse: bool = False
     slot: int | None = None
+    conjugate: bool = False
 
     def controlled(self, wires: Sequence[int], values: Sequence[bool]) -> Gate:
         """The gate with more controls."""

@@ -34,6 +34,14 @@ class Part:
         assert self.angle is not None
         return replace(self, angle=-self.angle)
 
+    def conjugate(self) -> Part:
+        """Its complex conjugate."""
+        if self.matrix is not None:
+            a, b, c, d = (complex(x).conjugate() for x in self.matrix)
+            return replace(self, matrix=(a, b, c, d))
+        assert self.angle is not None
+        return self if self.kind == "RY" else replace(self, angle=-self.angle)
+
 
 @dataclass(frozen=True)
 class One:
@@ -45,6 +53,10 @@ class One:
     def inverse(self) -> One:
         """Its inverse."""
         return One(self.wire, self.part.inverse())
+
+    def conjugate(self) -> One:
+        """Its complex conjugate."""
+        return One(self.wire, self.part.conjugate())
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,10 @@ class PauliRotation:
         """Its inverse."""
         return replace(self, angle=-self.angle)
 
+    def conjugate(self) -> PauliRotation:
+        """Its complex conjugate: a word with an odd number of Y is imaginary."""
+        return self if self.word.count("Y") % 2 else self.inverse()
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -72,6 +88,8 @@ class Phase:
         """Its inverse."""
         return replace(self, angle=-self.angle)
 
+    conjugate = inverse
+
 
 @dataclass(frozen=True)
 class Flip:
@@ -82,6 +100,8 @@ class Flip:
     def inverse(self) -> Flip:
         """Itself."""
         return self
+
+    conjugate = inverse
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,10 @@ class Dense:
             return replace(self, inverted=not self.inverted)
         return Dense(self.wires, np.ascontiguousarray(self.array().conj().T).tobytes())
 
+    def conjugate(self) -> Dense:
+        """Its complex conjugate."""
+        return Dense(self.wires, self.array().conj().tobytes())
+
 
 Action = One | PauliRotation | Phase | Flip | Dense
 
@@ -127,6 +151,10 @@ class Primitive:
     def inverse(self) -> Primitive:
         """Its inverse."""
         return replace(self, action=self.action.inverse())
+
+    def conjugate(self) -> Primitive:
+        """Its complex conjugate; controls stay."""
+        return replace(self, action=self.action.conjugate())
 
 
 _Rule = Callable[[Gate], Iterator[Primitive | Action]]
@@ -235,7 +263,12 @@ def _global_phase(gate: Gate) -> Iterator[Action]:
 
 
 def _dense(gate: Gate) -> Iterator[Action]:
-    yield Dense(gate.wires, gate.matrix, gate.slot)
+    action = Dense(gate.wires, gate.matrix, gate.slot)
+    if len(gate.wires) == 1 and gate.slot is None:  # faster, and merges with its neighbours
+        a, b, c, d = action.array().ravel().tolist()
+        yield One(gate.wires[0], Part("CONST", matrix=(a, b, c, d)))
+    else:
+        yield action
 
 
 def _fixed(matrix: object) -> _Rule:
@@ -388,4 +421,6 @@ def expand(gate: Gate) -> list[Primitive]:
                 values=(*gate.control_values, *primitive.values),
             )
         )
-    return [p.inverse() for p in reversed(found)] if gate.inverse else found
+    if gate.inverse:
+        found = [p.inverse() for p in reversed(found)]
+    return [p.conjugate() for p in found] if gate.conjugate else found

@@ -23,7 +23,9 @@ def feature(title: str) -> Callable[[Callable[[str], None]], Callable[[str], Non
     return add
 
 
-def node(function: Callable[..., Any], name: str, wires: Any = 2, shots: Any = None, device: dict[str, Any] | None = None, **options: Any) -> Any:
+def node(
+    function: Callable[..., Any], name: str, wires: Any = 2, shots: Any = None, device: dict[str, Any] | None = None, **options: Any
+) -> Any:
     found = qml.QNode(function, qml.device(name, wires=wires, **(device or {})), **options)
     return found if shots is None else qml.set_shots(found, shots)
 
@@ -77,7 +79,7 @@ def _(name):
     close(jax.vmap(node(energy, name))(jnp.array([X, 0.0])), [VALUE, np.cos(0.3)])
 
 
-@feature("Hessian under JAX, `diff_method=\"best\"`")
+@feature('Hessian under JAX, `diff_method="best"`')
 def _(name):
     close(jax.jit(jax.hessian(node(energy, name)))(X), CURVATURE)
 

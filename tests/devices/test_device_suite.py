@@ -1,4 +1,4 @@
-"""PennyLane's own suite for devices, analytic and with shots: at least as many passes as default.qubit has."""
+"""PennyLane's own suite for devices, analytic and with shots: at least as many passes as PennyLane's own device of the kind has."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("shots", "least"), [("None", 382), ("20000", 374)])
-def test_the_device_suite_passes(shots, least, tmp_path):
+@pytest.mark.parametrize(
+    ("device", "shots", "least"),
+    [
+        ("hybridjobs.qubit", "None", 382),
+        ("hybridjobs.qubit", "20000", 374),
+        ("hybridjobs.mixed", "None", 409),
+        ("hybridjobs.mixed", "20000", 384),
+    ],
+)
+def test_the_device_suite_passes(device, shots, least, tmp_path):
     suite = Path(pennylane.devices.tests.__file__).parent
     command = [
         sys.executable,
         "-m",
         "pytest",
         suite,
-        "--device=hybridjobs.qubit",
+        f"--device={device}",
         f"--shots={shots}",
         "-q",
         "-p",

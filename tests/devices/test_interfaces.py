@@ -277,3 +277,17 @@ def test_what_is_wrong_is_told():
         qml.grad(qml.set_shots(node(lambda a: (qml.RX(a, 0), qml.expval(qml.Z(0)))[1], diff_method="adjoint"), 10))(pnp.array(0.1))
     with pytest.raises(DeviceError, match="state"):
         qml.set_shots(node(qml.state), 10)()
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_what_is_trained_outside_the_angles_is_seen_by_jax(transform, x64):
+    def circuit(coefficient, angle, vector):
+        qml.StatePrep(vector, wires=0)
+        turn = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+        qml.QubitUnitary(turn, wires=0)
+        return qml.expval(coefficient * qml.Z(0))
+
+    values = jnp.array(2.0), jnp.array(0.3), jnp.array([0.6, 0.8])
+    for where in range(3):
+        ours, theirs = (transform(jax.grad(node(circuit, name, 1), argnums=where))(*values) for name in (OURS, THEIRS))
+        assert np.allclose(ours, theirs, atol=1e-12)
