@@ -41,7 +41,8 @@ def measure(mp: MeasurementProcess, rho: Any, readout: float = 0.0) -> Any:
     wires = Wires(range(_n_wires(rho)))
     if isinstance(mp, StateMP) and not isinstance(mp, DensityMatrixMP):
         mp = DensityMatrixMP(wires=mp.raw_wires or wires)
-    return mp.process_density_matrix(rho, wires)
+    found = mp.process_density_matrix(rho, wires)
+    return math.cast(found, rho.dtype) if isinstance(mp, DensityMatrixMP) else found  # PennyLane makes it complex128
 
 
 def probabilities(mp: MeasurementProcess, rho: Any, readout: float = 0.0) -> Any:

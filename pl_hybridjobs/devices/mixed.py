@@ -37,7 +37,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
 from pl_hybridjobs.devices import density_measure, density_tape, density_trace, translate
-from pl_hybridjobs.devices.simulator import HybridQubit
+from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
 from pl_hybridjobs.sim.gates import GATES
@@ -157,6 +157,7 @@ class HybridMixed(HybridQubit):
             )
             pipeline.add_transform(validate_observables, stopping_condition=lambda obs: obs.pauli_rep is not None, name=name)
             pipeline.add_transform(validate_measurements, analytic_measurements=density_tape.is_expectation_of_words, name=name)
+            pipeline.add_transform(split_trainable)
             pipeline.add_transform(_expand_batch)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
@@ -165,7 +166,7 @@ class HybridMixed(HybridQubit):
         del circuit, differentiated
         mcm = config.mcm_config or MCMConfig()
         if mcm.mcm_method not in (None, "device", "deferred"):
-            raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {mcm.mcm_method!r}; use mcm_method='deferred'")
+            raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {str(mcm.mcm_method)!r}; use mcm_method='deferred'")
         return replace(mcm, mcm_method="deferred")
 
     def _adjoint_fits(self, circuit: QuantumScript) -> bool:

@@ -58,7 +58,7 @@ def _expand_where_needed(tape: QuantumScript) -> Any:
 
 
 @transform
-def _split_trainable(tape: QuantumScript) -> Any:
+def split_trainable(tape: QuantumScript) -> Any:
     """Observables whose coefficients have derivatives become their words, which are summed outside of the device."""
     if any(qml.math.requires_grad(value) for mp in tape.measurements if mp.obs is not None for value in mp.obs.data):
         return split_to_single_terms(tape)
@@ -184,7 +184,7 @@ class HybridQubit(Device):
             )
             pipeline.add_transform(validate_observables, stopping_condition=_is_pauli, name=f"adjoint + {self.name}")
             pipeline.add_transform(validate_measurements, analytic_measurements=_is_expectation, name=f"adjoint + {self.name}")
-            pipeline.add_transform(_split_trainable)
+            pipeline.add_transform(split_trainable)
             pipeline.add_transform(broadcast_expand)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
