@@ -70,7 +70,7 @@ def ours():
 def catalyst():
     from catalyst import qjit, value_and_grad
 
-    training_steps("lightning.qubit", lambda circuit: qjit(lambda x: value_and_grad(circuit)(x)))
+    training_steps("lightning.qubit", lambda circuit: qjit(value_and_grad(circuit)))
 
 
 def qsim():
