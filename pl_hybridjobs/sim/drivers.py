@@ -97,7 +97,7 @@ _CHUNKS = 16
 # An engine is a few int64 numbers, whose address is handed around: kernels, ``do`` and ``run_one`` (addresses), bytes of a real number.
 _KERNELS, _DO, _RUN_ONE, _ITEMSIZE = range(4)
 _I = types.int64
-_DO_SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _I, types.float64, _I, _I, _I, _I, _I, _I, _I)
+_DO_SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _I, types.float64, _I, _I, _I, _I, _I, _I, _I, _I)
 _RUN_ONE_SIGNATURE = types.void(*[_I] * 17)
 _RUN_SIGNATURE = types.void(*[_I] * 14)
 
@@ -231,12 +231,6 @@ def _symbol(name: str) -> Any:
 
 #: The address of the engine for the precision of an array, and that of ``run``, once they are linked.
 engine_of, run_of = _symbol("hybridjobs_engine_{}"), _symbol("hybridjobs_run")
-
-
-@jit
-def chunk_count(n):
-    """Into how many pieces work on 2**n amplitudes is cut."""
-    return _CHUNKS if n >= _PARALLEL_FROM else 1
 
 
 @jit
@@ -531,47 +525,52 @@ def _add_up(code, data, grad_angles, grad):
 # One circuit ------------------------------------------------------------------------------------------------------------
 
 
-def do(kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunks, partial_at, row):
-    """A task of the kernels on the whole state, in threads if there are several chunks.
+def do(kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunks, partial_at, row, threads):
+    """A task of the kernels on the whole state, chunk by chunk, or with ``threads`` side by side.
 
     What the chunks found, ``row`` numbers each from ``partial_at``, is added up in the first row.
     """
     partial = carray(as_float64(partial_at), (chunks, row))
-    partial[:] = 0.0
-    if chunks == 1:
-        _call_kernels(kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, 0, 1, partial_at)
-        return
-    for chunk in prange(chunks):
-        _call_kernels(
-            kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, partial_at + 8 * row * chunk
-        )  # fmt: skip
+    for chunk in range(chunks):  # not all at once, which would be done in threads
+        for k in range(row):
+            partial[chunk, k] = 0.0
+    if threads and chunks > 1:
+        for chunk in prange(chunks):
+            _call_kernels(
+                kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, partial_at + 8 * row * chunk
+            )
+    else:
+        for chunk in range(chunks):
+            _call_kernels(
+                kernels_at, task, code, data, tables, index, last, weight, re, im, lr, li, chunk, chunks, partial_at + 8 * row * chunk
+            )
     for chunk in range(1, chunks):
         for k in range(row):
             partial[0, k] += partial[chunk, k]
 
 
 @jit
-def _do(engine, task, code, data, tables, index, last, weight, re, im, lr, li, partial):
+def _do(engine, task, code, data, tables, index, last, weight, re, im, lr, li, partial, threads):
     _call_do(
         engine[_DO], engine[_KERNELS], task, code, data, tables, index, last, weight, re, im, lr, li,
-        partial.shape[0], partial.ctypes.data, partial.shape[1],
+        partial.shape[0], partial.ctypes.data, partial.shape[1], threads,
     )  # fmt: skip
 
 
 @jit
-def _forward(engine, code, data, tables, visits, re, im, partial):
+def _forward(engine, code, data, tables, visits, re, im, partial, threads):
     for visit in range(visits):
-        _do(engine, FORWARD, code, data, tables, visit, 0, 0.0, re, im, re, im, partial)
+        _do(engine, FORWARD, code, data, tables, visit, 0, 0.0, re, im, re, im, partial, threads)
 
 
 @jit
-def _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad):
+def _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad, threads):
     """The reverse sweep for one lambda. The states end as they are before the circuit."""
     grad_angles[:] = 0.0
     grad[:] = 0.0
     table, overlap, work = np.empty(TABLE * n), np.empty((2, 8)), np.empty((4, 8))
     for visit in range(code[H_VISITS] - 1, -1, -1):
-        _do(engine, REVERSE, code_at, data_at, tables, visit, 0, 0.0, re, im, lr, li, partial)
+        _do(engine, REVERSE, code_at, data_at, tables, visit, 0, 0.0, re, im, lr, li, partial, threads)
         at = code[H_VISITS_AT] + V_WIDTH * visit
         for op in range(code[at + V_FIRST], code[at + V_LAST]):
             if code[code[H_OPS_AT] + op * WIDTH + NEEDS]:
@@ -581,7 +580,7 @@ def _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, uni
 
 
 def run_one(
-    engine, code_at, data_at, params_at, n_params, start_r, start_i, weights_at, values_at, grad_at, rows, re, im, lr, li, mode, chunks
+    engine, code_at, data_at, params_at, n_params, start_r, start_i, weights_at, values_at, grad_at, rows, re, im, lr, li, mode, threads
 ):  # fmt: skip
     """One parameter set. Arrays are addresses; those of states in the engine's precision, all others of double precision.
 
@@ -597,22 +596,23 @@ def run_one(
         re: Shape (2**n,), at least 8: workspace, and in mode STATE the result; so ``im``.
         lr: The same for lambda: in mode STATE_VJP, the cotangent of the final state, and at the end that of the state before; so ``li``.
         mode: What is wanted.
-        chunks: Into how many pieces the work on a state is cut; more than 1 uses threads.
+        threads: Use them.
     """
     header = carray(as_int64(code_at), (HEADER,))
     code = carray(as_int64(code_at), (header[H_LENGTH],))
     n = 32 // carray(as_int64(engine), (4,))[_ITEMSIZE]
+    chunks = _CHUNKS if code[H_QUBITS] >= _PARALLEL_FROM else 1
     _one(
         carray(as_int64(engine), (4,)), code, code_at, carray(as_float64(data_at), (1 << 40,)), data_at,
         carray(as_float64(params_at), (n_params,)), start_r, start_i, carray(as_float64(weights_at), (code[H_OBS],)),
         carray(as_float64(values_at), (code[H_OBS],)), carray(as_float64(grad_at), (rows, n_params)), re, im, lr, li, mode, n,
-        np.empty((2, max(code[H_OPS], 1), TABLE * n)), np.empty((chunks, code[H_LONGEST] * TABLE * n)),
+        np.empty((2, max(code[H_OPS], 1), TABLE * n)), np.empty((chunks, code[H_LONGEST] * TABLE * n)), threads,
     )  # fmt: skip
 
 
 @jit
 def _one(
-    engine, code, code_at, data, data_at, params, start_r, start_i, weights, values, grad, re, im, lr, li, mode, n, exact, partial
+    engine, code, code_at, data, data_at, params, start_r, start_i, weights, values, grad, re, im, lr, li, mode, n, exact, partial, threads
 ):  # fmt: skip
     angles = np.empty(max(code[H_ANGLES], 1))
     grad_angles = np.empty(max(code[H_ANGLES], 1))
@@ -625,40 +625,44 @@ def _one(
         flat = carray(as_float64(tables), (exact.size,))
         for k in range(exact.size):
             single[k] = flat[k]
-    _do(engine, START, code_at, data_at, tables, 1 if start_r else 0, 0, 0.0, re, im, start_r, start_i, partial)
-    _forward(engine, code_at, data_at, tables, code[H_VISITS], re, im, partial)
+    _do(engine, START, code_at, data_at, tables, 1 if start_r else 0, 0, 0.0, re, im, start_r, start_i, partial, threads)
+    _forward(engine, code_at, data_at, tables, code[H_VISITS], re, im, partial, threads)
     if mode == STATE:
         return
     if mode == STATE_VJP:
-        _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad[0])
+        _backward(
+            engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad[0], threads
+        )
         return
     # One observable in a sweep: its value is the overlap of psi and lambda, which the sweep needs anyway.
     alone = mode == JACOBIAN or (mode == WEIGHTED and code[H_OBS] == 1)
     for obs in range(0 if alone else code[H_OBS]):
         at = code[H_OBS_AT] + 2 * obs
-        _do(engine, EXPVAL, code_at, data_at, tables, code[at], code[at + 1], 1.0, re, im, re, im, partial)
+        _do(engine, EXPVAL, code_at, data_at, tables, code[at], code[at + 1], 1.0, re, im, re, im, partial, threads)
         values[obs] = partial[0, 0]
     if mode == VALUES:
         return
     for sweep in range(grad.shape[0]):
         if sweep:
-            _forward(engine, code_at, data_at, tables, code[H_VISITS], re, im, partial)
-        _do(engine, START, code_at, data_at, tables, -1, 0, 0.0, lr, li, lr, li, partial)
+            _forward(engine, code_at, data_at, tables, code[H_VISITS], re, im, partial, threads)
+        _do(engine, START, code_at, data_at, tables, -1, 0, 0.0, lr, li, lr, li, partial, threads)
         for obs in range(code[H_OBS]):
             if mode == WEIGHTED or obs == sweep:
                 at = code[H_OBS_AT] + 2 * obs
                 weight = 1.0 if alone else weights[obs]
-                _do(engine, HAMILTONIAN, code_at, data_at, tables, code[at], code[at + 1], weight, re, im, lr, li, partial)
+                _do(engine, HAMILTONIAN, code_at, data_at, tables, code[at], code[at + 1], weight, re, im, lr, li, partial, threads)
         if alone:
-            _do(engine, DOT, code_at, data_at, tables, 0, 0, 0.0, re, im, lr, li, partial)
+            _do(engine, DOT, code_at, data_at, tables, 0, 0, 0.0, re, im, lr, li, partial, threads)
             values[sweep] = partial[0, 0]
-        _backward(engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad[sweep])
+        _backward(
+            engine, code, code_at, data, data_at, tables, n, angles, trig, units, re, im, lr, li, partial, grad_angles, grad[sweep], threads
+        )
         if alone and mode == WEIGHTED:
             grad[sweep] *= weights[0]
 
 
 @jit
-def _set(engine_at, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, chunks, b, work):
+def _set(engine_at, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, threads, b, work):
     """One of a batch, in a workspace of 2 or 4 halves of states."""
     engine = carray(as_int64(engine_at), (4,))
     at = work.ctypes.data
@@ -666,7 +670,7 @@ def _set(engine_at, code, data, params, n_params, start_r, start_i, weights, n_o
     lambdas = at if mode == VALUES else at + 2 * step
     _call_one(
         engine[_RUN_ONE], engine_at, code, data, params + 8 * b * n_params, n_params, start_r, start_i, weights + 8 * b * n_obs,
-        values + 8 * b * n_obs, grads + 8 * b * rows * n_params, rows, at, at + step, lambdas, lambdas + step, mode, chunks,
+        values + 8 * b * n_obs, grads + 8 * b * rows * n_params, rows, at, at + step, lambdas, lambdas + step, mode, threads,
     )  # fmt: skip
 
 
@@ -681,9 +685,8 @@ def run(engine, code, data, params, batch, n_params, start_r, start_i, weights, 
     size = ((2 if mode == VALUES else 4) * carray(as_int64(engine), (4,))[_ITEMSIZE] << n) // 8
     if threads and n < _PARALLEL_FROM and batch > 1:
         for b in prange(batch):
-            _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, 1, b, np.empty(size))
+            _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, 0, b, np.empty(size))
         return
-    chunks = chunk_count(n) if threads else 1
     work = np.empty(size)
     for b in range(batch):
-        _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, chunks, b, work)
+        _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, threads, b, work)

@@ -85,8 +85,15 @@ def _run(
 
 
 def threads() -> int:
-    """How many threads the kernels use; ``NUMBA_NUM_THREADS`` and ``numba.set_num_threads`` set it."""
-    return int(numba.get_num_threads())
+    """How many threads the kernels use; ``NUMBA_NUM_THREADS`` and ``numba.set_num_threads`` set it.
+
+    One in a process that was forked from one that had such threads: they were not copied, and GNU's OpenMP would end the process.
+    """
+    return 1 if _forked.is_set() else int(numba.get_num_threads())
+
+
+_forked = threading.Event()
+os.register_at_fork(after_in_child=lambda: _forked.set() if d.link.cache_info().currsize else None)
 
 
 @functools.cache
@@ -209,10 +216,9 @@ def state_vjp(
 def _one(program: Program, vector: Array, start: Array | None, re: Array, im: Array, lr: Array, li: Array, grad: Array, mode: int) -> None:
     start_r, start_i = _start(start, program, re.dtype)
     engine = d.link(re.dtype)
-    chunks = d.chunk_count(program.n_qubits) if threads() > 1 else 1
     with _guard():
         engine.run_one(
             engine.address, _address(program.code), _address(program.data), _address(vector), program.n_parameters,
             _address(start_r), _address(start_i), 0, 0, _address(grad), grad.shape[0],
-            _address(re), _address(im), _address(lr), _address(li), mode, chunks,
+            _address(re), _address(im), _address(lr), _address(li), mode, threads() > 1,
         )  # fmt: skip

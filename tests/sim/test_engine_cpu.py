@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import threading
 
 import numba
@@ -131,8 +134,32 @@ def test_a_nest_of_layers_on_many_qubits_agrees_with_default_qubit_and_does_not_
     numeric = (engine_cpu.expval(circuit, params + step) - engine_cpu.expval(circuit, params - step))[:, 0] / 2e-5
     assert np.allclose(results[0][1][0, 0, [0, 1, 2, 22, 3 * n + 1, 4 * n - 1]], numeric, atol=1e-8)
     for values, jacobian in results[1:]:
-        assert np.allclose(values, results[0][0], atol=1e-13)
-        assert np.allclose(jacobian, results[0][1], atol=1e-12)
+        assert np.array_equal(values, results[0][0])
+        assert np.array_equal(jacobian, results[0][1])
+
+
+_FORK = """
+    import multiprocessing
+    import numpy as np
+    from pl_hybridjobs.sim import engine_cpu
+    from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum
+
+    circuit = Circuit(15, tuple(Gate("RX", (w,), (Angle(0),)) for w in range(15)), 1, (PauliSum((1.0,), (((3, "Z"),),)),))
+
+    def value(angle):
+        return float(engine_cpu.expval(circuit, [[angle]])[0, 0])
+
+    if __name__ == "__main__":
+        value(0.1)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert np.allclose(pool.map(value, [0.1, 0.2]), np.cos([0.1, 0.2]))
+        print("done")
+"""
+
+
+def test_a_forked_process_works_although_threads_are_not_copied():
+    command = [sys.executable, "-c", textwrap.dedent(_FORK)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout == "done\n"
 
 
 def test_the_same_call_gives_the_same_bits_also_from_threads():
