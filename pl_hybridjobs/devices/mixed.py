@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,8 +118,7 @@ class HybridMixed(HybridQubit):
     """
 
     name: ClassVar[str] = "hybridjobs.mixed"
-    config_filepath: ClassVar[Any] = None  # that of hybridjobs.qubit knows no noise
-    capabilities: ClassVar[Any] = None
+    config_filepath: ClassVar[str] = str(Path(__file__).with_name("mixed.toml"))
 
     def __init__(
         self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128, readout_prob: float | None = None

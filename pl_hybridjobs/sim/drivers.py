@@ -477,8 +477,16 @@ def _finish_one(code, data, row, trig, u, sums, n, overlap, work, grad):
     low_select = select >= 0 and 1 << select < n
     selects = _selects(code, row)
     overlap[:] = 0.0
+    alike = not low_target and not low_select and cmask == 0
     for s in range(4):
         if (s & 1 and low_target) or (s & 2 and (low_select or not selects)):
+            continue
+        if alike:
+            a = b = c = d = 0.0
+            for at in range(4 * s * n, 4 * s * n + n):
+                a, b, c, d = a + sums[at], b + sums[at + n], c + sums[at + 2 * n], d + sums[at + 3 * n]
+            o, t = overlap[s >> 1], s & 1
+            o[6 * t], o[6 * t + 1], o[2 + 2 * t], o[3 + 2 * t] = a, b, c, d
             continue
         for lane in range(n):
             if lane & cmask != cvalue:

@@ -1,10 +1,11 @@
-"""The capability file of hybridjobs.qubit says what the device does."""
+"""The capability files say what the devices do."""
 
 from __future__ import annotations
 
 import pennylane as qml
 import pytest
 
+from pl_hybridjobs.sim.channels import CHANNELS
 from pl_hybridjobs.sim.gates import GATES
 
 CAPABILITIES = qml.device("hybridjobs.qubit").capabilities
@@ -13,6 +14,8 @@ MATRICES = {"BlockEncode", "ControlledQubitUnitary", "DiagonalQubitUnitary", "Qu
 
 def test_the_gates_are_those_of_the_simulators_table():
     assert set(CAPABILITIES.operations) == set(GATES) - {"Matrix"} | MATRICES | {"MultiControlledX", "Projector", "Snapshot"}
+    noisy = {"MultiControlledX", "Snapshot", "QubitChannel", "QubitDensityMatrix"}
+    assert set(qml.device("hybridjobs.mixed").capabilities.operations) == set(GATES) - {"Matrix"} | set(CHANNELS) | MATRICES | noisy
 
 
 @pytest.mark.parametrize("name", sorted(set(CAPABILITIES.operations) - {"Projector", "Snapshot"} - MATRICES))
