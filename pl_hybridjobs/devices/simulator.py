@@ -420,7 +420,10 @@ def _is_expectation(mp: MeasurementProcess) -> bool:
 def _adjoint_fits(circuit: QuantumScript) -> bool:
     if any(op.name == "Snapshot" for op in circuit.operations) or midcircuit.postselects(circuit):
         return False
-    return all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements)
+    if not all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements):
+        return False
+    trained = [op for op in circuit.operations if any(qml.math.requires_grad(value) for value in op.data)]
+    return all(op.has_decomposition or translate.is_differentiable(op) for op in trained)
 
 
 def _parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> list[Any]:
