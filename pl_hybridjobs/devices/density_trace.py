@@ -76,7 +76,9 @@ def _applied(matrix: Any, wires: list[int], state: Any, batched: bool) -> Any:
     axes = [*range(lead), *front, *(a for a in range(lead, lead + 2 * n) if a not in front)]
     shape = math.shape(state)
     flat = math.reshape(math.transpose(state, axes), (*shape[:lead], 4 ** len(wires), -1))
-    found = math.matmul(math.cast_like(math.convert_like(matrix, flat), flat), flat)
+    if math.get_interface(flat) == "numpy":
+        flat = math.asarray(flat, like=math.get_interface(matrix))  # a given density matrix, before a trained channel
+    found = math.matmul(math.cast(math.convert_like(matrix, flat), flat.dtype), flat)
     if math.ndim(matrix) == 3 and not batched:  # the batch begins here
         axes, shape = [0, *(a + 1 for a in axes)], (math.shape(matrix)[0], *shape)
     return math.transpose(math.reshape(found, shape), [int(a) for a in np.argsort(axes)])

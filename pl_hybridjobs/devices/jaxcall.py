@@ -71,6 +71,7 @@ class _Key:
 def _expvals(key: _Key) -> Callable[[Any], Any]:
     """A differentiable function from parameters (..., P) to expectation values (..., M)."""
     circuit = key.circuit
+    engine_cpu.check_memory(circuit.n_wires, 2, key.c_dtype)
     program = compile_circuit(circuit)
     raw = xla.raw(program)
     start = np.frombuffer(key.start, dtype=np.complex128)
@@ -78,7 +79,6 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
     halves = np.concatenate([start.real, padding, start.imag, padding]).astype(np.float32 if key.c_dtype == "complex64" else np.float64)
     target = xla.target(key.c_dtype)
     m, p = program.n_observables, program.n_parameters
-    engine_cpu.check_memory(circuit.n_wires, 2, key.c_dtype)
 
     def call(params: Any, mode: int, rows: int) -> Any:
         shape = params.shape[:-1]

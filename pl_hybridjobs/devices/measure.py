@@ -43,7 +43,8 @@ from pl_hybridjobs.sim.circuit import Circuit, Gate, PauliSum
 from pl_hybridjobs.sim.sampling import Array, Histogram
 
 _SHADOWS = (ClassicalShadowMP, ShadowExpvalMP)
-_OF_DENSITY = (DensityMatrixMP, PurityMP, VnEntropyMP, MutualInfoMP)
+#: Functions of the density matrix of ``density_wires``.
+OF_DENSITY = (DensityMatrixMP, PurityMP, VnEntropyMP, MutualInfoMP)
 #: What PennyLane puts where a sample was rejected and arrays must keep their size.
 PADDING = int(np.iinfo(np.int32).min)
 #: Wires of the largest matrix that is made of an observable that has nothing better.
@@ -249,12 +250,12 @@ def analytic(mp: MeasurementProcess, state: Array) -> Any:
 
 def is_linear(mp: MeasurementProcess) -> bool:
     """Whether the result follows from numbers that are linear in the density matrix, so that it can be had from mixtures."""
-    return type(mp) in (ExpectationMP, VarianceMP, ProbabilityMP, *_OF_DENSITY)
+    return type(mp) in (ExpectationMP, VarianceMP, ProbabilityMP, *OF_DENSITY)
 
 
 def linear(mp: MeasurementProcess, state: Array) -> Array:
     """Those numbers: mean and mean square, probabilities, or the density matrix of ``density_wires``."""
-    if isinstance(mp, _OF_DENSITY):
+    if isinstance(mp, OF_DENSITY):
         return reduced(state, density_wires(mp))
     if isinstance(mp, ExpectationMP | VarianceMP) and mp.obs is not None:
         return np.array(moments(mp.obs, state, square=isinstance(mp, VarianceMP)))
@@ -270,7 +271,7 @@ def finish(mp: MeasurementProcess, numbers: Array) -> Any:
     """The result from the numbers that ``linear`` gives, or from their mean over a mixture."""
     if isinstance(mp, ProbabilityMP):
         return numbers
-    if isinstance(mp, _OF_DENSITY):
+    if isinstance(mp, OF_DENSITY):
         return of_density(mp, numbers)
     mean, square = numbers
     return np.float64(square - mean**2 if isinstance(mp, VarianceMP) else mean)
@@ -327,19 +328,18 @@ def reduced(state: Array, wires: Sequence[int]) -> Array:
     return np.asarray(rows @ rows.conj().T)
 
 
-def of_density(mp: MeasurementProcess, density: Array) -> Any:
-    """A measurement of a density matrix of its ``density_wires``."""
-    k = len(density_wires(mp))
+def of_density(mp: MeasurementProcess, density: Any) -> Any:
+    """A measurement of a density matrix of its ``density_wires``, with a batch axis in front or without, in any interface."""
     if isinstance(mp, DensityMatrixMP):
         return density
     if isinstance(mp, PurityMP):
-        return np.float64(np.sum(np.abs(density) ** 2))
+        return qml.math.sum(qml.math.real(density * qml.math.conj(density)), axis=(-2, -1))
+    k = len(density_wires(mp))
+    options = {"c_dtype": density.dtype, "base": mp.log_base}
     if isinstance(mp, VnEntropyMP):
-        return qml.math.vn_entropy(density, indices=range(k), c_dtype="complex128", base=mp.log_base)
+        return qml.math.vn_entropy(density, indices=list(range(k)), **options)
     first = len(mp.raw_wires[0])
-    return qml.math.mutual_info(
-        density, indices0=list(range(first)), indices1=list(range(first, k)), c_dtype="complex128", base=mp.log_base
-    )
+    return qml.math.mutual_info(density, indices0=list(range(first)), indices1=list(range(first, k)), **options)
 
 
 # From samples: what is to be drawn ---------------------------------------------------------------------------------------

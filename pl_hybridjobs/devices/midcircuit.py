@@ -336,7 +336,8 @@ def _sampled(tape: QuantumScript, walk: _Walk, config: MCMConfig, rng: np.random
                 drawn[number].append(np.full(leaf.shots, int("".join(map(str, bits)), 2)))
             else:
                 found = sampling.histogram(source.probabilities(setting), leaf.shots, rng)
-                drawn[number].append(np.repeat(found.outcomes, found.counts))
+                # Shuffled for each setting: settings are measured in other shots, and have nothing to do with each other.
+                drawn[number].append(rng.permutation(np.repeat(found.outcomes, found.counts)))
     return _results(tape, walk, planned, [np.concatenate(d) for d in drawn], state, config, rng)
 
 

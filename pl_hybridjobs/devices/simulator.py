@@ -23,16 +23,18 @@ from pennylane.devices.preprocess import (
 from pennylane.devices.qubit.sampling import measure_with_samples
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
-from pennylane.operation import Channel, Operator
+from pennylane.operation import Channel, Operator, StatePrepBase
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
 from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, measure, midcircuit, translate
+from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
 
 _OPTIONS: frozenset[str] = frozenset()
+_NORM_WITHIN = 1e-5  # also states of single precision are accepted
 _DIFF_METHODS = ("adjoint", "backprop", "device", "best")
 
 
@@ -66,7 +68,13 @@ def split_trainable(tape: QuantumScript) -> Any:
 
 
 def _is_pauli(observable: Operator) -> bool:
-    return observable.pauli_rep is not None
+    rep = observable.pauli_rep
+    if rep is None:
+        return False
+    for coefficient in rep.values():
+        if not isinstance(coefficient, float) and not translate.is_traced(coefficient) and np.imag(qml.math.toarray(coefficient)) != 0:
+            raise DeviceError(f"{observable} is not Hermitian: it has the coefficient {coefficient}, and expectation values are real")
+    return True
 
 
 @simulator_tracking
@@ -177,7 +185,6 @@ class HybridQubit(Device):
             pipeline.add_transform(
                 decompose,
                 stopping_condition=_stopping_adjoint,
-                skip_initial_state_prep=False,
                 device_wires=self.wires,
                 target_gates=_GATE_NAMES,
                 name=f"adjoint + {self.name}",
@@ -423,7 +430,14 @@ def _adjoint_fits(circuit: QuantumScript) -> bool:
     if not all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements):
         return False
     trained = [op for op in circuit.operations if any(qml.math.requires_grad(value) for value in op.data)]
-    return all(op.has_decomposition or translate.is_differentiable(op) for op in trained)
+    return all(map(_is_trainable, trained))
+
+
+def _is_trainable(op: Operator) -> bool:
+    """Whether adjoint has derivatives by an operator's parameters; those by a prepared state are left to backprop."""
+    if isinstance(op, qml.ops.Conditional):
+        op = op.base
+    return translate.is_differentiable(op) or (op.has_decomposition and not isinstance(op, StatePrepBase))
 
 
 def _parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> list[Any]:
@@ -440,10 +454,19 @@ def _parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> 
 
 
 def _start(prep: Operator | None, tape: QuantumScript) -> Any:
-    """The initial state, shape (2**n,) or (batch, 2**n); None: all wires in 0."""
+    """The initial state, shape (2**n,) or (batch, 2**n); None: all wires in 0.
+
+    Raises:
+        SimulationError: Its norm is not 1.
+    """
     if prep is None:
         return None
     vector = np.asarray(prep.state_vector(wire_order=range(len(tape.wires))))
+    norms = np.linalg.norm(vector.reshape((prep.batch_size or 1, -1)), axis=1)
+    if not np.allclose(norms, 1, atol=_NORM_WITHIN):
+        raise SimulationError(
+            f"{prep.name} on wires {list(prep.wires)} prepares a state of norm {norms.tolist()}, not 1; normalize=True mends it"
+        )
     return vector.reshape((-1, 2 ** len(tape.wires))) if prep.batch_size is not None else vector.ravel()
 
 

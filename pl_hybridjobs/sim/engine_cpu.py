@@ -127,22 +127,22 @@ def expval(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start
     Returns:
         Shape (batch, observables), float64.
     """
-    program = compile_circuit(circuit)
     check_memory(circuit.n_wires, 1, c_dtype)
+    program = compile_circuit(circuit)
     return _run(program, _batched(params, circuit.n_parameters), c_dtype, start, None, d.VALUES, 0)[0]
 
 
 def jacobian(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start: Array | None = None) -> tuple[Array, Array]:
     """Expectation values and their derivatives, shapes (batch, observables) and (batch, observables, parameters)."""
-    program = compile_circuit(circuit)
     check_memory(circuit.n_wires, 2, c_dtype)
+    program = compile_circuit(circuit)
     return _run(program, _batched(params, circuit.n_parameters), c_dtype, start, None, d.JACOBIAN, program.n_observables)
 
 
 def vjp(circuit: Circuit, params: Any, cotangents: Any, *, c_dtype: Any = np.complex128, start: Array | None = None) -> tuple[Array, Array]:
     """Expectation values, and the gradient of their sum weighted by ``cotangents`` (batch, observables): one reverse sweep."""
-    program = compile_circuit(circuit)
     check_memory(circuit.n_wires, 2, c_dtype)
+    program = compile_circuit(circuit)
     weights = np.ascontiguousarray(cotangents, dtype=np.float64)
     values, grads = _run(program, _batched(params, circuit.n_parameters), c_dtype, start, weights, d.WEIGHTED, 1)
     return values, grads[:, 0, :]
@@ -150,8 +150,8 @@ def vjp(circuit: Circuit, params: Any, cotangents: Any, *, c_dtype: Any = np.com
 
 def state(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128, start: Array | None = None) -> Array:
     """Final states, shape (batch, 2**n)."""
-    program = compile_circuit(circuit)
     check_memory(circuit.n_wires, 2, c_dtype)
+    program = compile_circuit(circuit)
     vectors = _batched(params, circuit.n_parameters)
     out = np.empty((vectors.shape[0], 1 << program.n_wires), np.dtype(c_dtype))
     re, im = np.empty((2, 1 << program.n_qubits), _real(c_dtype))
@@ -174,8 +174,8 @@ def probabilities(circuit: Circuit, params: Any, *, c_dtype: Any = np.complex128
     Returns:
         Shape (2**n,), float64.
     """
-    program = compile_circuit(circuit)
     check_memory(circuit.n_wires, 2, c_dtype)
+    program = compile_circuit(circuit)
     (vector,) = _batched(params, circuit.n_parameters)
     re, im = np.empty((2, 1 << program.n_qubits), _real(c_dtype))
     _one(program, vector, start, re, im, re, im, np.empty((0, circuit.n_parameters)), d.STATE)
@@ -198,8 +198,8 @@ def state_vjp(
     Returns:
         dL/d(parameters), shape (batch, parameters), and dL/d(re) + 1j * dL/d(im) of the state before the circuit, shape (batch, 2**n).
     """
-    program = compile_circuit(circuit)
     check_memory(circuit.n_wires, 4, c_dtype)
+    program = compile_circuit(circuit)
     vectors = _batched(params, circuit.n_parameters)
     grads = np.empty((vectors.shape[0], circuit.n_parameters))
     before = np.empty((vectors.shape[0], 1 << program.n_wires), np.dtype(c_dtype))

@@ -405,3 +405,47 @@ def test_single_precision_is_near(torch):
     for interface in ("autograd", "torch", "jax"):
         found = jacobian(interface, node(measured("probs"), diff_method="backprop", c_dtype=np.complex64))
         assert np.allclose(found, exact, atol=1e-5)
+
+
+def test_the_purity_of_many_wires_and_its_gradient_are_right():
+    """default.qubit traces out wires wrongly from 13 wires on."""
+
+    def circuit(x):
+        qml.RY(x, 0)
+        for wire in range(12):
+            qml.CNOT([wire, wire + 1])
+        return qml.purity(wires=[5])
+
+    x = pnp.array(0.7, requires_grad=True)
+    found = node(circuit, wires=13, diff_method="backprop")
+
+    assert np.isclose(found(x), 1 - np.sin(x) ** 2 / 2)
+    assert np.isclose(node(circuit, wires=13, diff_method=None)(float(x)), 1 - np.sin(x) ** 2 / 2)
+    assert np.isclose(qml.grad(found)(x), -np.sin(x) * np.cos(x))
+
+
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")  # autograd's, where a real vector becomes a complex state
+def test_a_trained_state_with_zeros_has_its_gradient_by_the_best_method():
+    def circuit(v):
+        qml.AmplitudeEmbedding(v, wires=[0, 1], normalize=True)
+        qml.RX(0.3, 0)
+        return qml.expval(qml.Z(0) @ qml.X(1))
+
+    v = pnp.array([0.3, 0.4, 0.0, 0.0], requires_grad=True)
+    assert np.allclose(qml.grad(node(circuit, wires=2))(v), qml.grad(node(circuit, THEIRS, wires=2))(v))
+
+
+def test_a_state_that_is_not_trained_is_prepared_without_gates():
+    state = np.random.default_rng(0).normal(size=2**12)
+
+    def circuit(x):
+        qml.StatePrep(state / np.linalg.norm(state), wires=range(12))
+        qml.RX(x, 0)
+        return qml.expval(qml.Z(0))
+
+    run = node(circuit, wires=12)
+    tape = qml.workflow.construct_tape(run, level="device")(pnp.array(0.3, requires_grad=True))
+    assert [op.name for op in tape.operations] == ["StatePrep", "RX"]
+    assert np.isclose(
+        qml.grad(run)(pnp.array(0.3, requires_grad=True)), qml.grad(node(circuit, THEIRS, wires=12))(pnp.array(0.3, requires_grad=True))
+    )

@@ -85,3 +85,13 @@ def test_a_wire_that_nothing_touches_needs_no_memory():
 def test_precisions_that_there_are_not():
     with pytest.raises(DeviceError, match="complex64 or complex128"):
         qml.device("hybridjobs.qubit", wires=1, c_dtype=np.float32)
+
+
+def test_observables_that_are_not_hermitian():
+    with pytest.raises(DeviceError, match="is not Hermitian: it has the coefficient 1j"):
+        circuit(qml.RX(0.1, 0), measured=qml.expval(qml.prod(qml.X(0), qml.Y(0))))()
+
+
+def test_more_wires_than_an_index_has_bits():
+    with pytest.raises(SimulationError, match="70 qubits need"):
+        circuit(*(qml.Hadamard(w) for w in range(70)), wires=70)()

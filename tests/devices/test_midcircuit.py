@@ -512,3 +512,15 @@ def test_the_device_itself_refuses_adjoint_through_a_projector():
 
     with pytest.raises(DeviceError, match="postselection"):
         qml.device(OURS, wires=1).compute_derivatives((tape,))
+
+
+def test_samples_in_different_bases_have_nothing_to_do_with_each_other():
+    @qml.set_shots(4000)
+    @qml.qnode(qml.device("hybridjobs.qubit", wires=3, seed=4), mcm_method="tree-traversal")
+    def circuit():
+        qml.Hadamard(2)
+        qml.measure(2)
+        qml.RY(np.pi / 4, 0)
+        return qml.sample(qml.X(0)), qml.sample(qml.Z(0))
+
+    assert abs(np.corrcoef(*circuit())[0, 1]) < 0.1
