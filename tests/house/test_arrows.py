@@ -204,7 +204,8 @@ def test_every_room_has_a_row_in_the_table():
 # Import names that differ from the distribution's name; PyPI folds "-" and "_".
 _DISTRIBUTIONS = {"IPython": "ipykernel", "nbformat": "nbclient", "yaml": "pyyaml"}
 # Looked up where the user has it, never needed.
-_OPTIONAL = {"pl_hybridjobs": {"torch", "optax", "pandas", "IPython"}, "tests": {"torch"}, "demos": set()}
+# Catalyst and qsim are timed in an environment of their own, since they pin other versions of what we need.
+_OPTIONAL = {"pl_hybridjobs": {"torch", "optax", "pandas", "IPython"}, "tests": {"torch", "catalyst", "cirq", "qsimcirq"}, "demos": set()}
 
 
 @pytest.mark.parametrize(("folder", "extras"), [("pl_hybridjobs", ["plot"]), ("tests", ["plot", "test"]), ("demos", ["plot"])])
