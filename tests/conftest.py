@@ -48,6 +48,17 @@ def jobs_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return home
 
 
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """JAX with numbers of double precision."""
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
 @pytest.fixture(autouse=True)
 def same_working_folder() -> Iterator[None]:
     """Nothing that a test does may leave the process in another folder."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pl_hybridjobs.errors import SimulationError
-from pl_hybridjobs.sim.circuit import Angle, Gate, constant
+from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, constant
 
 _HALF = math.pi / 2
 
@@ -424,3 +424,14 @@ def expand(gate: Gate) -> list[Primitive]:
     if gate.inverse:
         found = [p.inverse() for p in reversed(found)]
     return [p.conjugate() for p in found] if gate.conjugate else found
+
+
+def primitives(circuit: Circuit) -> Iterator[Primitive]:
+    """What a circuit is made of, in order of time.
+
+    Raises:
+        SimulationError: See ``Circuit.check`` and ``expand``.
+    """
+    circuit.check()
+    for gate in circuit.gates:
+        yield from expand(gate)

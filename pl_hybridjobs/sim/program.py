@@ -13,12 +13,13 @@ import numpy as np
 
 from pl_hybridjobs.sim import kernels as k
 from pl_hybridjobs.sim.circuit import Angle, Circuit, PauliSum
-from pl_hybridjobs.sim.gates import Dense, Flip, One, Part, PauliRotation, Phase, Primitive, expand
+from pl_hybridjobs.sim.gates import Dense, Flip, One, Part, PauliRotation, Phase, Primitive, primitives
+from pl_hybridjobs.sim.lanes import MAX_LANES
 
 _PART_KINDS = {"RX": k.RX, "RY": k.RY, "RZ": k.RZ, "PHASE": k.DIAG, "CONST": k.CONST}
 _X = Part("CONST", matrix=(0, 1, 1, 0))
 #: States are padded to so many, with amplitudes that stay 0: a whole vector of lanes.
-MIN_QUBITS = 3
+MIN_QUBITS = MAX_LANES.bit_length() - 1
 # A block of so many qubits stays in a core's own cache; at least so many of them follow each other in memory.
 _CACHED_QUBITS = 13
 _RUN_QUBITS = 6
@@ -117,13 +118,11 @@ def compile_circuit(circuit: Circuit) -> Program:
     """The program of a circuit; the same one for equal circuits.
 
     Raises:
-        SimulationError: See ``Circuit.check`` and ``gates.expand``.
+        SimulationError: See ``gates.primitives``.
     """
-    circuit.check()
     builder = _Builder(circuit.n_wires)
-    for gate in circuit.gates:
-        for primitive in expand(gate):
-            builder.add(primitive)
+    for primitive in primitives(circuit):
+        builder.add(primitive)
     builder.flush_all()
     return builder.finish(circuit)
 

@@ -21,7 +21,7 @@ import numpy as np
 from autoray import astype, do
 
 from pl_hybridjobs.sim.circuit import Angle, Circuit, PauliSum
-from pl_hybridjobs.sim.gates import Action, Dense, Flip, One, Part, PauliRotation, Phase, Primitive, expand
+from pl_hybridjobs.sim.gates import Action, Dense, Flip, One, Part, PauliRotation, Phase, Primitive, primitives
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -131,13 +131,11 @@ def table_of(circuit: Circuit) -> Table:
     """The table of a circuit; the same one for equal circuits.
 
     Raises:
-        SimulationError: See ``Circuit.check`` and ``gates.expand``.
+        SimulationError: See ``gates.primitives``.
     """
-    circuit.check()
     builder = _Builder(circuit.n_wires)
-    for gate in circuit.gates:
-        for primitive in expand(gate):
-            builder.add(primitive)
+    for primitive in primitives(circuit):
+        builder.add(primitive)
     for wire in sorted(builder.waiting):
         builder.flush(wire)
     return builder.finish()

@@ -23,11 +23,8 @@ RNG = np.random.default_rng(11)
 
 
 @pytest.fixture(autouse=True)
-def x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+def all_in_double_precision(x64):
+    """JAX's numbers too."""
 
 
 def node(function, name=OURS, wires=3, **options):

@@ -20,14 +20,6 @@ WEIGHTS, ANGLE = RNG.normal(size=(2, 4, 3)), 0.4
 UNITARY = np.linalg.qr(RNG.normal(size=(4, 4)) + 1j * RNG.normal(size=(4, 4)))[0]
 
 
-@pytest.fixture
-def x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def gates(weights, angle):
     qml.Hadamard(0)
     qml.StronglyEntanglingLayers(weights, wires=range(4))

@@ -25,14 +25,6 @@ VECTOR = UNITARY[:, 0]
 SHOTS = 20_000
 
 
-@pytest.fixture
-def x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def node(measurement, name=OURS, *, wires=4, seed=7, shots=None, angles=0.0, **options):
     def circuit():
         qml.StronglyEntanglingLayers(WEIGHTS, wires=range(4))

@@ -23,14 +23,6 @@ METHODS = ["deferred", "tree-traversal", "one-shot"]
 SHOTS = 3_000
 
 
-@pytest.fixture
-def x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def dynamic(measurement, *, postselect=None, reset=False):
     """Three measurements, two of them of wires that are used again, and gates that depend on one, two and all of them."""
 

@@ -28,14 +28,6 @@ HERMITIAN = np.array([[1.0, 2j], [-2j, -1.0]])
 SPARSE = (qml.Z(0) @ qml.X(2)).sparse_matrix(wire_order=range(3))
 
 
-@pytest.fixture
-def x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def gates(weights=WEIGHTS, angle=ANGLE, gamma=GAMMA):
     qml.StronglyEntanglingLayers(weights, wires=range(3))
     qml.AmplitudeDamping(gamma, 0)

@@ -29,11 +29,8 @@ LARGE = [pytest.param(seed, 110, 7, id=f"large {seed}") for seed in (100, 101)]
 
 
 @pytest.fixture(autouse=True)
-def x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+def all_in_double_precision(x64):
+    """JAX's numbers too."""
 
 
 @dataclass(frozen=True)
