@@ -58,6 +58,8 @@ class Checkpoint:
         good: Whether everything in it is as it was written.
         problem: What is wrong, or "".
         sequence: Counts the saves of one job, over all attempts; -1 if its manifest cannot be read.
+        section: Whose state it is, where several parts of a job keep theirs: "" for ``save_checkpoint``, a name for each training loop;
+            None if its manifest cannot be read.
     """
 
     step: int
@@ -68,6 +70,7 @@ class Checkpoint:
     good: bool
     problem: str = ""
     sequence: int = -1
+    section: str | None = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class CheckpointStore:
         state: Any,
         step: int | None = None,
         *,
+        section: str = "",
         extra: Mapping[str, Any] | None = None,
         also_sync: Sequence[Path] = (),
     ) -> Checkpoint:
@@ -142,7 +146,8 @@ class CheckpointStore:
 
         Args:
             state: See ``codec.encode``.
-            step: A whole number of at least 0; None means one more than that of the newest checkpoint.
+            step: A whole number of at least 0; None means one more than that of the section's newest checkpoint.
+            section: Whose state it is. Each section has its own steps, and keeps its own newest.
             extra: More for the saver's own use, without arrays; returned by ``load``.
             also_sync: Files that must be durable before the checkpoint is. Those that do not exist are passed over.
 
@@ -162,16 +167,18 @@ class CheckpointStore:
             self._make_folder()
             older = self._find(self._names())
             newest = max(older, key=lambda c: c.sequence, default=None)
-            number = wanted if wanted is not None else newest.step + 1 if newest else 0
+            mine = [c for c in older if c.section == section]
+            last = max(mine, key=lambda c: c.sequence, default=None)
             manifest = {
                 "format": FORMAT,
-                "step": number,
+                "step": wanted if wanted is not None else last.step + 1 if last else 0,
+                "section": section,
                 "attempt": self.attempt,
                 "sequence": newest.sequence + 1 if newest else 0,
                 "time": time.time(),
                 "extra": more,
             }
-            return self._commit(manifest, encoded, [p for p in also_sync if p.exists()], older)
+            return self._commit(manifest, encoded, [p for p in also_sync if p.exists()], mine)
 
     def _make_folder(self) -> None:
         if not self.folder.is_dir():
@@ -189,7 +196,7 @@ class CheckpointStore:
             with self._fence():
                 final = self._rename(temporary, manifest)
                 crash_point("checkpoint.renamed")
-        saved = Checkpoint(manifest["step"], final, self.attempt, manifest["time"], sum(sizes.values()), True, "", manifest["sequence"])
+        saved = _described(manifest, final, size_bytes=sum(sizes.values()))
         self._heads[final.name] = _identity(final), saved
         if len(older) >= self.keep or not self._swept:
             self._pruner = _started("hybridjobs-prune", lambda: self._prune(older), daemon=False)
@@ -216,7 +223,7 @@ class CheckpointStore:
         """Delete all but the newest, and what dead processes left behind.
 
         Args:
-            older: Those from before the new one, oldest first.
+            older: Those of its section from before the new one, oldest first.
         """
         with contextlib.suppress(HybridJobsError, OSError), self._fence():  # the next one who saves deletes what stays
             self._delete_old(older)
@@ -242,25 +249,27 @@ class CheckpointStore:
 
                         shutil.rmtree(left)
 
-    def load(self, step: int | None = None, *, allow_import: bool = True) -> Loaded | None:
-        """The newest state that verifies, or that of one step.
+    def load(self, step: int | None = None, *, section: str = "", allow_import: bool = True) -> Loaded | None:
+        """A section's newest state that verifies, or that of one step.
 
         Args:
             step: Only this step.
+            section: See ``save``.
             allow_import: See ``codec.decode``.
 
         Returns:
-            None if there is no checkpoint (of that step) at all.
+            None if there is no checkpoint (of that step, in that section) at all.
 
         Raises:
             CheckpointError: There are some, but none verifies.
             CodecError: It is as it was saved, but a class or package that it needs is not to be had here.
         """
         wanted = None if step is None else _checked_step(step)
-        checked = self._look(_until_good, lambda c: wanted is None or c.step == wanted)
+        checked = self._look(_until_good, lambda c: c.section in (section, None) and (wanted is None or c.step == wanted))
         skipped = tuple(checkpoint for checkpoint, content in checked if content is None)
         if len(skipped) == len(checked):
-            if skipped:
+            # One whose manifest is unreadable may be another section's, as long as there is a good one of those.
+            if any(c.section is not None for c in skipped) or (skipped and self.newest_extra() is None):
                 raise self._none_good(skipped, wanted)
             return None
         checkpoint, content = checked[-1]
@@ -268,6 +277,12 @@ class CheckpointStore:
         state = codec.loads(content.tree, content.arrays, allow_import=allow_import, where="state")
         extra = codec.decode(content.extra, {}, allow_import=allow_import, where="extra")
         return Loaded(state, checkpoint, extra, skipped)
+
+    def newest_extra(self) -> dict[str, Any] | None:
+        """What was added to the newest checkpoint that verifies, of whatever section; None if there is none."""
+        checked = self._look(_until_good)
+        content = checked[-1][1] if checked else None
+        return None if content is None else codec.decode(content.extra, {}, where="extra")
 
     def _none_good(self, skipped: Sequence[Checkpoint], step: int | None) -> CheckpointError:
         listed = "; ".join(f"{c.path.name}: {c.problem}" for c in skipped)
@@ -386,15 +401,20 @@ def _encode_extra(extra: Mapping[str, Any] | None) -> Any:
 def _read_head(path: Path, changed: float) -> Checkpoint | None:
     try:
         manifest = _read_manifest(path)
-        step, attempt, sequence = (int(manifest[name]) for name in ("step", "attempt", "sequence"))
-        return Checkpoint(step, path, attempt, float(manifest["time"]), 0, True, "", sequence)
+        return _described(manifest, path)
     except (FileNotFoundError, NotADirectoryError):
         if not (path / _STATE).exists():  # a folder of somebody else, or an empty one
             return None
         problem = f"{_MANIFEST} is missing"
     except (OSError, KeyError, TypeError, ValueError) as error:
         problem = f"{_MANIFEST} is damaged ({error})"
-    return Checkpoint(int(path.name.partition(".")[0]), path, 0, changed, 0, False, problem)
+    return Checkpoint(int(path.name.partition(".")[0]), path, 0, changed, 0, False, problem, section=None)
+
+
+def _described(manifest: Mapping[str, Any], path: Path, size_bytes: int = 0) -> Checkpoint:
+    step, attempt, sequence = (int(manifest[name]) for name in ("step", "attempt", "sequence"))
+    section = str(manifest.get("section", ""))
+    return Checkpoint(step, path, attempt, float(manifest["time"]), size_bytes, True, "", sequence, section)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import InvalidCall, JobStopRequested, did_you_mean
+from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
 from pl_hybridjobs.jobs import codec, device
-from pl_hybridjobs.jobs.checkpoint import CheckpointStore
+from pl_hybridjobs.jobs.checkpoint import CheckpointStore, Loaded
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metrics import MetricWriter
@@ -58,12 +58,14 @@ class JobContext:
         spec: What the job is; None outside a job.
         attempt: 1 for the first attempt; 0 outside a job.
         stop: The wish to stop.
+        loops: Names of the training loops that began in this attempt.
     """
 
     folder: JobFolder | None = None
     spec: JobSpec | None = None
     attempt: int = 0
     stop: StopFlag = field(default_factory=StopFlag, repr=False)
+    loops: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -114,6 +116,40 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
 
+    def save(self, state: Any, step: int | None, *, section: str = "", cursor: Mapping[str, Any] | None = None) -> None:
+        """Save a section's checkpoint, with the place where the metrics stood.
+
+        Args:
+            state: See ``save_checkpoint``.
+            step: See ``save_checkpoint``.
+            section: See ``CheckpointStore.save``.
+            cursor: ``MetricWriter.cursor`` as it was when ``state`` was taken; absent means now.
+        """
+        extra: dict[str, Any] = {}
+        also: list[Path] = []
+        if self.metrics is not None and self.folder is not None:
+            extra["metrics"] = dict(cursor) if cursor is not None else self.metrics.cursor()
+            if self.folder.metrics.exists():
+                also.append(self.folder.metrics)
+        self.checkpoints.save(state, step, section=section, extra=extra, also_sync=also)
+
+    def load(self, step: int | None = None, *, section: str = "") -> Loaded | None:
+        """A section's newest checkpoint; metrics go on from there.
+
+        What older attempts logged after the newest checkpoint of all sections does not count any more.
+        """
+        loaded = self.checkpoints.load(step, section=section)
+        for skipped in loaded.skipped if loaded else ():
+            print(f"checkpoint {skipped.path.name} was passed over: {skipped.problem}", file=sys.stderr)
+        if self.metrics is None:
+            return loaded
+        newest = loaded.extra if loaded and step is not None else self.checkpoints.newest_extra()
+        if newest and "metrics" in newest:
+            self.metrics.rewind(newest["metrics"])
+        if loaded and "metrics" in loaded.extra:
+            self.metrics.count_on(loaded.extra["metrics"])
+        return loaded
+
     def close(self) -> None:
         """Close what was opened."""
         if "metrics" in self.__dict__ and self.metrics is not None:
@@ -121,6 +157,8 @@ class JobContext:
 
 
 _OUTSIDE = JobContext()
+_step: ContextVar[int | None] = ContextVar("pl_hybridjobs_step", default=None)
+_tracing: ContextVar[bool] = ContextVar("pl_hybridjobs_tracing", default=False)
 _here: ContextVar[JobContext | None] = ContextVar("pl_hybridjobs_job", default=None)
 _process: JobContext | None = None
 _process_lock = threading.Lock()
@@ -160,19 +198,42 @@ def _adopt() -> JobContext:
         return _process
 
 
+def set_step(step: int | None) -> None:
+    """What ``log_metric`` takes for the step, here and in what is called from here, if it is given none."""
+    _step.set(step)
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """Code in this block runs once and its trace many times, so it must not log."""
+    token = _tracing.set(True)
+    try:
+        yield
+    finally:
+        _tracing.reset(token)
+
+
 def log_metric(name: str, value: Any, step: int | None = None, *, timestamp: float | None = None) -> None:
     """Record one value of a metric.
 
     Args:
         name: Any text that is not empty: ``"energy"``, ``"train/loss"``.
         value: A real number: int, float (NaN and infinities are kept) or a 0-d array of numpy, jax, torch or PennyLane.
-        step: Whole number; absent means one more than this metric's last one, from 0.
+        step: Whole number; absent means the step of the training loop that this is called in, and without one, one more than this
+            metric's last one, from 0.
         timestamp: Unix time in seconds; absent means now.
 
     Raises:
-        MetricError: The value is complex, traced, not a number or not a scalar; the name is empty; the step is no whole number.
+        MetricError: The value is complex, traced, not a number or not a scalar; the name is empty; the step is no whole number; or the
+            code is being compiled.
     """
+    if _tracing.get():
+        raise MetricError(
+            f"metric {name!r} was logged in an objective that is being compiled: it would be logged once, not in each step. "
+            "Return it beside the value, as in `return cost, {'name': value}`, or use train(..., compile=False)"
+        )
     writer = current_job().metrics
+    step = _step.get() if step is None else step
     if writer is None:
         _printer().log(name, value, step, timestamp=timestamp)
     else:
@@ -212,13 +273,7 @@ def save_checkpoint(state: Any, step: int | None = None) -> None:
     """
     context = current_job()
     context.stop.at_boundary = True
-    extra: dict[str, Any] = {}
-    also: list[Path] = []
-    if context.metrics is not None and context.folder is not None:
-        extra["metrics"] = context.metrics.cursor()
-        if context.folder.metrics.exists():
-            also.append(context.folder.metrics)
-    context.checkpoints.save(state, step, extra=extra, also_sync=also)
+    context.save(state, step)
     context.stop.check()
 
 
@@ -236,14 +291,8 @@ def load_checkpoint(step: int | None = None, *, default: Any = None) -> Any:
     """
     context = current_job()
     context.stop.at_boundary = True
-    loaded = context.checkpoints.load(step)
-    if loaded is None:
-        return default
-    for skipped in loaded.skipped:
-        print(f"checkpoint {skipped.path.name} was passed over: {skipped.problem}", file=sys.stderr)
-    if context.metrics is not None and "metrics" in loaded.extra:
-        context.metrics.rewind(loaded.extra["metrics"])
-    return loaded.state
+    loaded = context.load(step)
+    return default if loaded is None else loaded.state
 
 
 def save_result(value: Any) -> None:

@@ -119,11 +119,16 @@ class MetricWriter:
             cursor: What ``cursor()`` gave when the checkpoint was saved.
         """
         with self._lock:
-            self._steps = {str(name): int(step) for name, step in cursor["steps"].items()}
+            self.count_on(cursor)
             if self._fd is None and not self._path.exists():
                 return
             self._may_write()
             self._append(f'{self._seq},{self._attempt},null,"rewind",{int(cursor["seq"])},{time.time()!r}]')
+
+    def count_on(self, cursor: Mapping[str, Any]) -> None:
+        """Let the steps of metrics count on from an earlier place; what was written stays, until it is written again."""
+        with self._lock:
+            self._steps = {str(name): int(step) for name, step in cursor["steps"].items()}
 
     def close(self) -> None:
         """Close the file; a later ``log`` opens it again."""
