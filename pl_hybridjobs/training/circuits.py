@@ -159,7 +159,7 @@ def _is_users(obj: Any) -> bool:
     """Whether changes of this object are the user's doing."""
     if isinstance(obj, types.FunctionType):
         return _is_users_function(obj)
-    if type(obj) in (types.MethodType, functools.partial, list, tuple, set, deque, *_DICTS):
+    if type(obj) in (types.MethodType, functools.partial, types.SimpleNamespace, list, tuple, set, deque, *_DICTS):
         return True
     return not isinstance(obj, type) and _is_users_class(type(obj))
 
@@ -241,14 +241,11 @@ def _own_dict(obj: Any) -> dict[str, Any]:
     return own if isinstance(own, dict) else {}
 
 
-def _class_members(cls: type) -> dict[str, Any]:
-    """What a class and the user's classes among its bases define."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        if _is_users_class(base):
-            found |= {name: value for name, value in vars(base).items() if not isinstance(value, types.MemberDescriptorType)}
+def _members(cls: type) -> dict[str, Any]:
+    """What a class itself defines."""
     skipped = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__slots__", "__classcell__")
-    return {name: value for name, value in found.items() if name not in skipped}
+    slot = types.MemberDescriptorType
+    return {name: value for name, value in vars(cls).items() if name not in skipped and not isinstance(value, slot)}
 
 
 def _children(obj: Any) -> Iterator[tuple[_Slot, Any]]:
@@ -281,7 +278,8 @@ def _children(obj: Any) -> Iterator[tuple[_Slot, Any]]:
         yield ("wrapped",), inspect.getattr_static(obj, "__wrapped__")
     elif isinstance(obj, type):
         if _is_users_class(obj):
-            yield from ((("member", name), value) for name, value in _class_members(obj).items())
+            yield from ((("member", name), value) for name, value in _members(obj).items())
+            yield from ((("base", i), base) for i, base in enumerate(obj.__bases__))
     elif _is_users_class(kind) or kind is types.SimpleNamespace or any("__call__" in vars(base) for base in kind.__mro__):
         yield from ((("attribute", name), value) for name, value in _attributes(obj).items())
         if _is_users_class(kind):
@@ -347,13 +345,17 @@ class _Graph:
 def _is_copied_when_isolated(obj: Any) -> bool:
     if isinstance(obj, types.FunctionType):
         return _is_users_function(obj)
-    if type(obj) in (list, set, deque, bytearray, *_DICTS) or _is_generator(obj):
+    if type(obj) in (list, set, deque, bytearray, types.SimpleNamespace, *_DICTS) or _is_generator(obj):
         return True
     if _is_array(obj):
         return bool(obj.nbytes <= MOST_COPIED_BYTES)
     if _is_leaf(obj) or isinstance(obj, type | enum.Enum) or hasattr(type(obj), "__del__"):
         return False
     return _is_users_class(type(obj)) and bool(_attributes(obj))  # one without attributes is a mark, known by its identity
+
+
+class _CannotCopyError(TypeError):
+    pass
 
 
 class _Copier:
@@ -382,10 +384,13 @@ class _Copier:
         if at not in self._copies:
             try:
                 self._copies[at] = self._copy(obj)
+            except _CannotCopyError:
+                raise
             except TypeError as error:
                 if at in self._needed:
-                    name = f"{type(obj).__module__}.{type(obj).__qualname__}"
-                    raise TypeError(f"cannot copy an object of type {name}, which uses what is to be replaced: {error}") from error
+                    cls = obj if isinstance(obj, type) else type(obj)
+                    what = f"{'the class' if cls is obj else 'an object of type'} {cls.__module__}.{cls.__qualname__}"
+                    raise _CannotCopyError(f"cannot copy {what}, which uses what is to be replaced: {error}") from error
                 self._copies[at] = obj
         return self._copies[at]
 
@@ -493,12 +498,14 @@ class _Copier:
         return new
 
     def _class(self, cls: type) -> type:
-        members = {name: self.of(value) for name, value in _class_members(cls).items() if self._is_changed(value)}
+        """A subclass with the methods that change. The copies of its bases come right before the bases, where ``super()`` finds them."""
+        members = {name: self.of(value) for name, value in _members(cls).items() if self._is_changed(value)}
         named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, "__slots__": ()}
-        return type(cls)(cls.__name__, (cls,), named | members)
+        bases = (cls, *(self.of(base) for base in cls.__bases__ if self._is_changed(base)))
+        return type(cls)(cls.__name__, bases, named | members)
 
     def _instance(self, obj: Any) -> Any:
-        new = object.__new__(self.of(type(obj)))
+        new = types.SimpleNamespace() if type(obj) is types.SimpleNamespace else object.__new__(self.of(type(obj)))
         self._copies[id(obj)] = new
         in_dict = _own_dict(obj)
         for name, value in _attributes(obj).items():
