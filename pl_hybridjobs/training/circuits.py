@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 MOST_OBJECTS = 50_000  # of one search
-LONGEST_CONTAINER = 10_000  # longer ones hold data
+LONGEST_CONTAINER = 1000  # longer ones hold data
 MOST_COPIED_BYTES = 1 << 20  # larger arrays are data, which nobody counts in
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), types.CodeType)

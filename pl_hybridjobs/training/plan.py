@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pl_hybridjobs.training.circuits import reach, replaced
 
-_UNKNOWN = "not known before the first step"
+_UNKNOWN = "the circuits of a step are not known before the first one"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class GradientPlan:
         if self.circuits_per_step == 0:
             line = "no circuits"
         elif self.circuits_per_step is None:
-            line = f"{method}{on}: circuits a step not known"
+            line = f"{method}{on}"
         else:
             line = f"{method}{on}: {self.circuits_per_step} circuit{'s' if self.circuits_per_step > 1 else ''} a step"
         if self.shots_per_step is not None:
