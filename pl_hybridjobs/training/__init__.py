@@ -1,0 +1,1 @@
+"""The training loop: gradients, metrics, checkpoints and resume, wired together."""
