@@ -131,6 +131,18 @@ def test_a_start_very_near_a_saddle_draws_no_warning():
     assert complaint(gradients, points, wires=10) == ""
 
 
+@pytest.mark.parametrize(
+    ("stiffness", "distance"),
+    [pytest.param(0.2, 0.1, id="a valley, not quite at its bottom"), pytest.param(0.01, 0.005, id="a very soft one, at its bottom")],
+)
+def test_a_valley_is_no_plateau_however_small_its_slope(stiffness, distance):
+    points = [distance / 10 * (1 - 0.1 * k) * np.ones(100) for k in range(3)]
+    gradients = [stiffness * point for point in points]
+
+    assert np.sqrt(np.mean(np.square(gradients))) < 3e-3
+    assert complaint(gradients, points, wires=14) == ""
+
+
 def test_gradients_that_machines_can_resolve_are_no_plateau():
     assert "have a standard deviation of 0.0001," in complaint(*plateau(), wires=14)
     assert complaint(*plateau(size=1e-2), wires=14) == ""
