@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 FIRST_STEPS = 3
 """How many steps' gradients are wanted."""
 
-# 100 000 shots, what one circuit gets at most on most machines, resolve a standard deviation of 0.003.
+# 100 000 shots, more than one circuit is usually given, resolve a standard deviation of 0.003.
 _FLAT = 1e5**-0.5
-# With fewer wires not even a global cost function's gradient is that small: 2**-9 < 0.003 < 2**-8.
+# With fewer wires not even a global cost function's derivatives are typically that small: 2**-9 < 0.003 < 2**-8.
 _LEAST_WIRES = 9
 _LEAST_PARAMETERS = 8
 # Nearer to a stationary point than this (radians) a small gradient is what it should be.
@@ -45,18 +45,17 @@ def complaint(
     - *Barren plateau*, after step 2. In random circuits the variance of a derivative falls like :math:`2^{-n}` with the wires
       (McClean et al. 2018, doi:10.1038/s41467-018-07090-4). The text is given if all of this holds:
 
-      1. at least 8 components are not zero, and there are at least 9 wires, if their number is known: in smaller problems there is no
-         plateau, at most a bad start;
-      2. their variance around zero (the mean on a plateau), over components and steps, is at most ``scale**2 / 100_000``: as many
-         shots as machines take do not resolve it;
-      3. the second derivatives along both steps are as small: :math:`|\Delta g|^2 / (K |\Delta\theta|^2)` is at most ``4 * scale**2 /
+      1. at least 8 components are not zero, and there are at least 9 wires, if their number is known: where a smaller problem's
+         gradient is small, that has other reasons;
+      2. their variance around zero (the mean on a plateau), over components and steps, is at most ``scale**2 / 100_000``: not
+         even 100 000 shots resolve it;
+      3. the second derivatives along both steps are about as small: :math:`|\Delta g|^2 / (K |\Delta\theta|^2)` is at most ``4 * scale**2 /
          100_000``, and the parameters moved. On a plateau higher derivatives vanish like the first (Cerezo & Coles 2021,
          doi:10.1088/2058-9565/abf51a); beside a minimum or saddle, where trained parameters start, they do not;
       4. nor is a minimum or saddle to be expected within 0.01 radians: :math:`|\Delta g| / |\Delta\theta| \leq 100\, |g|`.
 
     Args:
-        gradients: Each step's gradient at the point where it was taken, all parameters in one array of any shape; further ones are
-            ignored.
+        gradients: Each step's gradient at the point where it was taken, all parameters in one array of any shape.
         points: The parameters at which the gradients were taken, likewise.
         shots: Shots of one circuit execution (not of a step); None if analytic.
         wires: Wires of the circuit; None if not known.
