@@ -27,6 +27,8 @@ if _TYPE_CHECKING:
     from pl_hybridjobs.jobs.spec import Resources as Resources
     from pl_hybridjobs.jobs.spec import Status as Status
     from pl_hybridjobs.jobs.submission import Plan as Plan
+    from pl_hybridjobs.training.body import training_loop as training_loop
+    from pl_hybridjobs.training.loop import train as train
 
 __version__ = "0.1.0"
 
@@ -51,6 +53,9 @@ _HOME = {
     "save_result": "jobs.context",
     "input_path": "jobs.context",
     "results_dir": "jobs.context",
+    # the loop
+    "train": "training.loop",
+    "training_loop": "training.body",
     # what can go wrong
     "errors": "",
 }

@@ -23,6 +23,7 @@
     ├── KeyConflict                     an idempotency key that was used for another call
     ├── Fenced                          a newer attempt owns the job: this process must not write
     ├── SimulationError (ValueError)    a circuit that the simulator cannot run
+    ├── TrainingError (ValueError)      an objective that gives nothing to train with
     ├── RunnerError                     the runner cannot start, see or stop the job
     └── JobError                        how a job ended, raised by ``Job.result()``
         ├── JobFailed                   also an instance of the original class where that is importable
@@ -144,6 +145,10 @@ class Fenced(HybridJobsError):
 
 class SimulationError(HybridJobsError, ValueError):
     """A circuit that the simulator cannot run as it is."""
+
+
+class TrainingError(HybridJobsError, ValueError):
+    """Training cannot begin or go on: the objective gives no finite value, or the optimizer no step."""
 
 
 class RunnerError(HybridJobsError):

@@ -95,6 +95,7 @@ class HybridQubit(Device):
 
     name: ClassVar[str] = "hybridjobs.qubit"
     config_filepath: ClassVar[str] = str(Path(__file__).with_name("qubit.toml"))
+    compiles_fast: ClassVar[bool] = True  #: a circuit is one node of a JAX program, whatever its depth
 
     def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128) -> None:
         super().__init__(wires=wires, shots=shots)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
 from pl_hybridjobs.jobs import codec, device
@@ -59,6 +59,7 @@ class JobContext:
         attempt: 1 for the first attempt; 0 outside a job.
         stop: The wish to stop.
         loops: Names of the training loops that began in this attempt.
+        devices: What ``job_device`` made in this attempt; their random states belong to the job's.
     """
 
     folder: JobFolder | None = None
@@ -66,6 +67,7 @@ class JobContext:
     attempt: int = 0
     stop: StopFlag = field(default_factory=StopFlag, repr=False)
     loops: list[str] = field(default_factory=list, repr=False, compare=False)
+    devices: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -158,7 +160,7 @@ class JobContext:
 
 _OUTSIDE = JobContext()
 _step: ContextVar[int | None] = ContextVar("pl_hybridjobs_step", default=None)
-_tracing: ContextVar[bool] = ContextVar("pl_hybridjobs_tracing", default=False)
+_logging: ContextVar[Literal["on", "muted", "refused"]] = ContextVar("pl_hybridjobs_logging", default="on")
 _here: ContextVar[JobContext | None] = ContextVar("pl_hybridjobs_job", default=None)
 _process: JobContext | None = None
 _process_lock = threading.Lock()
@@ -204,13 +206,13 @@ def set_step(step: int | None) -> None:
 
 
 @contextlib.contextmanager
-def tracing() -> Iterator[None]:
-    """Code in this block runs once and its trace many times, so it must not log."""
-    token = _tracing.set(True)
+def logging(mode: Literal["on", "muted", "refused"]) -> Iterator[None]:
+    """What ``log_metric`` does in this block: "muted" where code is only tried, "refused" where it runs once and its trace many times."""
+    token = _logging.set(mode)
     try:
         yield
     finally:
-        _tracing.reset(token)
+        _logging.reset(token)
 
 
 def log_metric(name: str, value: Any, step: int | None = None, *, timestamp: float | None = None) -> None:
@@ -227,7 +229,10 @@ def log_metric(name: str, value: Any, step: int | None = None, *, timestamp: flo
         MetricError: The value is complex, traced, not a number or not a scalar; the name is empty; the step is no whole number; or the
             code is being compiled.
     """
-    if _tracing.get():
+    mode = _logging.get()
+    if mode == "muted":
+        return
+    if mode == "refused":
         raise MetricError(
             f"metric {name!r} was logged in an objective that is being compiled: it would be logged once, not in each step. "
             "Return it beside the value, as in `return cost, {'name': value}`, or use train(..., compile=False)"
@@ -370,7 +375,11 @@ def job_device(role: str | None = None, **device_options: Any) -> Any:
     Raises:
         InvalidCall: No such role, or no such device.
     """
-    return device.build(current_job().device, role, device_options)
+    context = current_job()
+    built = device.build(context.device, role, device_options)
+    if context:
+        context.devices.append(built)
+    return built
 
 
 def saved_result(folder: JobFolder) -> tuple[bytes, bytes | None] | None:

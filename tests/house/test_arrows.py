@@ -32,7 +32,7 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("pl_hybridjobs.jobs.store",),
     "boto3": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "botocore": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
-    "rich": ("pl_hybridjobs.cli",),
+    "rich": ("pl_hybridjobs.cli", "pl_hybridjobs.training.render"),
     "click": ("pl_hybridjobs.cli",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
 }

@@ -46,6 +46,8 @@ PUBLIC_NAMES = [
     "save_result",
     "input_path",
     "results_dir",
+    "train",
+    "training_loop",
     "errors",
 ]
 

@@ -1,0 +1,277 @@
+"""One objective on one interface: its value, its gradient, compiled by JAX where that can be done.
+
+Compiling means that JAX traces the objective, whatever it was written for: PennyLane's QNodes take JAX's tracers, and code made of
+operators does too. What does not trace is run as it is written, and ``reason`` says why.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pl_hybridjobs.errors import InvalidCall, MetricError
+from pl_hybridjobs.jobs.context import logging
+from pl_hybridjobs.training.circuits import Reached
+from pl_hybridjobs.training.parameters import Structure, to_numpy
+
+_WHERE = "train()"
+#: Derivatives that are one call of the device, so that a trace stays short.
+_ONE_CALL = ("best", "device", "adjoint", "backprop")
+
+
+class Objective:
+    """What is to be minimised, as a function of nests of one structure.
+
+    Args:
+        fn: ``fn(params, *args, *batch)`` returns a scalar, or a scalar and a dict of further numbers.
+        shape: Of ``params``.
+        args: Arguments that stay the same.
+        compile: True, False or "auto".
+        reached: What ``fn`` reaches: its QNodes tell whether compiling pays.
+        random_state: Gives all random states and takes them back.
+
+    Attributes:
+        batch: Arguments of the current step.
+        aux: The further numbers of the newest evaluation.
+        evaluations: How many there were; the loop begins to count anew with each step.
+        compiled: Whether the newest evaluation ran compiled.
+        reason: Why nothing is compiled; "" as long as it may be.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        shape: Structure,
+        *,
+        args: Sequence[Any] = (),
+        compile: bool | str = "auto",
+        reached: Reached,
+        random_state: tuple[Callable[[], Any], Callable[[Any], None]],
+    ) -> None:
+        self.fn = fn
+        self.shape = shape
+        self.args = tuple(args)
+        self.batch: tuple[Any, ...] = ()
+        self.aux: dict[str, float] = {}
+        self.evaluations = 0
+        self.compiled = False
+        self.reason = "compile=False" if compile is False else _why_not(reached) if compile == "auto" else ""
+        self._must = compile is True
+        self._capture, self._restore = random_state
+        self._jitted: dict[str, Callable[..., Any]] = {}
+
+    def value(self, params: Any) -> float:
+        """The objective at ``params``, without a gradient.
+
+        Raises:
+            InvalidCall: It is not a real scalar.
+        """
+        value, aux = self.run("value", lambda fn: fn, self._eager_value, params)
+        self.keep(aux)
+        return float(value)
+
+    def value_and_gradient(self, params: Any) -> tuple[float, list[Any]]:
+        """The objective and its gradient by each trainable leaf, from one evaluation.
+
+        Returns:
+            The value, and arrays of the interface (NumPy arrays in place of PennyLane's tensors).
+
+        Raises:
+            InvalidCall: The value is not a real scalar.
+        """
+        value, aux, gradient = self.run("gradient", _differentiated, self._eager_gradient, params)
+        self.keep(aux)
+        return float(value), self._in_interface(gradient)
+
+    def run(
+        self, name: str, transform: Callable[[Callable[..., Any]], Callable[..., Any]], eager: Callable[..., Any], params: Any, *more: Any
+    ) -> Any:
+        """Call a transformed objective, compiled if possible.
+
+        Args:
+            name: One for each ``transform``.
+            transform: Makes the function to compile from ``fn(trainable, fixed, batch) -> (value, aux)``, which it may differentiate by
+                ``trainable``. What it makes takes ``more`` after these.
+            eager: ``eager(params, *more)``, for where nothing is compiled.
+            params: A nest.
+            *more: Nests of arrays.
+        """
+        self.evaluations += 1
+        if not self.reason:
+            first = name not in self._jitted
+            try:
+                with self.shape.precision():
+                    result = self._traced_first(name, transform, params, *more) if first else self._call(self._jitted[name], params, *more)
+            except Exception as error:  # whatever stops a trace
+                if not first or self._is_complaint(error):
+                    raise
+                self._give_up(_first_line(error), error)
+            else:
+                self.compiled = True
+                return result
+        return eager(params, *more)
+
+    def _is_complaint(self, error: Exception) -> bool:
+        return isinstance(error, InvalidCall) or (self._must and isinstance(error, MetricError))
+
+    def _traced_first(self, name: str, transform: Callable[..., Any], params: Any, *more: Any) -> Any:
+        """The first call, which traces: once more than the objective is run afterwards, so its side effects are looked at."""
+        import jax
+
+        before = self._capture()
+        call = jax.jit(transform(self._traced))
+        with warnings.catch_warnings():
+            # Of PennyLane under JAX, where somebody made warnings errors.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            result = self._call(call, params, *more)
+        if not _same(before, self._capture()):
+            self._restore(before)
+            raise _NotTraceable("the objective draws random numbers in Python, and a compiled one would draw them once")
+        self._jitted[name] = call
+        return result
+
+    def _call(self, call: Callable[..., Any], params: Any, *more: Any) -> Any:
+        import jax
+
+        leaves = self.shape.flatten(params)
+        if self.shape.interface == "torch":
+            leaves = list(map(to_numpy, leaves))
+        trainable, fixed = self.shape.split(leaves)
+        with logging("refused"):
+            return call(trainable, fixed, jax.tree.map(_plain, self.batch) if self.batch else (), *more)
+
+    def _traced(self, trainable: Sequence[Any], fixed: Sequence[Any], batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+        return self._evaluated(self.shape.merge(trainable, fixed), batch)
+
+    def _give_up(self, reason: str, error: Exception) -> None:
+        if self._must:
+            advice = "write it with qml.math or jax.numpy and without Python's random numbers, or leave compile='auto'"
+            raise InvalidCall(_WHERE, [f"compile=True, but the objective cannot be traced by JAX: {reason}; {advice}"]) from error
+        self.compiled = False
+        self.reason = reason
+        self._jitted.clear()
+
+    def _eager_value(self, params: Any) -> tuple[float, dict[str, Any]]:
+        value, aux = self._evaluated(params, self.batch)
+        return float(value), aux
+
+    def _eager_gradient(self, params: Any) -> tuple[float, dict[str, Any], list[Any]]:
+        return {"autograd": self._by_autograd, "jax": self._by_jax, "torch": self._by_torch}[self.shape.interface](params)
+
+    def _by_autograd(self, params: Any) -> tuple[float, dict[str, Any], list[Any]]:
+        import pennylane as qml
+
+        box: dict[str, Any] = {}
+
+        def fn(*leaves: Any) -> Any:
+            value, box["aux"] = self._evaluated(self.shape.unflatten(leaves), self.batch)
+            return value
+
+        with warnings.catch_warnings():
+            # Zero gradients are spoken of once, by the loop.
+            warnings.filterwarnings("ignore", "Output seems independent of input")
+            grad = qml.grad(fn, argnums=list(self.shape.trainable))
+            gradient = grad(*self.shape.flatten(params))
+        aux = {name: qml.math.toarray(value) for name, value in box["aux"].items()}
+        return float(grad.forward), aux, [to_numpy(g) for g in gradient]
+
+    def _by_jax(self, params: Any) -> tuple[Any, dict[str, Any], list[Any]]:
+        import jax
+
+        def fn(trainable: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+            return self._evaluated(self.shape.merge(trainable, ()), self.batch)
+
+        (value, aux), gradient = jax.value_and_grad(fn, has_aux=True)(self.shape.flatten(params))
+        return value, aux, gradient
+
+    def _by_torch(self, params: Any) -> tuple[float, dict[str, Any], list[Any]]:
+        import torch
+
+        leaves = [leaf.detach().requires_grad_() for leaf in self.shape.flatten(params)]
+        value, aux = self._evaluated(self.shape.unflatten(leaves), self.batch)
+        value = torch.as_tensor(value)
+        number = float(value.detach())
+        gradient = torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else [None] * len(leaves)
+        found = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradient, leaves, strict=True)]
+        return number, aux, found
+
+    def _evaluated(self, params: Any, batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+        result = self.fn(params, *self.args, *batch)
+        value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
+        problem = _complaint(value)
+        if problem:
+            raise InvalidCall(_WHERE, [problem])
+        return value, dict(aux)
+
+    def keep(self, aux: Mapping[str, Any]) -> None:
+        """Remember the further numbers of an evaluation."""
+        self.aux = {name: float(to_numpy(value)) for name, value in aux.items()}
+
+    def _in_interface(self, gradient: Sequence[Any]) -> list[Any]:
+        if self.shape.interface == "jax" or not self.compiled:
+            return list(gradient)
+        arrays = [to_numpy(g) for g in gradient]
+        if self.shape.interface == "autograd":
+            return arrays
+        import torch
+
+        return [torch.tensor(g) for g in arrays]
+
+
+class _NotTraceable(Exception):
+    """Compiling would change what the objective computes."""
+
+
+def _differentiated(fn: Callable[..., Any]) -> Callable[..., Any]:
+    import jax
+
+    def call(trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any, Any]:
+        (value, aux), gradient = jax.value_and_grad(fn, has_aux=True)(trainable, fixed, batch)
+        return value, aux, gradient
+
+    return call
+
+
+def _why_not(reached: Reached) -> str:
+    """Why compiling would not pay; "" if it would."""
+    for qnode in reached.qnodes:
+        device = qnode.device
+        if not getattr(device, "compiles_fast", False):
+            return f"{device.name}: compiling its circuits may take longer than running them (compile=True does it all the same)"
+        if qnode.shots:
+            return "shots: each step draws samples from the device (compile=True does it all the same)"
+        if qnode.diff_method not in _ONE_CALL:
+            return f"diff_method={qnode.diff_method!r} runs many circuits for a gradient (compile=True does it all the same)"
+        if qnode.interface not in ("auto", "jax", "jax-jit"):
+            return f"a QNode has interface={qnode.interface!r}; interface='auto' can be compiled"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    return to_numpy(value) if hasattr(value, "detach") else value
+
+
+def _complaint(value: Any) -> str:
+    """What is wrong with an objective's result."""
+    shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", type(value).__name__))
+    if shape is None and not isinstance(value, float | int):
+        return f"the objective returned {type(value).__name__}; it must return a real scalar, or a scalar and a dict of further numbers"
+    if shape is not None and tuple(shape) != ():
+        return f"the objective returned an array of shape {tuple(shape)}; training needs one number: sum it, or take its mean"
+    if "complex" in dtype:
+        return "the objective returned a complex number; take its real part, or its absolute value"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, _NotTraceable | MetricError):
+        return str(error)
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+
+
+def _same(one: Any, other: Any) -> bool:
+    import pickle
+
+    return pickle.dumps(one) == pickle.dumps(other)

@@ -1,0 +1,179 @@
+"""Optimizers of any library behind one port.
+
+An optimizer of your own needs two methods, and ``train(optimizer=...)`` takes it as it is::
+
+    class Descent:
+        def init(self, params):
+            return {"count": 0}                      # a state that a checkpoint can hold
+
+        def step(self, objective, params, state):
+            value, gradient = objective.value_and_gradient(params)
+            return Step(new_params, {"count": state["count"] + 1}, value, gradient)
+
+Those of PennyLane, optax, torch and SciPy are wrapped by an adapter each; ``ADAPTERS`` names them.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.training.objective import Objective
+    from pl_hybridjobs.training.parameters import Structure
+
+#: The modules that know one library's optimizers each: ``adapt(optimizer, problem) -> Adapter | Minimizer | None``, asked in this order.
+ADAPTERS = ("pennylane", "optax", "torch", "scipy")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step gave.
+
+    Attributes:
+        params: The new parameters, a nest like the old one. The old one is left as it was.
+        state: The optimizer's new state.
+        value: The objective at the old parameters.
+        gradient: Its gradient there, an array for each trainable leaf; None where the method has none.
+        norm: The gradient's Euclidean norm, if it is known already.
+        at: The parameters that ``value`` belongs to; None: the old ones.
+        executions: Circuits that the optimizer ran besides those of the objective.
+        shots: Their shots.
+    """
+
+    params: Any
+    state: Any
+    value: float
+    gradient: Any = None
+    norm: float | None = None
+    at: Any = None
+    executions: int = 0
+    shots: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an optimizer shall work on.
+
+    Attributes:
+        shape: The structure of the parameters.
+        params: As the user gave them.
+        fn: The objective as the user gave it.
+        args: Its arguments that stay the same.
+    """
+
+    shape: Structure
+    params: Any
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+class Optimizer(Protocol):
+    """What ``train`` needs of an optimizer."""
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step. Checkpoints store it, so it is made of what the codec holds."""
+
+    def step(self, objective: Objective, params: Any, state: Any) -> Step:
+        """One step. May change and return the same state object."""
+
+
+class Adapter(Optimizer, Protocol):
+    """An optimizer whose state goes into a checkpoint by a way of its own.
+
+    Attributes:
+        name: For people.
+        method: How it comes to its gradient, if not by the devices' way; else "".
+        evaluations: "gradient" or "value": what a step asks for ...
+        count: ... and how often.
+    """
+
+    name: str
+    method: str
+    evaluations: Literal["gradient", "value"]
+    count: int
+
+    def dump(self, state: Any) -> Any:
+        """A copy of the state for a checkpoint; later steps do not change it."""
+
+    def load(self, dumped: Any, params: Any) -> Any:
+        """The state from a checkpoint."""
+
+
+@runtime_checkable
+class Minimizer(Protocol):
+    """A method that drives its own loop, like SciPy's.
+
+    Attributes:
+        name: For people.
+        method: See ``Adapter``.
+        evaluations: See ``Adapter``.
+        count: See ``Adapter``.
+    """
+
+    name: str
+    method: str
+    evaluations: Literal["gradient", "value"]
+    count: int
+
+    def minimize(self, objective: Objective, params: Any, steps: int, on_step: Callable[[Step], bool]) -> str:
+        """Run until the method ends or ``on_step`` says True.
+
+        Returns:
+            Why the method ended; "" if ``on_step`` ended it.
+        """
+
+
+class Custom:
+    """A user's object with the two methods."""
+
+    method = ""
+    evaluations: Literal["gradient", "value"] = "gradient"
+    count = 1
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = copy.deepcopy(optimizer)
+        self.name = type(optimizer).__name__
+
+    def init(self, params: Any) -> Any:
+        """See ``Optimizer.init``."""
+        return self._optimizer.init(params)
+
+    def step(self, objective: Objective, params: Any, state: Any) -> Step:
+        """See ``Optimizer.step``."""
+        return self._optimizer.step(objective, params, state)  # type: ignore[no-any-return]
+
+    def dump(self, state: Any) -> Any:
+        """See ``Adapter.dump``."""
+        return copy.deepcopy(state)
+
+    def load(self, dumped: Any, _params: Any) -> Any:
+        """See ``Adapter.load``."""
+        return dumped
+
+
+class Misfit(Exception):
+    """An optimizer that is known but cannot be used here; the text says why and what would work."""
+
+
+def adapter(optimizer: Any, problem: Problem) -> Adapter | Minimizer:
+    """Find the adapter for an optimizer.
+
+    Raises:
+        Misfit: It does not fit the interface or the objective, or nobody knows it.
+    """
+    for name in ADAPTERS:
+        module = importlib.import_module(f"pl_hybridjobs.training.optimizers.{name}")
+        found: Adapter | Minimizer | None = module.adapt(optimizer, problem)
+        if found is not None:
+            return found
+    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "step", None)):
+        return Custom(optimizer)
+    what = f"the class {optimizer.__name__}; give an instance" if isinstance(optimizer, type) else repr(optimizer)
+    raise Misfit(
+        f"optimizer is {what}. It takes an optimizer of PennyLane, an optax transformation, a torch optimizer (or a function that makes "
+        "one from a list of tensors), the name of a method of scipy.optimize.minimize, or an object with the methods init and step"
+    )

@@ -1,0 +1,119 @@
+"""Every random state that a training step may draw from, as data."""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+class RandomStates:
+    """The states of ``random``, NumPy's and torch's global generators, of devices, and of generators that were found or named.
+
+    JAX has no global state: its keys are values, and belong into the parameters, the optimizer's state or the device's seed.
+
+    Args:
+        devices: PennyLane devices that draw samples; those with the usual attributes ``_rng`` and ``_prng_key`` are known.
+        generators: NumPy's ``Generator`` and ``RandomState``, Python's ``Random``, torch's ``Generator``.
+    """
+
+    def __init__(self, devices: Sequence[Any] = (), generators: Sequence[Any] = ()) -> None:
+        self.devices = tuple(devices)
+        self.generators = tuple(generators)
+
+    def capture(self) -> dict[str, Any]:
+        """All states, as values that a checkpoint can hold."""
+        import numpy as np
+
+        torch = sys.modules.get("torch")
+        return {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),
+            "torch": None if torch is None else torch.get_rng_state().numpy().copy(),
+            "devices": [_device_state(device) for device in self.devices],
+            "generators": [_state(generator) for generator in self.generators],
+        }
+
+    def restore(self, states: dict[str, Any]) -> None:
+        """Put all states back. Devices and generators are found by their order."""
+        import numpy as np
+
+        random.setstate(_tuples(states["python"]))
+        np.random.set_state(_tuples(states["numpy"]))
+        if states["torch"] is not None:
+            import torch
+
+            torch.set_rng_state(torch.from_numpy(np.array(states["torch"], dtype=np.uint8)))
+        for device, state in zip(self.devices, states["devices"], strict=False):
+            _restore_device(device, state)
+        for generator, state in zip(self.generators, states["generators"], strict=False):
+            _restore(generator, state)
+
+    def complaints(self) -> list[str]:
+        """Which of the named generators are none."""
+        return [
+            f"generators has {type(g).__name__}; it takes Generator and RandomState of numpy.random, random.Random and torch.Generator"
+            for g in self.generators
+            if not _is_generator(g)
+        ]
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators, each with a stream of its own."""
+    import numpy as np
+
+    python, numpy_, torch_ = (int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(3))
+    random.seed(python)
+    np.random.seed(numpy_)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(torch_)
+
+
+def _is_generator(value: Any) -> bool:
+    import numpy as np
+
+    torch = sys.modules.get("torch")
+    return isinstance(value, np.random.Generator | np.random.RandomState | random.Random) or (
+        torch is not None and isinstance(value, torch.Generator)
+    )
+
+
+def _state(generator: Any) -> Any:
+    if hasattr(generator, "bit_generator"):
+        return copy.deepcopy(generator.bit_generator.state)
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    state = generator.get_state()
+    return state.numpy().copy() if hasattr(state, "numpy") else state
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if hasattr(generator, "bit_generator"):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(_tuples(state))
+    elif hasattr(generator, "initial_seed"):
+        import torch
+
+        generator.set_state(torch.from_numpy(state))
+    else:
+        generator.set_state(_tuples(state))
+
+
+def _device_state(device: Any) -> dict[str, Any]:
+    rng, key = (getattr(device, name, None) for name in ("_rng", "_prng_key"))
+    return {"rng": _state(rng) if _is_generator(rng) else None, "key": key}
+
+
+def _restore_device(device: Any, state: dict[str, Any]) -> None:
+    if state["rng"] is not None:
+        _restore(device._rng, state["rng"])
+    if state["key"] is not None:
+        device._prng_key = state["key"]
+
+
+def _tuples(value: Any) -> Any:
+    """Lists back as tuples: ``setstate`` insists on them."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
