@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pl_hybridjobs.errors import InvalidCall, MetricError
+from pl_hybridjobs.errors import HybridJobsError, InvalidCall, MetricError
 from pl_hybridjobs.jobs.context import logging
 from pl_hybridjobs.training.circuits import Reached
+from pl_hybridjobs.training.dispatch import traceable
 from pl_hybridjobs.training.parameters import Structure, to_numpy
 
 _WHERE = "train()"
@@ -60,6 +61,7 @@ class Objective:
         self._must = compile is True
         self._capture, self._restore = random_state
         self._jitted: dict[str, Callable[..., Any]] = {}
+        self._traced_fn = fn  # what JAX traces: `fn`, or a copy
 
     def value(self, params: Any) -> float:
         """The objective at ``params``, without a gradient.
@@ -102,7 +104,7 @@ class Objective:
             first = name not in self._jitted
             try:
                 with self.shape.precision():
-                    result = self._traced_first(name, transform, params, *more) if first else self._call(self._jitted[name], params, *more)
+                    result = self._first(name, transform, params, *more) if first else self._call(self._jitted[name], params, *more)
             except Exception as error:  # whatever stops a trace
                 if not first or self._is_complaint(error):
                     raise
@@ -115,16 +117,32 @@ class Objective:
     def _is_complaint(self, error: Exception) -> bool:
         return isinstance(error, InvalidCall) or (self._must and isinstance(error, MetricError))
 
-    def _traced_first(self, name: str, transform: Callable[..., Any], params: Any, *more: Any) -> Any:
-        """The first call, which traces: once more than the objective is run afterwards, so its side effects are looked at."""
+    def _first(self, name: str, transform: Callable[..., Any], params: Any, *more: Any) -> Any:
+        """The first call, which traces: the objective as it is, or else a copy whose NumPy takes tracers.
+
+        An objective may have side effects, which a compiled one does not repeat; drawing random numbers is one that can be seen.
+        """
         import jax
 
         before = self._capture()
-        call = jax.jit(transform(self._traced))
         with warnings.catch_warnings():
-            # Of PennyLane under JAX, where somebody made warnings errors.
+            # PennyLane's, under new versions of JAX, where somebody made warnings errors.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
-            result = self._call(call, params, *more)
+            call = jax.jit(transform(self._traced))
+            try:
+                result = self._call(call, params, *more)
+            except (TypeError, ValueError) as error:  # what NumPy says to a tracer
+                if isinstance(error, HybridJobsError):
+                    raise
+                fn = traceable(self._traced_fn)
+                if fn is self._traced_fn:
+                    raise
+                self._traced_fn, original = fn, self._traced_fn
+                try:
+                    result = self._call(call, params, *more)
+                except Exception:
+                    self._traced_fn = original
+                    raise
         if not _same(before, self._capture()):
             self._restore(before)
             raise _NotTraceable("the objective draws random numbers in Python, and a compiled one would draw them once")
@@ -142,7 +160,7 @@ class Objective:
             return call(trainable, fixed, jax.tree.map(_plain, self.batch) if self.batch else (), *more)
 
     def _traced(self, trainable: Sequence[Any], fixed: Sequence[Any], batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
-        return self._evaluated(self.shape.merge(trainable, fixed), batch)
+        return self._evaluated(self.shape.merge(trainable, fixed), batch, self._traced_fn)
 
     def _give_up(self, reason: str, error: Exception) -> None:
         if self._must:
@@ -196,8 +214,8 @@ class Objective:
         found = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradient, leaves, strict=True)]
         return number, aux, found
 
-    def _evaluated(self, params: Any, batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
-        result = self.fn(params, *self.args, *batch)
+    def _evaluated(self, params: Any, batch: tuple[Any, ...], fn: Callable[..., Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        result = (fn or self.fn)(params, *self.args, *batch)
         value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
         problem = _complaint(value)
         if problem:

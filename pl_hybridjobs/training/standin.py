@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,15 @@ class StandIn(Device):  # type: ignore[misc]
         """As the device; notes by which method a circuit is differentiated."""
         resolved = self._device.setup_execution_config(config, circuit)
         if circuit is not None and circuit.trainable_params and resolved.gradient_method is not None:
-            _add(self.counts.methods, _method_name(resolved.gradient_method))
+            _add(self.counts.methods, self._method(resolved, circuit))
         return resolved
+
+    def _method(self, resolved: ExecutionConfig, circuit: QuantumScript) -> str:
+        """Our simulators say "backprop" to PennyLane where JAX is to trace them, and are traced to one call of the adjoint method."""
+        if resolved.gradient_method == "backprop" and getattr(self._device, "compiles_fast", False) and _is_jax(resolved.interface):
+            adjoint = replace(resolved, gradient_method="adjoint")
+            return "adjoint" if self._device.supports_derivatives(adjoint, circuit) else "backprop"
+        return _method_name(resolved.gradient_method)
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
         """As the device."""
@@ -172,6 +179,10 @@ def _raw(method: Callable[..., Any]) -> Callable[..., Any]:
 def _add(names: list[str], name: str) -> None:
     if name not in names:
         names.append(name)
+
+
+def _is_jax(interface: Any) -> bool:
+    return getattr(interface, "value", interface) in ("jax", "jax-jit")
 
 
 def _method_name(method: Any) -> str:
