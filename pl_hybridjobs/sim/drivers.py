@@ -56,6 +56,8 @@ from pl_hybridjobs.sim.kernels import (
     IF_0,
     IF_1,
     KIND,
+    LAYER,
+    LAYER_WIDTH,
     M0,
     N_Y,
     NEEDS,
@@ -94,8 +96,12 @@ _PARALLEL_FROM = 14  # qubits; below, starting threads costs more than they save
 _CHUNKS = 16
 
 
-# An engine is a few int64 numbers, whose address is handed around: kernels, ``do`` and ``run_one`` (addresses), bytes of a real number.
-_KERNELS, _DO, _RUN_ONE, _ITEMSIZE = range(4)
+# An engine is a few int64 numbers, whose address is handed around: kernels, ``do`` and ``run_one`` (addresses), bytes of a real number,
+# and a workspace that is kept between calls (its address, or 0 while it is in use).
+_KERNELS, _DO, _RUN_ONE, _ITEMSIZE, _WORKSPACE = range(5)
+# Larger workspaces are given back: the system takes 20 ms to make 32 MB of fresh memory, and that is what it would be each time.
+_KEPT_BYTES = 1 << 26
+_LINE = 64  # bytes of a cache line; the first holds the workspace's size
 _I = types.int64
 _DO_SIGNATURE = types.void(_I, _I, _I, _I, _I, _I, _I, types.float64, _I, _I, _I, _I, _I, _I, _I, _I)
 _RUN_ONE_SIGNATURE = types.void(*[_I] * 17)
@@ -133,7 +139,7 @@ def link(real: Any) -> Engine:
         stack.callback(announcement.cancel)
         stack.enter_context(_one_compiles())
         (_, do_at), (one, one_at), (many, many_at) = _drivers()
-        engine = Engine(np.array([kernels.chunk_address(name), do_at, one_at, np.dtype(real).itemsize], dtype=np.int64), many, one)
+        engine = Engine(np.array([kernels.chunk_address(name), do_at, one_at, np.dtype(real).itemsize, 0], dtype=np.int64), many, one)
         llvmlite.binding.add_symbol(f"hybridjobs_engine_{name}", engine.address)
         llvmlite.binding.add_symbol("hybridjobs_run", many_at)
         # Handlers that come out of the disk cache find numba's allocator and threads only if a function has run before.
@@ -231,6 +237,61 @@ def _symbol(name: str) -> Any:
 
 #: The address of the engine for the precision of an array, and that of ``run``, once they are linked.
 engine_of, run_of = _symbol("hybridjobs_engine_{}"), _symbol("hybridjobs_run")
+
+
+@intrinsic
+def _exchange(typingctx: Any, address: Any, value: Any) -> Any:
+    """Put a number where an address says, and get the one that was there, in one step that no thread can divide."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        del context, signature
+        return builder.atomic_rmw("xchg", builder.inttoptr(values[0], ir.IntType(64).as_pointer()), values[1], "acq_rel")
+
+    del typingctx, address, value
+    return types.int64(types.int64, types.int64), codegen
+
+
+def _of_c(name: str, arguments: int, *, gives: bool) -> Any:
+    """A function of the C library that takes whole numbers and addresses, and gives one or nothing."""
+
+    @intrinsic
+    def call(typingctx: Any, *given: Any) -> Any:
+        del typingctx, given
+
+        def codegen(context: Any, builder: Any, _: Any, values: Any) -> Any:
+            word = ir.IntType(64)
+            kind = ir.FunctionType(word if gives else ir.VoidType(), [word] * arguments)
+            found = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), cgutils.unpack_tuple(builder, values[0]))
+            return found if gives else context.get_dummy_value()
+
+        return (types.int64 if gives else types.none)(types.StarArgTuple([types.int64] * arguments)), codegen
+
+    return call
+
+
+_aligned_alloc, _free = _of_c("aligned_alloc", 2, gives=True), _of_c("free", 1, gives=False)
+
+
+@jit
+def _take(engine, size):
+    """A workspace of that many bytes: the one that is kept, if it is free and large enough; 0 if there is no memory."""
+    at = _exchange(engine + 8 * _WORKSPACE, 0)
+    if at and carray(as_int64(at), (1,))[0] >= size:
+        return at
+    if at:
+        _free(at)
+    at = _aligned_alloc(_LINE, (size // _LINE + 2) * _LINE)
+    if at:
+        carray(as_int64(at), (1,))[0] = size
+    return at
+
+
+@jit
+def _give_back(engine, at):
+    """Keep a workspace for the next call."""
+    before = _exchange(engine + 8 * _WORKSPACE, at)
+    if before:
+        _free(before)
 
 
 @jit
@@ -410,6 +471,10 @@ def compute_tables(code, data, angles, trig, units, tables, n, both):
             _table_swap(code, row, tables[0, op], n)
             if both:
                 _table_swap(code, row, tables[1, op], n)
+        elif kind == LAYER:
+            for phase in range(code[row + B]):
+                half = 0.5 * angles[code[code[row + A] + LAYER_WIDTH * phase]]
+                tables[0, op, phase], tables[1, op, phase] = half, -half
 
 
 @jit
@@ -507,6 +572,10 @@ def _finish_gradient(code, data, angles, op, trig, units, sums, n, table, overla
     row = code[H_OPS_AT] + op * WIDTH
     if code[row + KIND] == ONE:
         _finish_one(code, data, row, trig, units[op], sums, n, overlap, work, grad)
+        return
+    if code[row + KIND] == LAYER:
+        for phase in range(code[row + B]):
+            grad[code[code[row + A] + LAYER_WIDTH * phase]] += sums[phase]
         return
     angle = angles[code[row + A]]
     table[:] = 0.0
@@ -670,10 +739,10 @@ def _one(
 
 
 @jit
-def _set(engine_at, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, threads, b, work):
-    """One of a batch, in a workspace of 2 or 4 halves of states."""
+def _set(engine_at, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, threads, b, kept, work):
+    """One of a batch, in a workspace of 2 or 4 halves of states: the one that is ``kept``, or else ``work``."""
     engine = carray(as_int64(engine_at), (4,))
-    at = work.ctypes.data
+    at = kept + _LINE if kept else work.ctypes.data
     step = engine[_ITEMSIZE] << carray(as_int64(code), (HEADER,))[H_QUBITS]
     lambdas = at if mode == VALUES else at + 2 * step
     _call_one(
@@ -693,8 +762,13 @@ def run(engine, code, data, params, batch, n_params, start_r, start_i, weights, 
     size = ((2 if mode == VALUES else 4) * carray(as_int64(engine), (4,))[_ITEMSIZE] << n) // 8
     if threads and n < _PARALLEL_FROM and batch > 1:
         for b in prange(batch):
-            _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, 0, b, np.empty(size))
+            _set(
+                engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, 0, b, 0, np.empty(size)
+            )  # fmt: skip
         return
-    work = np.empty(size)
+    kept = _take(engine, 8 * size) if 8 * size <= _KEPT_BYTES else 0
+    work = np.empty(0 if kept else size)
     for b in range(batch):
-        _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, threads, b, work)
+        _set(engine, code, data, params, n_params, start_r, start_i, weights, n_obs, values, grads, rows, mode, threads, b, kept, work)
+    if kept:
+        _give_back(engine, kept)

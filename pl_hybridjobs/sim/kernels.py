@@ -6,8 +6,9 @@ Python objects, so the same functions serve direct calls and XLA handlers, and n
 State: ``re`` and ``im``, both of length 2**n, float32 or float64; wire 0 is the most significant bit of the index. Operations come in
 visits: a visit goes through the state block by block, and does several operations on a block while that is in the cache.
 
-All operations but dense matrices have one form: ``new[i] = a[i] * old[i] + b[i] * old[i ^ x]``, with coefficients that depend on the
-lane of i and on two parities of its other bits, and so are a table of 4 sets.
+Most operations have one form: ``new[i] = a[i] * old[i] + b[i] * old[i ^ x]``, with coefficients that depend on the lane of i and on two
+parities of its other bits, and so are a table of 4 sets. Where a and b are real, which costs half, column N_Y of a one-qubit operation is
+1. The others are dense matrices, and layers of phases: products of ``exp(-1j * angle / 2 * (-1)**parity(i & z))``.
 
 All of this is in one file, because numba's disk cache looks at one file only. Gradients follow T. Jones and J. Gacon, "Efficient
 calculation of gradients in classical simulations of variational quantum algorithms", arXiv:2009.02823.
@@ -16,6 +17,7 @@ calculation of gradients in classical simulations of variational quantum algorit
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ from pl_hybridjobs.sim.lanes import (
 )
 
 # Kinds of operations.
-ONE, PAULI, PHASE, SWAP, MATRIX = range(5)
+ONE, PAULI, PHASE, SWAP, MATRIX, LAYER = range(6)
 # Kinds of parts of a one-qubit operation, and where the select bit lets them act.
 RX, RY, RZ, DIAG, CONST = range(5)
 ALWAYS, IF_1, IF_0 = range(3)
@@ -61,6 +63,11 @@ HEADER = 20
 
 #: Numbers in an operation's table, in lanes: 4 sets of a and b, real and imaginary.
 TABLE = 16
+#: Phases in a layer at most, and numbers of each in ``code``: its angle, its z in a block, and that of the block's base.
+LAYER_PHASES = 64
+LAYER_WIDTH = 3
+# log2 of how many amplitudes' phases are a table; the others are another one.
+_LOW_QUBITS = 6
 #: Amplitudes whose coefficients in an observable are worked out together.
 BLOCK = 64
 # Observables: terms of one group that are cheaper one by one than by a Walsh-Hadamard transform; amplitudes between changes of group.
@@ -119,6 +126,108 @@ def _run_length(size, masks):
 def _update(re, im, at, vr, vi, wr, wi, ar, ai, br, bi):
     store(re, at, minus_times(plus_times(minus_times(times(ar, vr), ai, vi), br, wr), bi, wi))
     store(im, at, plus_times(plus_times(plus_times(times(ar, vi), ai, vr), br, wi), bi, wr))
+
+
+@jit
+def _add(out, at, value):
+    store(out, at, plus(load(out, at), value))
+
+
+@jit
+def _update_real(re, im, at, vr, vi, wr, wi, a, b):
+    store(re, at, plus_times(times(a, vr), b, wr))
+    store(im, at, plus_times(times(a, vi), b, wi))
+
+
+@jit
+def _apply_real(high, low, m0, m1, cmask, cvalue, begin, pivot, table, re, im):
+    """As ``_apply_alone`` and ``_apply_pairs``, with real coefficients."""
+    n = lanes(re)
+    if not high:
+        run = _run_length(re.size, m0 | m1 | cmask)
+        for start in range(0, re.size, run):
+            if start & cmask != cvalue:
+                continue
+            t = (begin ^ _sets(start, m0, m1)) * 4 * n
+            a, b = load(table, t), load(table, t + 2 * n)
+            for k in range(start, start + run, n):
+                vr, vi = load(re, k), load(im, k)
+                _update_real(re, im, k, vr, vi, mirrored(vr, low), mirrored(vi, low), a, b)
+        return
+    run = _run_length(re.size, high | m0 | m1 | cmask)
+    toggle = _sets(high, m0, m1)
+    for p in range(0, re.size // 2, run):
+        i = (((p >> pivot) << (pivot + 1)) | (p & ((1 << pivot) - 1))) & _INDEX
+        if i & cmask != cvalue:
+            continue
+        j = (i ^ high) & _INDEX
+        s = begin ^ _sets(i, m0, m1)
+        t = (s ^ toggle) * 4 * n
+        s = s * 4 * n
+        a, b, c, d = load(table, s), load(table, s + 2 * n), load(table, t), load(table, t + 2 * n)
+        for k in range(0, run, n):
+            vr, vi, wr, wi = load(re, i + k), load(im, i + k), load(re, j + k), load(im, j + k)
+            _update_real(re, im, i + k, vr, vi, wr, wi, a, b)
+            _update_real(re, im, j + k, wr, wi, vr, vi, c, d)
+
+
+@jit
+def _reverse_real(high, low, m0, m1, cmask, cvalue, begin, pivot, table, re, im, lr, li, out):
+    """Undo an operation with real coefficients on psi and lambda, and add the real parts of the overlaps in between, in one pass."""
+    n = lanes(re)
+    if not high:
+        run = _run_length(re.size, m0 | m1 | cmask)
+        for start in range(0, re.size, run):
+            if start & cmask != cvalue:
+                continue
+            t = (begin ^ _sets(start, m0, m1)) * 4 * n
+            a, b = load(table, t), load(table, t + 2 * n)
+            first = second = zero(re)
+            for k in range(start, start + run, n):
+                vr, vi = load(re, k), load(im, k)
+                vr, vi = plus_times(times(a, vr), b, mirrored(vr, low)), plus_times(times(a, vi), b, mirrored(vi, low))
+                store(re, k, vr)
+                store(im, k, vi)
+                x, y = load(lr, k), load(li, k)
+                first = plus_times(plus_times(first, x, vr), y, vi)
+                second = plus_times(plus_times(second, x, mirrored(vr, low)), y, mirrored(vi, low))
+                _update_real(lr, li, k, x, y, mirrored(x, low), mirrored(y, low), a, b)
+            _add(out, t, first)
+            _add(out, t + 2 * n, second)
+        return
+    run = _run_length(re.size, high | m0 | m1 | cmask)
+    toggle = _sets(high, m0, m1)
+    for p in range(0, re.size // 2, run):
+        i = (((p >> pivot) << (pivot + 1)) | (p & ((1 << pivot) - 1))) & _INDEX
+        if i & cmask != cvalue:
+            continue
+        j = (i ^ high) & _INDEX
+        s = begin ^ _sets(i, m0, m1)
+        t = (s ^ toggle) * 4 * n
+        s = s * 4 * n
+        a, b, c, d = load(table, s), load(table, s + 2 * n), load(table, t), load(table, t + 2 * n)
+        aa = ab = bb = ba = zero(re)
+        for k in range(0, run, n):
+            vr, wr, x, y = load(re, i + k), load(re, j + k), load(lr, i + k), load(lr, j + k)
+            vr, wr = plus_times(times(a, vr), b, wr), plus_times(times(c, wr), d, vr)
+            store(re, i + k, vr)
+            store(re, j + k, wr)
+            aa, ab = plus_times(aa, x, vr), plus_times(ab, x, wr)
+            bb, ba = plus_times(bb, y, wr), plus_times(ba, y, vr)
+            store(lr, i + k, plus_times(times(a, x), b, y))
+            store(lr, j + k, plus_times(times(c, y), d, x))
+            vr, wr, x, y = load(im, i + k), load(im, j + k), load(li, i + k), load(li, j + k)
+            vr, wr = plus_times(times(a, vr), b, wr), plus_times(times(c, wr), d, vr)
+            store(im, i + k, vr)
+            store(im, j + k, wr)
+            aa, ab = plus_times(aa, x, vr), plus_times(ab, x, wr)
+            bb, ba = plus_times(bb, y, wr), plus_times(ba, y, vr)
+            store(li, i + k, plus_times(times(a, x), b, y))
+            store(li, j + k, plus_times(times(c, y), d, x))
+        _add(out, s, aa)
+        _add(out, s + 2 * n, ab)
+        _add(out, t, bb)
+        _add(out, t + 2 * n, ba)
 
 
 @jit
@@ -234,6 +343,120 @@ def _apply_matrix(code, data, row, base, re, im, inverse):
 
 
 @jit
+def _turn(tr, ti, z, c, s, signs):
+    """Multiply a table of phases by ``c - 1j * s * (-1)**parity(k & z)``."""
+    n = lanes(tr)
+    mine, across = load(signs, (z & (n - 1)) * n), z & ~(n - 1)
+    cosine, up, down = splat(tr, c), times(mine, splat(tr, s)), times(mine, splat(tr, -s))
+    for k in range(0, tr.size, n):
+        vr, vi = load(tr, k), load(ti, k)
+        sine = down if _odd(k & across) else up
+        store(tr, k, plus_times(times(cosine, vr), sine, vi))
+        store(ti, k, minus_times(times(cosine, vi), sine, vr))
+
+
+@jit
+def _apply_layer(code, row, base, turns, signs, work, re, im, lr, li, both):
+    """Multiply by a layer's phases; with ``both``, psi and lambda alike.
+
+    Args:
+        turns: Cosine and sine of each half angle.
+        signs: See ``lane_signs``.
+        work: Shape (2, 2**_LOW_QUBITS + re.size / 2**_LOW_QUBITS + 2**_LOW_QUBITS).
+    """
+    n, at, count = lanes(re), code[row + A], code[row + B]
+    size = 1 << _LOW_QUBITS
+    rest = re.size >> _LOW_QUBITS
+    low_r, low_i = work[0, :size], work[1, :size]
+    run_r, run_i = work[0, size : 2 * size], work[1, size : 2 * size]
+    high_r, high_i = work[0, 2 * size : 2 * size + rest], work[1, 2 * size : 2 * size + rest]
+    low_r[:] = 1
+    low_i[:] = 0
+    high_r[:] = 1
+    high_i[:] = 0
+    crossing = 0
+    for phase in range(count):
+        z, c, s = code[at + LAYER_WIDTH * phase + 1], turns[2 * phase], turns[2 * phase + 1]
+        if _odd(base & code[at + LAYER_WIDTH * phase + 2]):
+            s = -s
+        if z >> _LOW_QUBITS == 0:
+            _turn(low_r, low_i, z, c, s, signs)
+        elif z & (size - 1) == 0:
+            _turn(high_r, high_i, z >> _LOW_QUBITS, c, s, signs)
+        else:
+            crossing += 1
+    for u in range(rest):
+        hr, hi = splat(re, high_r[u]), splat(re, high_i[u])
+        for k in range(0, size, n):
+            vr, vi = load(low_r, k), load(low_i, k)
+            store(run_r, k, minus_times(times(hr, vr), hi, vi))
+            store(run_i, k, plus_times(times(hr, vi), hi, vr))
+        if crossing:
+            for phase in range(count):
+                z = code[at + LAYER_WIDTH * phase + 1]
+                if z >> _LOW_QUBITS != 0 and z & (size - 1) != 0:
+                    flip = _odd(base & code[at + LAYER_WIDTH * phase + 2]) ^ _odd((z >> _LOW_QUBITS) & u)
+                    sine = turns[2 * phase + 1]
+                    _turn(run_r, run_i, z & (size - 1), turns[2 * phase], -sine if flip else sine, signs)
+        start = u << _LOW_QUBITS
+        for k in range(0, size, n):
+            tr, ti, vr, vi = load(run_r, k), load(run_i, k), load(re, start + k), load(im, start + k)
+            store(re, start + k, minus_times(times(tr, vr), ti, vi))
+            store(im, start + k, plus_times(times(tr, vi), ti, vr))
+        if both:
+            for k in range(0, size, n):
+                tr, ti, vr, vi = load(run_r, k), load(run_i, k), load(lr, start + k), load(li, start + k)
+                store(lr, start + k, minus_times(times(tr, vr), ti, vi))
+                store(li, start + k, plus_times(times(tr, vi), ti, vr))
+
+
+@jit
+def _overlap_layer(code, row, base, signs, work, re, im, lr, li, out):
+    """Add to ``out``, for each phase of a layer, the sum of Im(conj(lambda) * psi) * (-1)**parity(i & z); both on the same side of it."""
+    n, at, count = lanes(re), code[row + A], code[row + B]
+    size = 1 << _LOW_QUBITS
+    rest = re.size >> _LOW_QUBITS
+    sums, here, totals = work[0, :size], work[0, size : 2 * size], work[0, 2 * size : 2 * size + rest]
+    sums[:] = 0
+    crossing = 0
+    for phase in range(count):
+        z = code[at + LAYER_WIDTH * phase + 1]
+        crossing += z >> _LOW_QUBITS != 0 and z & (size - 1) != 0
+    for u in range(rest):
+        start = u << _LOW_QUBITS
+        whole = zero(re)
+        for k in range(0, size, n):
+            part = minus_times(times(load(lr, start + k), load(im, start + k)), load(li, start + k), load(re, start + k))
+            store(here, k, part)
+            store(sums, k, plus(load(sums, k), part))
+            whole = plus(whole, part)
+        totals[u] = total(whole)
+        if crossing:
+            for phase in range(count):
+                z = code[at + LAYER_WIDTH * phase + 1]
+                if z >> _LOW_QUBITS == 0 or z & (size - 1) == 0:
+                    continue
+                mine, across = load(signs, (z & (n - 1)) * n), z & (size - n)
+                even = odd = zero(re)
+                for k in range(0, size, n):
+                    if _odd(k & across):
+                        odd = plus(odd, load(here, k))
+                    else:
+                        even = plus(even, load(here, k))
+                value = total(times(mine, minus_times(even, odd, splat(re, re.dtype.type(1)))))
+                if _odd(base & code[at + LAYER_WIDTH * phase + 2]) ^ _odd((z >> _LOW_QUBITS) & u):
+                    value = -value
+                out[phase] += value
+    _walsh_hadamard(sums, signs)
+    _walsh_hadamard(totals, signs)
+    for phase in range(count):
+        z = code[at + LAYER_WIDTH * phase + 1]
+        value = sums[z & (size - 1)] if z >> _LOW_QUBITS == 0 else totals[z >> _LOW_QUBITS]
+        if z >> _LOW_QUBITS == 0 or z & (size - 1) == 0:
+            out[phase] += -value if _odd(base & code[at + LAYER_WIDTH * phase + 2]) else value
+
+
+@jit
 def _log2(n):
     return _popcount(n - 1)
 
@@ -251,18 +474,15 @@ def _apply(code, data, op, table, base, re, im, inverse):
     x, m0, m1 = code[row + X], code[row + M0] & ~inside, code[row + M1] & ~inside
     cmask, cvalue = code[row + CMASK] & ~inside, code[row + CVALUE] & ~inside
     begin = _sets(base, code[row + E0], code[row + E1])
-    if x & ~inside:
+    if code[row + KIND] == ONE and code[row + N_Y]:
+        _apply_real(x & ~inside, x & inside, m0, m1, cmask, cvalue, begin, code[row + TARGET], table, re, im)
+    elif x & ~inside:
         _apply_pairs(x & ~inside, x & inside, m0, m1, cmask, cvalue, begin, code[row + TARGET], table, re, im)
     else:
         _apply_alone(x, m0, m1, cmask, cvalue, begin, table, re, im)
 
 
 # Overlaps for gradients -------------------------------------------------------------------------------------------------
-
-
-@jit
-def _add(out, at, value):
-    store(out, at, plus(load(out, at), value))
 
 
 @jit
@@ -336,23 +556,48 @@ def _overlap(code, op, base, re, im, lr, li, out):
 
 
 @jit
-def _work(code, data, tables, first, last, base, re, im, lr, li, found, out, reverse):
+def _work(code, data, tables, first, last, base, re, im, lr, li, found, out, turns, signs, work, reverse):
     """The operations of a visit on one block; in reverse with the overlaps for gradients, and lambda with psi."""
     for step in range(last - first):
         op = last - 1 - step if reverse else first + step
         table = tables[int(reverse), op]
+        row = code[H_OPS_AT] + op * WIDTH
+        if code[row + KIND] == LAYER:
+            _apply_layer(code, row, base, turns[op - first], signs, work, re, im, lr, li, reverse)
+            if reverse and code[row + NEEDS]:
+                found[:] = 0
+                _overlap_layer(code, row, base, signs, work, re, im, lr, li, found)
+                _collect(found, out[op - first])
+            continue
+        wanted = reverse and code[row + NEEDS] and base & code[row + E_CMASK] == code[row + E_CVALUE]
+        if wanted and code[row + KIND] == ONE and code[row + N_Y]:
+            found[:] = 0
+            _reverse_one(code, row, base, table, re, im, lr, li, found)
+            _collect(found, out[op - first])
+            continue
         _apply(code, data, op, table, base, re, im, reverse)
         if not reverse:
             continue
-        row = code[H_OPS_AT] + op * WIDTH
-        if code[row + NEEDS] and base & code[row + E_CMASK] == code[row + E_CVALUE]:
-            for k in range(found.size):
-                found[k] = 0
+        if wanted:
+            found[:] = 0
             _overlap(code, op, base, re, im, lr, li, found)
-            sums = out[op - first]
-            for k in range(found.size):
-                sums[k] += found[k]
+            _collect(found, out[op - first])
         _apply(code, data, op, table, base, lr, li, reverse)
+
+
+@jit
+def _reverse_one(code, row, base, table, re, im, lr, li, found):
+    inside = lanes(re) - 1
+    x, m0, m1 = code[row + X], code[row + M0] & ~inside, code[row + M1] & ~inside
+    cmask, cvalue = code[row + CMASK] & ~inside, code[row + CVALUE] & ~inside
+    begin = _sets(base, code[row + E0], code[row + E1])
+    _reverse_real(x & ~inside, x & inside, m0, m1, cmask, cvalue, begin, code[row + TARGET], table, re, im, lr, li, found)
+
+
+@jit
+def _collect(found, sums):
+    for k in range(found.size):
+        sums[k] += found[k]
 
 
 @jit
@@ -369,6 +614,17 @@ def _copy(code, offsets, run, state, base, block, back):
 
 
 @jit
+def _prepare_layers(code, table, first, last, turns):
+    """Cosine and sine of each phase's half angle, which ``table`` holds."""
+    for op in range(first, last):
+        row = code[H_OPS_AT] + op * WIDTH
+        if code[row + KIND] == LAYER:
+            for phase in range(code[row + B]):
+                turns[op - first, 2 * phase] = math.cos(table[op, phase])
+                turns[op - first, 2 * phase + 1] = math.sin(table[op, phase])
+
+
+@jit
 def visit_chunk(code, data, tables, visit, re, im, lr, li, chunk, chunks, out, reverse):
     """One visit to the blocks of one chunk."""
     at = code[H_VISITS_AT] + visit * V_WIDTH
@@ -376,18 +632,30 @@ def visit_chunk(code, data, tables, visit, re, im, lr, li, chunk, chunks, out, r
     size, run, offsets = 1 << m, 1 << code[at + V_RUN], code[at + V_OFFSETS]
     blocks = re.size >> m
     found = np.empty(TABLE * lanes(re), re.dtype)
+    layers = 0
+    for op in range(first, last):
+        layers += code[code[H_OPS_AT] + op * WIDTH + KIND] == LAYER
+    turns = np.empty((last - first if layers else 0, 2 * LAYER_PHASES), re.dtype)
+    tables_of_layer = np.empty((2, (2 << _LOW_QUBITS) + (size >> _LOW_QUBITS) if layers else 0), re.dtype)
+    signs = np.empty(lanes(re) * lanes(re), re.dtype)
+    lane_signs(signs)
+    if layers:
+        _prepare_layers(code, tables[int(reverse)], first, last, turns)
     work = np.empty((0 if run == size else 4 if reverse else 2, size), re.dtype)
     for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
         base = _spread(block, code, code[at + V_BITS], m)
         end = base + size
         if run == size:
             _work(
-                code, data, tables, first, last, base, re[base:end], im[base:end], lr[base:end], li[base:end], found, out, reverse
+                code, data, tables, first, last, base, re[base:end], im[base:end], lr[base:end], li[base:end], found, out, turns, signs,
+                tables_of_layer, reverse,
             )  # fmt: skip
             continue
         for half in range(len(work)):
             _copy(code, offsets, run, re if half == 0 else im if half == 1 else lr if half == 2 else li, base, work[half], False)
-        _work(code, data, tables, first, last, base, work[0], work[1], work[-2], work[-1], found, out, reverse)
+        _work(
+            code, data, tables, first, last, base, work[0], work[1], work[-2], work[-1], found, out, turns, signs, tables_of_layer, reverse
+        )  # fmt: skip
         for half in range(len(work)):
             _copy(code, offsets, run, re if half == 0 else im if half == 1 else lr if half == 2 else li, base, work[half], True)
 

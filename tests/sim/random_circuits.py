@@ -33,9 +33,9 @@ def operator(name, wires, angles, word="", matrix=None):
     return getattr(qml, name)(*angles, wires=wires)
 
 
-def random_circuit(seed, n_gates=25, max_wires=12, names=tuple(GATES)):
+def random_circuit(seed, n_gates=25, max_wires=12, names=tuple(GATES), *, min_wires=1):
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(1, max_wires + 1))
+    n = int(rng.integers(min_wires, max_wires + 1))
     gates: list[Gate] = []
     operators: list = []
     params: list[float] = []

@@ -13,7 +13,7 @@ import pennylane as qml
 import pytest
 
 from pl_hybridjobs.errors import SimulationError
-from pl_hybridjobs.sim import engine_cpu
+from pl_hybridjobs.sim import engine_cpu, kernels, program
 from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum, constant
 from pl_hybridjobs.sim.program import compile_circuit
 from tests.sim.random_circuits import random_circuit, reference_state
@@ -93,6 +93,75 @@ def test_single_precision_is_near(seed):
 
     assert np.allclose(double[0], single[0], atol=2e-5)
     assert np.allclose(double[1], single[1], atol=2e-4)
+
+
+_PHASES = (
+    "RX",
+    "RZ",
+    "PhaseShift",
+    "Rot",
+    "U3",
+    "S",
+    "T",
+    "SX",
+    "CNOT",
+    "CY",
+    "CZ",
+    "CRZ",
+    "CRX",
+    "CPhaseShift01",
+    "IsingZZ",
+    "MultiRZ",
+    "PauliRot",
+)
+
+
+@pytest.mark.parametrize("c_dtype", [np.complex128, np.complex64])
+@pytest.mark.parametrize("seed", range(8))
+def test_layers_of_phases_change_no_number(seed, c_dtype, monkeypatch):
+    found = random_circuit(seed + 100, n_gates=60, min_wires=9, names=_PHASES)
+    layered = engine_cpu.jacobian(found.circuit, found.params[None], c_dtype=c_dtype)
+    compile_circuit.cache_clear()
+    monkeypatch.setattr(program, "_LAYERS_FROM", 99)
+    plain = engine_cpu.jacobian(found.circuit, found.params[None], c_dtype=c_dtype)
+    compile_circuit.cache_clear()
+
+    atol = 1e-12 if c_dtype == np.complex128 else 2e-4
+    assert np.allclose(layered[0], plain[0], atol=atol)
+    assert np.allclose(layered[1], plain[1], atol=atol)
+
+
+def test_phases_that_can_meet_are_one_layer_also_across_cnots():
+    n, depth = 10, 3
+    gates = []
+    for layer in range(depth):
+        gates += [Gate("Rot", (w,), tuple(Angle(3 * (layer * n + w) + i) for i in range(3))) for w in range(n)]
+        gates += [Gate("CNOT", (w, (w + 1) % n)) for w in range(n)]
+    code = compile_circuit(Circuit(n, tuple(gates), 3 * n * depth)).code
+    at = code[kernels.H_OPS_AT]
+    rows = code[at : at + kernels.WIDTH * code[kernels.H_OPS]].reshape(-1, kernels.WIDTH)
+    layers, others = (rows[rows[:, kernels.KIND] == kind] for kind in (kernels.LAYER, kernels.ONE))
+
+    assert list(layers[:, kernels.B]) == [n, 2 * n, 2 * n, n]
+    assert len(layers) + len(others) == len(rows)
+    assert (others[:, kernels.N_Y] == 1).all()  # real, all of them
+    assert len(others) == depth * n + 1  # the CNOTs are part of the rotations, but for the last
+
+
+def test_a_workspace_is_used_again_and_not_by_two_at_once():
+    found = random_circuit(1)
+    results: list[np.ndarray] = []
+
+    def work():
+        results.extend(engine_cpu.jacobian(found.circuit, found.params[None])[1] for _ in range(200))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 800
+    assert all(np.array_equal(result, results[0]) for result in results)
 
 
 def test_a_batch_is_a_loop():
