@@ -1,8 +1,8 @@
 """Density matrices in the user's framework, operation by operation: slower than the kernels, and differentiable to any order.
 
 Channels of our table are applied as sums of constant matrices (see ``sim.channels``), so that derivatives exist where there is no noise.
-What else acts on more than two wires is applied by its matrices, since PennyLane loses autograd's derivatives there; the rest is PennyLane's
-``qubit_mixed.apply_operation``.
+What else acts on more than two wires is applied by its matrices, since PennyLane loses autograd's derivatives there; the rest is
+PennyLane's ``qubit_mixed.apply_operation``.
 """
 
 from __future__ import annotations

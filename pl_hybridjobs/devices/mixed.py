@@ -38,6 +38,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
 from pl_hybridjobs.devices import density_measure, density_tape, density_trace, translate
+from pl_hybridjobs.devices.checks import check_numbers
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
@@ -132,6 +133,7 @@ class HybridMixed(HybridQubit):
         """The steps from any circuit to one that ``execute`` takes."""
         config = execution_config or ExecutionConfig()
         pipeline = qml.CompilePipeline()
+        pipeline.add_transform(check_numbers)
         pipeline.add_transform(defer_measurements, allow_postselect=False)
         pipeline.add_transform(decompose, stopping_condition=_stopping, device_wires=self.wires, target_gates=_GATE_NAMES, name=self.name)
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=False)

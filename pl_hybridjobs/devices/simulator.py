@@ -29,6 +29,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, measure, midcircuit, translate
+from pl_hybridjobs.devices.checks import check_numbers
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -168,6 +169,7 @@ class HybridQubit(Device):
         """The steps from any circuit to one that ``execute`` takes."""
         config = execution_config or ExecutionConfig()
         pipeline = qml.CompilePipeline()
+        pipeline.add_transform(check_numbers)
         deferred = config.mcm_config.mcm_method in (None, "deferred")
         if deferred:
             pipeline.add_transform(defer_measurements, allow_postselect=True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pennylane as qml
 import pytest
+from pennylane import numpy as pnp
 from pennylane.exceptions import DeviceError, QuantumFunctionError, WireError
+from scipy.sparse import csr_matrix
 
 from pl_hybridjobs.errors import SimulationError
 
+# PennyLane asks JAX something that JAX will not answer much longer.
+pytestmark = pytest.mark.filterwarnings(r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning")
 
-def circuit(*operations, measured=None, wires=2, shots=None, **options):
+
+def circuit(*operations, measured=None, wires=2, shots=None, name="hybridjobs.qubit", **options):
     def run():
         for op in operations:
             qml.apply(op)
         return qml.apply(measured) if measured else qml.expval(qml.Z(0))
 
-    node = qml.QNode(run, qml.device("hybridjobs.qubit", wires=wires), **options)
+    node = qml.QNode(run, qml.device(name, wires=wires), **options)
     return node if shots is None else qml.set_shots(node, shots)
 
 
@@ -36,6 +43,88 @@ def test_complex_angles():
         circuit(qml.RX(0.1 + 0.2j, 0))()
 
 
+NO_NUMBERS = {
+    "None": (lambda: qml.RX(None, 0), r"parameter 0 of RX on wires \[0\] is no number: None"),
+    "a text": (lambda: qml.ctrl(qml.RX("a", 0), 1), r"parameter 0 of CRX on wires \[1, 0\] is no number: 'a'"),
+    "a number as a text": (lambda: qml.adjoint(qml.RX("0.1", 0)), r"parameter 0 of Adjoint\(RX\) on wires \[0\] is no number: '0.1'"),
+    "the second of three": (lambda: qml.Rot(0.1, None, 0.2, 1), r"parameter 1 of Rot on wires \[1\] is no number: None"),
+    "objects": (lambda: qml.RX(np.array([0.1, None], object), 0), r"parameter 0 of RX on wires \[0\] is no number: None"),
+    "texts": (lambda: qml.RX(np.array(["0.1", "0.2"]), 0), r"parameter 0 of RX on wires \[0\] is no number: .*'0.1'"),
+    "something else": (lambda: qml.PhaseShift({"phi": 1}, 0), r"parameter 0 of PhaseShift .* is no number: {'phi': 1}"),
+    "a layer": (lambda: qml.AngleEmbedding(np.array([0.1, "b"], object), [0, 1]), r"parameter 0 of AngleEmbedding .* is no number: 'b'"),
+    "a matrix": (lambda: qml.QubitUnitary(np.diag([np.nan, 1]), 1), r"QubitUnitary on wires \[1\] has the entry nan; look where"),
+}
+
+
+@pytest.mark.parametrize("name", ["hybridjobs.qubit", "hybridjobs.mixed"])
+@pytest.mark.parametrize("method", ["best", "backprop", None])
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_parameters_that_are_no_numbers(case, method, name):
+    operation, message = NO_NUMBERS[case]
+    with pytest.raises(SimulationError, match=message):
+        circuit(operation(), name=name, diff_method=method)()
+
+
+def test_a_parameter_that_is_no_number_beside_one_that_is_trained():
+    def run(x):
+        qml.RX(x, 0)
+        qml.RY(None, 1)
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(SimulationError, match=r"parameter 0 of RY on wires \[1\] is no number: None"):
+        qml.grad(qml.QNode(run, qml.device("hybridjobs.qubit"), diff_method="backprop"))(pnp.array(0.1))
+
+
+def test_numbers_that_come_as_objects_are_numbers():
+    assert circuit(qml.RX(np.array(0.3, object), 0))() == pytest.approx(np.cos(0.3))
+
+
+NOT_FINITE = {
+    "a product": (lambda: np.nan * qml.Z(0), r"observable nan \* Z\(0\) has the coefficient nan of Z\(0\); look where it comes from"),
+    "a Hamiltonian": (lambda: qml.Hamiltonian([1.0, -np.inf], [qml.Z(0), qml.X(1)]), r"-inf \* X\(1\) has the coefficient -inf of X\(1\)"),
+    "a sum": (lambda: qml.dot([0.1, np.nan], [qml.Z(0), qml.Y(1) @ qml.X(0)]), r"has the coefficient nan of Y\(1\) @ X\(0\)"),
+    "a nest": (lambda: 2 * (qml.Z(0) + 3 * (np.inf * qml.X(1)) @ qml.Z(0)), r"has the coefficient inf of X\(1\) @ Z\(0\)"),
+    "a nest without words": (lambda: 2 * (qml.Z(0) + np.nan * qml.Hadamard(1)), r"Z\(0\) \+ nan \* H\(1\).* has the number nan"),
+    "a matrix": (lambda: qml.Hermitian(np.diag([np.nan, 1.0]), 0), r"Hermitian.* has the number nan"),
+    "a sparse matrix": (lambda: qml.SparseHamiltonian(csr_matrix(np.diag([np.inf, 1.0])), [0]), r"SparseHamiltonian.* has the number inf"),
+    "a tensor": (lambda: qml.Hamiltonian(jnp.array([1.0, np.inf]), [qml.Z(0), qml.X(1)]), r"has the coefficient inf of X\(1\)"),
+    "a long one": (lambda: qml.dot([np.nan] * 300, [qml.X(0)] * 300), r"^the observable .{1,200} \.\.\. has the coefficient nan of X\(0\)"),
+}
+
+
+@pytest.mark.parametrize("name", ["hybridjobs.qubit", "hybridjobs.mixed"])
+@pytest.mark.parametrize("method", ["best", "backprop", None])
+@pytest.mark.parametrize("case", NOT_FINITE)
+def test_observables_that_are_not_finite(case, method, name):
+    observable, message = NOT_FINITE[case]
+    with pytest.raises(SimulationError, match=message):
+        circuit(qml.RX(0.1, 0), measured=qml.expval(observable()), name=name, diff_method=method)()
+
+
+@pytest.mark.parametrize("name", ["hybridjobs.qubit", "hybridjobs.mixed"])
+@pytest.mark.parametrize(
+    ("measured", "shots"),
+    [(qml.var, None), (lambda o: qml.probs(op=o), None), (qml.sample, 10), (lambda o: qml.shadow_expval([qml.Z(1), o]), 10)],
+)
+def test_other_measurements_of_observables_that_are_not_finite(measured, shots, name):
+    with pytest.raises(SimulationError, match=r"observable nan \* Z\(0\) has the coefficient nan"):
+        circuit(qml.RX(0.1, 0), measured=measured(np.nan * qml.Z(0)), name=name, shots=shots)()
+
+
+def test_traced_coefficients_are_not_looked_at(torch):
+    def energy(coefficient):
+        qml.RX(0.1, 0)
+        return qml.expval(qml.s_prod(coefficient, qml.Z(0)))
+
+    node = qml.QNode(energy, qml.device("hybridjobs.qubit", wires=1))
+
+    assert np.isnan(jax.jit(node)(jnp.array(np.nan)))
+    assert qml.grad(node)(pnp.array(np.inf)) == pytest.approx(np.cos(0.1))
+    assert torch.isnan(node(torch.tensor(np.nan, requires_grad=True)))
+    with pytest.raises(SimulationError, match="has the coefficient"):
+        node(torch.tensor(np.nan))
+
+
 def test_wires_that_the_device_does_not_have():
     with pytest.raises(WireError, match=r"not found on the device: .5"):
         circuit(qml.RX(0.1, 5))()
@@ -43,7 +132,7 @@ def test_wires_that_the_device_does_not_have():
 
 @pytest.mark.parametrize("state", [np.ones(4), np.array([np.nan, 0, 0, 0]), np.ones(3) / np.sqrt(3)])
 def test_states_of_wrong_norm_or_length(state):
-    with pytest.raises(ValueError, match=r"norm|length"):
+    with pytest.raises((ValueError, SimulationError), match=r"norm|length|StatePrep on wires \[0, 1\] has the entry nan"):
         circuit(qml.StatePrep(state, [0, 1]))()
 
 

@@ -203,7 +203,10 @@ WIDE = {
     "a diagonal": lambda x: qml.MultiRZ(x, [3, 1, 0, 2]),
     "a channel": lambda x: Flip(0.3 * x, wires=[2, 0, 1]),
     "a batch": lambda x: qml.ctrl(qml.RX(qml.math.stack([0.5 * x, x]), 2), control=[3, 0]),
-    "a second batch": lambda x: (qml.RY(qml.math.stack([0.5 * x, x]), 1), qml.ctrl(qml.RX(qml.math.stack([0.5 * x, x]), 2), control=[3, 0])),
+    "a second batch": lambda x: (
+        qml.RY(qml.math.stack([0.5 * x, x]), 1),
+        qml.ctrl(qml.RX(qml.math.stack([0.5 * x, x]), 2), control=[3, 0]),
+    ),
 }
 
 
