@@ -283,3 +283,19 @@ def test_what_is_trained_outside_the_angles_is_seen_by_jax(transform, x64):
     for where in range(3):
         ours, theirs = (transform(jax.grad(node(circuit, name, 1), argnums=where))(*values) for name in (OURS, THEIRS))
         assert np.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("measured", [lambda: qml.probs(wires=0), lambda: qml.expval(qml.Z(0)), lambda: qml.var(qml.X(1) + qml.Z(0))])
+def test_jax_may_change_its_precision_between_calls(measured, x64):
+    def circuit(angle):
+        qml.RX(angle, 0)
+        qml.QubitUnitary(jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]]), wires=0)
+        qml.CNOT([0, 1])
+        return measured()
+
+    found = []
+    for precise in (False, True):
+        jax.config.update("jax_enable_x64", precise)
+        found.append(jax.jacobian(node(circuit, wires=2))(0.3))
+        assert found[-1].dtype == (jnp.float64 if precise else jnp.float32)
+    assert np.allclose(*found, atol=1e-5)
