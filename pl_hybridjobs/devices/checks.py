@@ -58,7 +58,7 @@ def check_observables(mp: MeasurementProcess) -> None:
         else:
             found = [f"the number {wrong}" for value in observable.data for wrong in not_finite(value)]
         if found:
-            raise SimulationError(f"the observable {_short(observable)} has {found[0]}; look where it comes from")
+            raise SimulationError(f"the observable {short(observable)} has {found[0]}; look where it comes from")
 
 
 def _observables(mp: MeasurementProcess) -> Iterator[Operator]:
@@ -94,5 +94,6 @@ def _no_number(value: Any) -> tuple[Any, ...]:
     return () if hasattr(value, "dtype") else (value,)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for a message, on one line."""
     return textwrap.shorten(str(value), _LONGEST, placeholder=" ...")

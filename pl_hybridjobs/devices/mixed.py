@@ -37,8 +37,8 @@ from pennylane.operation import Operator, StatePrepBase
 from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
-from pl_hybridjobs.devices import density_measure, density_tape, density_trace, translate
-from pl_hybridjobs.devices.checks import check_numbers
+from pl_hybridjobs.devices import density_measure, density_tape, density_trace, midcircuit, translate
+from pl_hybridjobs.devices.checks import check_numbers, short
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
@@ -165,17 +165,17 @@ class HybridMixed(HybridQubit):
         return pipeline
 
     def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
-        del circuit, differentiated
+        del differentiated
+        selecting = next(filter(midcircuit.selects, circuit.operations), None) if circuit is not None else None
+        if selecting is not None:
+            raise DeviceError(f"{self.name} cannot select an outcome, as {short(selecting)} does; hybridjobs.qubit can")
         mcm = config.mcm_config or MCMConfig()
         if mcm.mcm_method not in (None, "device", "deferred"):
             raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {str(mcm.mcm_method)!r}; use mcm_method='deferred'")
         return replace(mcm, mcm_method="deferred")
 
-    def _adjoint_fits(self, circuit: QuantumScript) -> bool:
-        trained = [op for op in circuit.operations if any(qml.math.requires_grad(value) for value in op.data)]
-        if any(translate.is_noise(op) and not translate.is_tabled_channel(op) for op in trained):
-            return False
-        return super()._adjoint_fits(circuit)
+    def _is_trainable(self, op: Operator) -> bool:
+        return translate.is_tabled_channel(op) if translate.is_noise(op) else super()._is_trainable(op)
 
     # Execution -----------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 from pennylane import numpy as pnp
+from pennylane.devices import ExecutionConfig
 from pennylane.exceptions import DeviceError, QuantumFunctionError, WireError
 from scipy.sparse import csr_matrix
 
@@ -152,13 +153,126 @@ def test_samples_without_shots():
         circuit(qml.RX(0.1, 0), measured=qml.sample())()
 
 
-@pytest.mark.parametrize(
-    ("measured", "shots"),
-    [(qml.expval(qml.Z(0)), 10), (qml.probs(wires=0), None), (qml.var(qml.Z(0)), None), (qml.expval(qml.Projector([0], 0)), None)],
-)
-def test_adjoint_derivatives_of_anything_but_exact_expectation_values(measured, shots):
-    with pytest.raises(QuantumFunctionError, match="does not support adjoint"):
-        circuit(qml.RX(0.1, 0), measured=measured, shots=shots, diff_method="adjoint")()
+def turn(x):
+    qml.RX(x, 0)
+
+
+def prepare(x):
+    qml.StatePrep(qml.math.stack([qml.math.cos(x), qml.math.sin(x)]), 1)
+
+
+class Own(qml.operation.Operation):  # type: ignore[misc]
+    """A gate that only its user knows."""
+
+    num_params = 1
+
+    @staticmethod
+    def compute_matrix(x):
+        return qml.math.diag([qml.math.exp(1j * x), 1.0])
+
+
+def energy():
+    return qml.expval(qml.Z(0))
+
+
+# Circuit, measurement, shots, options of the QNode, and what adjoint says.
+NOT_FOR_ADJOINT = {
+    "probabilities": (
+        turn,
+        lambda: qml.probs(wires=0),
+        None,
+        {},
+        r"probs\(wires=\[0\]\) is no expectation value .* use diff_method='backprop'",
+    ),
+    "a variance": (turn, lambda: qml.var(qml.Z(0)), None, {}, r"var\(Z\(0\)\) is no expectation value .* use diff_method='backprop'"),
+    "a matrix": (
+        turn,
+        lambda: qml.expval(qml.Projector([0], 0)),
+        None,
+        {},
+        r"Projector.* of a sum of Pauli words; use diff_method='backprop'",
+    ),
+    "one of two": (turn, lambda: (energy(), qml.purity([0])), None, {}, r"purity is no .* use diff_method='backprop'"),
+    "shots": (turn, energy, 10, {}, r"10 shots; use diff_method='parameter-shift'"),
+    "a second derivative": (turn, energy, None, {"max_diff": 2}, r"max_diff is 2; use diff_method='backprop'"),
+    "a state": (prepare, energy, None, {}, r"the parameters of StatePrep on wires \[1\] .* use diff_method='backprop'"),
+    "a gate": (lambda x: Own(x, wires=0), energy, None, {}, r"the parameters of Own on wires \[0\] .* use diff_method='backprop'"),
+    "a snapshot": (lambda x: (turn(x), qml.Snapshot("here")), energy, None, {}, r"the snapshot 'here'; use diff_method='backprop'"),
+}
+
+
+# PennyLane's gradients of density matrices by autograd lose an imaginary part that is 0.
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+@pytest.mark.parametrize("name", ["hybridjobs.qubit", "hybridjobs.mixed"])
+@pytest.mark.parametrize("case", NOT_FOR_ADJOINT)
+def test_adjoint_says_what_does_not_fit_and_the_way_it_names_works(case, name):
+    operations, measured, shots, options, message = NOT_FOR_ADJOINT[case]
+
+    def run(x):
+        operations(x)
+        return measured()
+
+    def derivative(method):
+        node = qml.QNode(run, qml.device(name, wires=2), diff_method=method, **options)
+        node = qml.set_shots(node, shots) if shots else node
+        return qml.jacobian(lambda x: qml.math.sum(qml.math.hstack([node(x), node(x)])))(pnp.array(0.3))
+
+    with pytest.raises(QuantumFunctionError, match=f"{name} does not support adjoint with this circuit: .*{message}"):
+        derivative("adjoint")
+    assert np.isfinite(derivative("parameter-shift" if shots else "backprop")).all()
+
+
+@pytest.mark.parametrize("method", ["adjoint", "backprop", "device"])
+def test_methods_of_the_device_name_shots_and_measurements_that_are_not_deferred(method):
+    with pytest.raises(
+        QuantumFunctionError, match=f"does not support {method} with this circuit: it has 10 shots; use diff_method='parameter-shift'"
+    ):
+        circuit(qml.RX(0.1, 0), shots=10, diff_method=method)()
+    with pytest.raises(
+        QuantumFunctionError, match=r"in its middle by 'tree-traversal'; use mcm_method='deferred' or diff_method='parameter-shift'"
+    ):
+        circuit(qml.ops.MidMeasure(0), diff_method=method, mcm_method="tree-traversal")()
+
+
+def test_adjoint_names_the_outcome_that_is_selected():
+    with pytest.raises(QuantumFunctionError, match=r"MidMeasure.*postselect=1.* selects an outcome.*use diff_method='backprop'"):
+        circuit(qml.RX(0.1, 0), qml.ops.MidMeasure(0, postselect=1), diff_method="adjoint")()
+
+
+@pytest.mark.parametrize("method", ["adjoint", "best", None])
+def test_hybridjobs_mixed_refuses_to_select_outcomes(method):
+    with pytest.raises(DeviceError, match=r"hybridjobs\.mixed cannot select an outcome, as MidMeasure.* does; hybridjobs\.qubit can"):
+        circuit(qml.RX(0.1, 0), qml.ops.MidMeasure(0, postselect=1), name="hybridjobs.mixed", diff_method=method)()
+
+
+class OwnNoise(qml.operation.Channel):  # type: ignore[misc]
+    """A channel that only its user knows."""
+
+    num_params = 1
+
+    @staticmethod
+    def compute_kraus_matrices(p):
+        return [qml.math.sqrt(1 - p) * np.eye(2), qml.math.sqrt(p) * np.diag([1, -1])]
+
+
+def test_adjoint_names_a_channel_whose_derivative_it_does_not_know():
+    def run(x):
+        OwnNoise(x, wires=1)
+        return qml.expval(qml.Z(1))
+
+    node = qml.QNode(run, qml.device("hybridjobs.mixed", wires=2), diff_method="adjoint")
+    with pytest.raises(QuantumFunctionError, match=r"the parameters of OwnNoise on wires \[1\] .* use diff_method='backprop'"):
+        qml.grad(node)(pnp.array(0.1))
+
+
+@pytest.mark.parametrize("name", ["hybridjobs.qubit", "hybridjobs.mixed"])
+def test_whether_a_product_with_the_jacobian_can_be_had_is_a_question_without_errors(name):
+    tape = qml.tape.QuantumScript([qml.RX(0.1, 0)], [qml.probs(wires=0)])
+    device, config = qml.device(name), ExecutionConfig(gradient_method="adjoint")
+
+    assert not device.supports_vjp(config, tape)
+    assert not device.supports_jvp(config, tape)
+    assert device.supports_derivatives(config)
 
 
 @pytest.mark.parametrize("measured", [qml.state(), qml.probs(wires=range(60)), qml.expval(qml.prod(*(qml.Z(w) for w in range(60))))])

@@ -298,4 +298,4 @@ def test_jax_may_change_its_precision_between_calls(measured, x64):
         jax.config.update("jax_enable_x64", precise)
         found.append(jax.jacobian(node(circuit, wires=2))(0.3))
         assert found[-1].dtype == (jnp.float64 if precise else jnp.float32)
-    assert np.allclose(*found, atol=1e-5)
+    assert np.allclose(found[0], found[1], atol=1e-5)
