@@ -1,15 +1,16 @@
-"""Numbers that a circuit cannot have, found before anything runs, and named."""
+"""Options that a device and numbers that a circuit cannot have, found before anything runs, and named."""
 
 from __future__ import annotations
 
 import cmath
 import textwrap
-from collections.abc import Iterator
-from numbers import Number
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
 import pennylane as qml
+from pennylane.exceptions import DeviceError
 from pennylane.measurements import MeasurementProcess
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -20,6 +21,28 @@ from pl_hybridjobs.devices import translate
 from pl_hybridjobs.errors import SimulationError
 
 _LONGEST = 200  # of what is quoted
+
+
+def wrong_options(wires: Any, c_dtype: Any) -> list[str]:
+    """What is wrong with a device's options. No wires at all are none of it: PennyLane's devices take 0."""
+    wrong = []
+    if isinstance(wires, Number) and not isinstance(wires, Integral):
+        wrong.append(f"wires must be a whole number, labels or None, not {wires!r}")
+    elif isinstance(wires, Integral) and int(wires) < 0:
+        wrong.append(f"wires must not be negative, and is {wires}")
+    try:
+        known = np.dtype(c_dtype).name in ("complex64", "complex128")
+    except TypeError:
+        known = False
+    if not known:
+        wrong.append(f"c_dtype must be complex64 or complex128, not {c_dtype}")
+    return wrong
+
+
+def refuse(name: str, wrong: Sequence[str]) -> None:
+    """Raise a DeviceError that says all that is wrong, if anything is."""
+    if wrong:
+        raise DeviceError(f"{name}: {'; '.join(wrong)}")
 
 
 @transform

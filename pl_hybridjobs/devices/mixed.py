@@ -38,7 +38,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
 from pl_hybridjobs.devices import density_measure, density_tape, density_trace, midcircuit, translate
-from pl_hybridjobs.devices.checks import check_numbers, short
+from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
@@ -115,7 +115,7 @@ class HybridMixed(HybridQubit):
         readout_prob: The probability that a bit is read wrong, between 0 and 1; None: 0.
 
     Raises:
-        DeviceError: An unknown option, or one that makes no sense.
+        DeviceError: As for ``hybridjobs.qubit``.
     """
 
     name: ClassVar[str] = "hybridjobs.mixed"
@@ -124,9 +124,11 @@ class HybridMixed(HybridQubit):
     def __init__(
         self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128, readout_prob: float | None = None
     ) -> None:
-        super().__init__(wires=wires, shots=shots, seed=seed, c_dtype=c_dtype)
+        wrong = wrong_options(wires, c_dtype)
         if readout_prob is not None and not (isinstance(readout_prob, Real) and 0 <= readout_prob <= 1):
-            raise DeviceError(f"readout_prob must be a number between 0 and 1, not {readout_prob!r}")
+            wrong.append(f"readout_prob must be a number between 0 and 1, not {readout_prob!r}")
+        refuse(self.name, wrong)
+        super().__init__(wires=wires, shots=shots, seed=seed, c_dtype=c_dtype)
         self.readout_prob = float(readout_prob or 0)
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:

@@ -29,7 +29,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, measure, midcircuit, translate
-from pl_hybridjobs.devices.checks import check_numbers, short
+from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -92,16 +92,15 @@ class HybridQubit(Device):
         c_dtype: ``complex128`` (default) or ``complex64``, half the memory and about twice as fast.
 
     Raises:
-        DeviceError: An unknown option.
+        DeviceError: Options that make no sense, all of them at once; later, an option that is not known.
     """
 
     name: ClassVar[str] = "hybridjobs.qubit"
     config_filepath: ClassVar[str] = str(Path(__file__).with_name("qubit.toml"))
 
     def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128) -> None:
+        refuse(self.name, wrong_options(wires, c_dtype))
         super().__init__(wires=wires, shots=shots)
-        if np.dtype(c_dtype) not in (np.dtype(np.complex64), np.dtype(np.complex128)):
-            raise DeviceError(f"c_dtype must be complex64 or complex128, not {c_dtype}")
         self.c_dtype = np.dtype(c_dtype)
         self._debugger: Any = None  # set by qml.snapshots
         if isinstance(seed, str) and seed == "global":

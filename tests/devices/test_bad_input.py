@@ -285,9 +285,36 @@ def test_a_wire_that_nothing_touches_needs_no_memory():
     assert circuit(qml.RX(np.pi, 59), measured=qml.expval(qml.Z(59)), wires=60)() == pytest.approx(-1)
 
 
-def test_precisions_that_there_are_not():
-    with pytest.raises(DeviceError, match="complex64 or complex128"):
-        qml.device("hybridjobs.qubit", wires=1, c_dtype=np.float32)
+@pytest.mark.parametrize("name", ["hybridjobs.qubit", "hybridjobs.mixed"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wires": -1}, "wires must not be negative, and is -1"),
+        ({"wires": np.int64(-3)}, "wires must not be negative, and is -3"),
+        ({"wires": 2.5}, "wires must be a whole number, labels or None, not 2.5"),
+        ({"wires": 3.0}, "wires must be a whole number, labels or None, not 3.0"),
+        ({"wires": np.nan}, "wires must be a whole number, labels or None, not nan"),
+        ({"c_dtype": np.float32}, "c_dtype must be complex64 or complex128, not .*float32"),
+        ({"c_dtype": "double trouble"}, "c_dtype must be complex64 or complex128, not double trouble"),
+        ({"wires": -1, "c_dtype": float}, "wires must not be negative, and is -1; c_dtype must be complex64 or complex128, not .*float"),
+    ],
+)
+def test_options_that_make_no_sense_are_named_together(options, message, name):
+    with pytest.raises(DeviceError, match=f"^{name}: {message}"):
+        qml.device(name, **options)
+
+
+def test_all_options_that_make_no_sense_are_named_together():
+    with pytest.raises(
+        DeviceError, match=r"hybridjobs\.mixed: wires must .*; c_dtype must .*; readout_prob must be a number between 0 and 1, not 2"
+    ):
+        qml.device("hybridjobs.mixed", wires=1.5, c_dtype=int, readout_prob=2)
+
+
+@pytest.mark.parametrize("wires", [None, 0, 3, np.int64(3), "label", ["a", -1], [], range(2)])
+def test_wires_of_a_device_are_those_of_default_qubit(wires):
+    for name in ("hybridjobs.qubit", "hybridjobs.mixed"):
+        assert qml.device(name, wires=wires).wires == qml.device("default.qubit", wires=wires).wires
 
 
 def test_observables_that_are_not_hermitian():
