@@ -15,7 +15,7 @@ import numpy as np
 from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.devices import density_measure, density_tape, density_trace, translate
-from pl_hybridjobs.devices.jaxcall import block
+from pl_hybridjobs.devices.jaxcall import packed
 from pl_hybridjobs.sim import density
 
 
@@ -31,10 +31,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any], readout: float) -> Any:
     if start is not None and start.ndim == 2:
         return None
     size = density_tape.batch_size(tape)
-    batch = () if size is None else (size,)
-    real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
-    blocks = [block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
-    params = jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*batch, 0), real)
+    params = packed(found, () if size is None else (size,))
     columns = found.columns()
     wanted = frozenset(
         slot

@@ -7,6 +7,7 @@ with the number of gates. First derivatives are the kernels' own; each one beyon
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,21 +42,33 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
         if translate.is_traced(vector) or found.start.batch_size is not None:
             return None
         start = np.asarray(vector).astype(np.complex128).tobytes()
-    real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
     batch = () if tape.batch_size is None else (tape.batch_size,)
-    blocks = [block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
-    params = jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*batch, 0), real)
-    values = _expvals(_Key(found.circuit, start, c_dtype.name))(params)
+    values = _expvals(_Key(found.circuit, start, c_dtype.name))(packed(found, batch))
     results = tuple(values[..., m] for m in range(len(tape.measurements)))
     return results[0] if len(results) == 1 else results
 
 
-def block(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
-    """One parameter as a part of the parameter vector, shape (*batch, size)."""
-    array = jnp.asarray(jnp.real(value), real)
-    if batch and array.ndim == len(shape):
-        array = jnp.broadcast_to(array, (*batch, *shape))
-    return jnp.reshape(array, (*batch, -1))
+def packed(found: translate.Translation, batch: tuple[int, ...]) -> Any:
+    """The parameters of a translation, shape (*batch, P). Each operation on a tracer costs a millisecond when it is differentiated: numbers
+    that follow each other are one operation.
+    """
+    real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+    parts = []
+    for shape, run in itertools.groupby(zip(found.parameters, found.shapes, strict=True), key=lambda pair: pair[1]):
+        arrays = [_real(value, shape, batch, real) for value, _ in run]
+        parts += [jnp.reshape(array, (*batch, -1)) for array in arrays] if shape else [jnp.stack(arrays, axis=-1)]
+    if not parts:
+        return jnp.zeros((*batch, 0), real)
+    return jnp.asarray(parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1), real)
+
+
+def _real(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
+    """One parameter, shape (*batch, *shape)."""
+    if not translate.is_traced(value):
+        return np.broadcast_to(np.real(np.asarray(value)).astype(real), (*batch, *shape))
+    array = jnp.real(value) if jnp.iscomplexobj(value) else value
+    array = array if array.dtype == real else array.astype(real)
+    return jnp.broadcast_to(array, (*batch, *shape)) if batch and array.ndim == len(shape) else array
 
 
 @dataclass(frozen=True)
