@@ -24,6 +24,8 @@ from pl_hybridjobs.sim.circuit import Circuit
 from pl_hybridjobs.sim.program import compile_circuit
 from pl_hybridjobs.sim.shifts import shifts_of
 
+Function = Callable[[Any], Any]
+
 
 def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
     """Results of an analytic tape whose measurements are expectation values of Pauli words; None if it is something else, and where the
@@ -81,7 +83,7 @@ class _Key:
 
 
 @functools.lru_cache(maxsize=128)
-def _expvals(key: _Key) -> Callable[[Any], Any]:
+def _expvals(key: _Key) -> Function:
     """A differentiable function from parameters (..., P) to expectation values (..., M)."""
     circuit = key.circuit
     engine_cpu.check_memory(circuit.n_wires, 2, key.c_dtype)
@@ -99,26 +101,41 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
         options = np.array([mode, int(engine_cpu.threads() > 1), -1], dtype=np.int32)  # not all alike: XLA would compute it each time
         return jax.ffi.ffi_call(target, out, vmap_method="expand_dims")(raw, options, params, halves.astype(params.dtype))
 
-    @jax.custom_jvp
-    def values(params: Any) -> Any:
-        return call(params, drivers.VALUES, 0)[0]
+    def moved(values_and_jacobian: Function, params: Any, tangent: Any) -> Any:
+        rules = shifts_of(circuit)
+        shifted = params[..., None, :] + jnp.asarray(rules.vectors, params.dtype)
+        terms = values_and_jacobian(shifted)[1]  # (..., shifts, observables, parameters)
+        return jnp.einsum("...kmp,...k->...mp", terms, tangent[..., rules.slots] * jnp.asarray(rules.weights, terms.dtype))
+
+    return differentiable(lambda params: call(params, drivers.VALUES, 0)[0], lambda params: call(params, drivers.JACOBIAN, m), moved)
+
+
+def differentiable(values: Function, values_and_jacobian: Function, moved: Callable[[Function, Any, Any], Any]) -> Function:
+    """A function of JAX that is differentiated by a Jacobian that comes with the values.
+
+    Args:
+        values: From parameters (..., P) to values (..., M).
+        values_and_jacobian: To these, and to their derivatives (..., M, P).
+        moved: From that function, as one that can be differentiated again, parameters and a tangent (..., P), to the derivative of the
+            Jacobian along the tangent.
+    """
 
     @jax.custom_jvp
-    def values_and_jacobian(params: Any) -> Any:
-        return call(params, drivers.JACOBIAN, m)
+    def first(params: Any) -> Any:
+        return values(params)
 
-    @values.defjvp
-    def _values_jvp(primals: Any, tangents: Any) -> Any:
-        found, jacobian = values_and_jacobian(*primals)
+    @jax.custom_jvp
+    def both(params: Any) -> Any:
+        return values_and_jacobian(params)
+
+    @first.defjvp
+    def _first_jvp(primals: Any, tangents: Any) -> Any:
+        found, jacobian = both(*primals)
         return found, jnp.einsum("...mp,...p->...m", jacobian, tangents[0])
 
-    @values_and_jacobian.defjvp
-    def _jacobian_jvp(primals: Any, tangents: Any) -> Any:
-        found, jacobian = values_and_jacobian(*primals)
-        rules = shifts_of(circuit)
-        shifted = primals[0][..., None, :] + jnp.asarray(rules.vectors, primals[0].dtype)
-        terms = values_and_jacobian(shifted)[1]  # (..., shifts, observables, parameters)
-        moved = jnp.einsum("...kmp,...k->...mp", terms, tangents[0][..., rules.slots] * jnp.asarray(rules.weights, jacobian.dtype))
-        return (found, jacobian), (jnp.einsum("...mp,...p->...m", jacobian, tangents[0]), moved)
+    @both.defjvp
+    def _both_jvp(primals: Any, tangents: Any) -> Any:
+        found, jacobian = both(*primals)
+        return (found, jacobian), (jnp.einsum("...mp,...p->...m", jacobian, tangents[0]), moved(both, primals[0], tangents[0]))
 
-    return jax.jit(values)
+    return jax.jit(first)

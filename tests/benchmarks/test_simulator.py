@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +124,7 @@ def test_a_thousand_parameter_sets():
     # PennyLane makes a tape of each set for lightning.qubit, so that time grows with their number: a tenth of them is measured.
     broadcast, some = layers(LIGHTNING, 8, diff_method="adjoint"), pnp.array(random_weights(8, 4, (100,)), requires_grad=True)
     split = f"{LIGHTNING} broadcast (10 times 100 sets)"
-    actions = {
+    actions: dict[str, Callable[[], Any]] = {
         OURS: functools.partial(ready, ours, weights),
         f"jax.vmap over {DEFAULT}": functools.partial(ready, theirs, weights),
         split: lambda: qml.grad(lambda w: qml.math.sum(broadcast(w)))(some),
