@@ -165,6 +165,11 @@ def _has_small_matrix(op: Operator) -> bool:
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
 
 
+def takes_matrix(op: Operator) -> bool:
+    """Whether the parameters of an operator, or of the gate inside its controls, are a matrix or a state and no angles."""
+    return _base_of(op)[0].name in _MATRIX_PARAMETERS
+
+
 def word_of(op: Operator) -> str:
     """The Pauli word of an operator, or an empty text."""
     key = {"PauliRot": "pauli_word", "PauliError": "operators"}.get(op.name)
