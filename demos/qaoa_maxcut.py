@@ -6,10 +6,10 @@ python demos/qaoa_maxcut.py [--quick]
 import argparse
 import itertools
 
+import numpy as np
 import pennylane as qml
-from pennylane import numpy as np
 
-from pl_hybridjobs import hybrid_job, job_device, load_checkpoint, log_metric, save_checkpoint
+from pl_hybridjobs import hybrid_job, job_device, train
 
 NODES = range(6)
 EDGES = [(0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 4), (3, 5), (4, 5)]
@@ -45,17 +45,11 @@ def qaoa(layers: int = 3, steps: int = 60, stepsize: float = 0.05):
         circuit(params)
         return qml.probs(wires=NODES)
 
-    start = {"step": 0, "params": np.array([[0.4, 0.4]] * layers, requires_grad=True), "optimizer": qml.AdamOptimizer(stepsize)}
-    state = load_checkpoint(default=start)
-    while state["step"] < steps:
-        params, loss = state["optimizer"].step_and_cost(lambda p: -expected_cut(p), state["params"])
-        log_metric("expected_cut", -loss, step=state["step"])
-        state = {**state, "step": state["step"] + 1, "params": params}
-        if state["step"] % 10 == 0:
-            save_checkpoint(state, step=state["step"])
-    best = int(np.argmax(probabilities(state["params"])))
+    start = np.full((layers, 2), 0.4)
+    run = train(lambda p: -expected_cut(p), start, optimizer=qml.AdamOptimizer(stepsize), steps=steps, value_name="negative_cut")
+    best = int(np.argmax(probabilities(run.best.params)))
     bits = tuple(int(b) for b in f"{best:06b}")
-    return {"expected_cut": float(expected_cut(state["params"])), "bits": bits, "cut": cut_size(bits)}
+    return {"expected_cut": -run.best.value, "bits": bits, "cut": cut_size(bits)}
 
 
 def main() -> None:

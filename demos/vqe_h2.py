@@ -11,11 +11,10 @@ import os
 import signal
 import time
 
-import numpy
+import numpy as np
 import pennylane as qml
-from pennylane import numpy as np
 
-from pl_hybridjobs import hybrid_job, job_device, load_checkpoint, log_metrics, save_checkpoint
+from pl_hybridjobs import hybrid_job, job_device, train
 
 NUCLEAR_REPULSION = 0.7199
 COEFFICIENTS = [-1.0523, 0.3979, -0.3979, -0.0112, 0.1809]
@@ -31,10 +30,9 @@ H2 = qml.Hamiltonian(COEFFICIENTS, OBSERVABLES)
 
 @hybrid_job(device="hybridjobs.qubit", tags={"demo": "vqe_h2"})
 def vqe(steps: int = 60, stepsize: float = 0.1, pause_s: float = 0.0):
-    """Adam on the energy of a two-qubit ansatz; returns the energy (Ha) and the parameters."""
-    dev = job_device(wires=2)
+    """Adam on the energy of a two-qubit ansatz; returns the lowest energy (Ha) and its parameters."""
 
-    @qml.qnode(dev)
+    @qml.qnode(job_device(wires=2))
     def energy(params):
         qml.RY(params[0], wires=0)
         qml.RY(params[1], wires=1)
@@ -43,17 +41,12 @@ def vqe(steps: int = 60, stepsize: float = 0.1, pause_s: float = 0.0):
         qml.RY(params[3], wires=1)
         return qml.expval(H2)
 
-    gradient = qml.grad(energy)
-    start = {"step": 0, "params": np.array([0.1, 0.2, 0.3, 0.4], requires_grad=True), "optimizer": qml.AdamOptimizer(stepsize)}
-    state = load_checkpoint(default=start)
-    params, optimizer = state["params"], state["optimizer"]
-    for step in range(state["step"], steps):
-        grad = gradient(params)
-        log_metrics({"energy": gradient.forward, "gradient_norm": numpy.linalg.norm(grad)}, step=step)
-        (params,) = optimizer.apply_grad([grad], [params])
-        save_checkpoint({"step": step + 1, "params": params, "optimizer": optimizer}, step=step + 1)
-        time.sleep(pause_s)
-    return {"energy": float(energy(params)), "params": params}
+    def rest(_progress):
+        time.sleep(pause_s)  # a step takes a millisecond, too short to be killed by hand
+
+    start, adam = np.array([0.1, 0.2, 0.3, 0.4]), qml.AdamOptimizer(stepsize)
+    run = train(energy, start, optimizer=adam, steps=steps, value_name="energy", checkpoint_every=5, stop=rest)
+    return {"energy": run.best.value, "params": run.best.params}
 
 
 def main() -> None:
@@ -61,19 +54,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="VQE of H2 as a hybrid job")
     parser.add_argument("--quick", action="store_true", help="fewer steps after the kill")
     quick = parser.parse_args().quick
-    exact = float(numpy.linalg.eigvalsh(qml.matrix(H2, wire_order=[0, 1]))[0])
+    exact = float(np.linalg.eigvalsh(qml.matrix(H2, wire_order=[0, 1]))[0])
 
     job = vqe(steps=150 if quick else 250, pause_s=0.02)
     print(f"submitted {job.name}: {job.folder}")
-    while not job.metrics().names or len(job.metrics()["energy"]) < 10:
+    while not job.checkpoints():
         if job.status.is_over:
             job.result()
         time.sleep(0.05)
     lease = job.state().lease
-    assert lease is not None, "a job that logs has an owner"
-    owner = lease.owner.pid
-    print(f"step {len(job.metrics()['energy'])}: killing its process {owner} (kill -9) ...")
-    os.kill(owner, signal.SIGKILL)
+    assert lease is not None, "a job that saves has an owner"
+    print(f"step {len(job.metrics()['energy'])}: killing its process {lease.owner.pid} (kill -9) ...")
+    os.kill(lease.owner.pid, signal.SIGKILL)
     print(f"{job.wait(timeout=30)}; resuming from the checkpoint of step {job.checkpoints()[-1].step} ...")
     result = job.resume().result()
 

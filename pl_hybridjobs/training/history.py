@@ -28,7 +28,7 @@ class History:
             if column is None or at >= len(column):
                 longer = np.full(max(64, 2 * at), np.nan)
                 if column is not None:
-                    longer[:at] = column[:at]
+                    longer[: len(column)] = column
                 column = self._columns[name] = longer
             column[at] = value
         self.steps = at + 1

@@ -47,6 +47,17 @@ def test_qaoa_finds_the_largest_cut(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_classifier_learns_and_resumes_to_the_same_bits(tmp_path):
+    printed = run("qml_classifier.py", tmp_path)
+
+    assert "was killed (kill -9) and is interrupted" in printed
+    assert "attempts 2, steps logged 80" in printed
+    assert "parameters and loss, gradient_norm, executions, train_accuracy, test_accuracy are the same bits in both jobs" in printed
+    assert float(re.search(r"test accuracy ([\d.]+)", printed)[1]) > 0.9  # type: ignore[index]
+    assert (tmp_path / "qml_classifier.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
 def test_the_sweep_picks_the_best_step_size(tmp_path):
     printed = run("sweep.py", tmp_path)
 

@@ -205,7 +205,11 @@ def test_every_room_has_a_row_in_the_table():
 _DISTRIBUTIONS = {"IPython": "ipykernel", "nbformat": "nbclient", "yaml": "pyyaml"}
 # Looked up where the user has it, never needed.
 # Catalyst and qsim are timed in an environment of their own, since they pin other versions of what we need.
-_OPTIONAL = {"pl_hybridjobs": {"torch", "optax", "pandas", "IPython"}, "tests": {"torch", "catalyst", "cirq", "qsimcirq"}, "demos": set()}
+_OPTIONAL = {
+    "pl_hybridjobs": {"torch", "optax", "pandas", "IPython"},
+    "tests": {"torch", "catalyst", "cirq", "qsimcirq"},
+    "demos": {"optax"},
+}
 
 
 @pytest.mark.parametrize(("folder", "extras"), [("pl_hybridjobs", ["plot"]), ("tests", ["plot", "test"]), ("demos", ["plot"])])
