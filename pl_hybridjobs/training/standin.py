@@ -92,7 +92,7 @@ class StandIn(Device):  # type: ignore[misc]
         """Our simulators say "backprop" to PennyLane where JAX is to trace them, and are traced to one call of the adjoint method."""
         if resolved.gradient_method == "backprop" and getattr(self._device, "compiles_fast", False) and _is_jax(resolved.interface):
             adjoint = replace(resolved, gradient_method="adjoint")
-            return "adjoint" if self._device.supports_derivatives(adjoint, circuit) else "backprop"
+            return "adjoint" if self._device.supports_vjp(adjoint, circuit) else "backprop"
         return _method_name(resolved.gradient_method)
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
