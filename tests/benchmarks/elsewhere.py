@@ -53,11 +53,32 @@ def training_steps(device, compiled):
         print(f"value and gradient, {n} qubits, {depth} layers: {found:.3f} ms, first {first_s:.2f} s", flush=True)
 
 
+def whole_training_steps():
+    """What ``train`` takes for a step with Adam, all its bookkeeping included."""
+    import pennylane as qml
+
+    from pl_hybridjobs import train
+
+    for n, depth in SIZES:
+
+        @qml.qnode(qml.device("hybridjobs.qubit", wires=n))
+        def circuit(x, n=n):
+            qml.StronglyEntanglingLayers(x, wires=range(n))
+            return qml.expval(qml.Z(0) @ qml.Z(1))
+
+        found = []
+        for _ in range(5):
+            run = train(circuit, weights(n, depth), optimizer=qml.AdamOptimizer(0.01), steps=300, progress=False)
+            found.append(statistics.median(run.history["step_time_s"]))
+        print(f"training step, {n} qubits, {depth} layers: {1e3 * statistics.median(found):.3f} ms", flush=True)
+
+
 def ours():
     import jax
     import pennylane as qml
 
     training_steps("hybridjobs.qubit", lambda circuit: jax.jit(jax.value_and_grad(circuit)))
+    whole_training_steps()
 
     @qml.qnode(qml.device("hybridjobs.qubit", wires=24, c_dtype=np.complex64), diff_method=None)
     def circuit(x):
