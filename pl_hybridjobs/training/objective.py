@@ -71,6 +71,17 @@ class Objective:
         self.keep(aux)
         return float(value)
 
+    def value_with(self, args: Sequence[Any], params: Any) -> float:
+        """The objective with other arguments than those that stay the same; never compiled.
+
+        Raises:
+            InvalidCall: It is not a real scalar.
+        """
+        self.evaluations += 1
+        value, aux = self._evaluated(params, self.batch, args)
+        self.keep(aux)
+        return float(value)
+
     def value_and_gradient(self, params: Any) -> tuple[float, list[Any]]:
         """The objective and its gradient by each trainable leaf, from one evaluation.
 
@@ -196,8 +207,8 @@ class Objective:
         found = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradient, leaves, strict=True)]
         return number, aux, found
 
-    def _evaluated(self, params: Any, batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
-        result = self.fn(params, *self.args, *batch)
+    def _evaluated(self, params: Any, batch: tuple[Any, ...], args: Sequence[Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        result = self.fn(params, *(self.args if args is None else args), *batch)
         value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
         problem = _complaint(value)
         if problem:

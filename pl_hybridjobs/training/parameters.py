@@ -75,6 +75,24 @@ class Structure:
         one, other = iter(trainable), iter(fixed)
         return self.unflatten([next(one) if leaf.trainable else next(other) for leaf in self.leaves])
 
+    def vector(self, params: Any) -> Any:
+        """All that is trained as one float64 array of NumPy, of shape (n,)."""
+        import numpy as np
+
+        trainable, _ = self.split(self.flatten(params))
+        return np.concatenate([to_numpy(value).astype(float).reshape(-1) for value in trainable])
+
+    def with_vector(self, vector: Any, params: Any) -> Any:
+        """A nest as the loop works on it: what is trained from an array of shape (n,), the rest from ``params``."""
+        parts, at = [], 0
+        for leaf in self.leaves:
+            if leaf.trainable:
+                size = math.prod(leaf.shape)
+                parts.append(vector[at : at + size].reshape(leaf.shape).astype(leaf.dtype))
+                at += size
+        _, fixed = self.split(self.flatten(params))
+        return self.rebuild(self.flatten(self.merge(parts, fixed)))
+
     def rebuild(self, arrays: Sequence[Any]) -> Any:
         """A nest as the loop works on it, from arrays of NumPy or JAX."""
         make = {"autograd": _pennylane_tensor, "jax": _jax_array, "torch": _torch_tensor}[self.interface]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from pl_hybridjobs.training.optimizers import Misfit, Problem, Step
+from pl_hybridjobs.training.optimizers import Adapter, Misfit, Problem, Step
 
 if TYPE_CHECKING:
     from pl_hybridjobs.training.objective import Objective
@@ -23,16 +25,13 @@ def adapt(optimizer: Any, problem: Problem) -> Optax | None:
     return Optax(optimizer, problem.shape)
 
 
-class Optax:
+class Optax(Adapter):
     """Any ``GradientTransformation``. Its state is a nest of JAX arrays, which never change in place.
 
     It sees the whole nest of parameters, so that masks and labels fit; leaves that are not trained have zero gradients, and stay.
     """
 
     name = "optax"
-    method = ""
-    evaluations: Literal["gradient", "value"] = "gradient"
-    count = 1
 
     def __init__(self, transformation: Any, shape: Structure) -> None:
         import optax
@@ -40,6 +39,7 @@ class Optax:
         self._transformation = optax.with_extra_args_support(transformation)
         self._shape = shape
         self._jitted: Callable[..., Any] | None = None
+        self._reuses = False  # what a line search found out, as the trace decided
 
     def init(self, params: Any) -> Any:
         """See ``Optimizer.init``."""
@@ -50,8 +50,10 @@ class Optax:
 
     def step(self, objective: Objective, params: Any, state: Any) -> Step:
         """See ``Optimizer.step``."""
+        found = self._found(state)
         value, aux, gradient, leaves, state, norm = objective.run("optax", self._whole, self._in_parts(objective), params, state)
         objective.keep(aux)
+        objective.evaluations += _searched(state) - bool(self._reuses and found and math.isfinite(found[0]))
         new = self._shape.unflatten(leaves) if self._shape.interface == "jax" else self._shape.rebuild(leaves)
         return Step(new, state, float(value), gradient, float(norm))
 
@@ -59,22 +61,40 @@ class Optax:
         """See ``Adapter.dump``."""
         return state
 
-    def load(self, dumped: Any, _params: Any) -> Any:
+    def load(self, dumped: Any, params: Any) -> Any:
         """See ``Adapter.load``."""
+        del params
         return dumped
 
     def _whole(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Evaluation and update in one."""
         import jax
+        import jax.numpy as jnp
 
         def call(trainable: list[Any], fixed: list[Any], batch: Any, state: Any) -> tuple[Any, ...]:
-            def value_fn(params: Any) -> Any:
-                return fn(*self._shape.split(self._shape.flatten(params)), batch)[0]
+            def evaluate() -> tuple[Any, Any, list[Any]]:
+                (value, aux), gradient = jax.value_and_grad(fn, has_aux=True)(trainable, fixed, batch)
+                return value, aux, gradient
 
-            (value, aux), gradient = jax.value_and_grad(fn, has_aux=True)(trainable, fixed, batch)
+            def value_fn(params: Any) -> Any:
+                return fn(self._shape.split(self._shape.flatten(params))[0], fixed, batch)[0]
+
+            found = None if batch else self._found(state)
+            self._reuses = found is not None and jax.eval_shape(evaluate) == jax.eval_shape(lambda: found)
+            evaluated = jax.lax.cond(jnp.isfinite(found[0]), lambda: found, evaluate) if self._reuses and found else evaluate()
+            value, aux, gradient = evaluated
             return value, aux, gradient, *self._updated(trainable, fixed, state, value, gradient, value_fn=value_fn)
 
         return call
+
+    def _found(self, state: Any) -> tuple[Any, dict[str, Any], list[Any]] | None:
+        """Value and gradient that a line search had at the point where it ended, which is where this step begins; None if it kept none."""
+        import optax
+
+        kept = [optax.tree.get_all_with_path(state, name) for name in ("value", "grad", "num_linesearch_steps")]
+        if any(len(found) != 1 for found in kept) or kept[1][0][1] is None:
+            return None
+        return kept[0][0][1], {}, self._shape.split(self._shape.flatten(kept[1][0][1]))[0]
 
     def _in_parts(self, objective: Objective) -> Callable[..., Any]:
         """The update alone is compiled."""
@@ -85,7 +105,7 @@ class Optax:
             value, gradient = objective.value_and_gradient(params)
             objective.evaluations -= 1  # one, not two
             self._jitted = self._jitted or jax.jit(self._updated)
-            with self._shape.precision():
+            with self._shape.precision(), _line_search_explained(objective):
                 updated = self._jitted(*self._shape.split(self._shape.flatten(params)), state, value, gradient)
             return value, objective.aux, gradient, *updated
 
@@ -100,3 +120,24 @@ class Optax:
         updates, state = self._transformation.update(whole, state, params, value=value, grad=whole, **more)
         moved, _ = self._shape.split(self._shape.flatten(optax.apply_updates(params, updates)))
         return self._shape.flatten(self._shape.merge(moved, fixed)), state, optax.tree.norm(list(gradient))
+
+
+@contextlib.contextmanager
+def _line_search_explained(objective: Objective) -> Iterator[None]:
+    """Say what is missing where an update wants to evaluate the objective, and it is not compiled."""
+    try:
+        yield
+    except TypeError as error:
+        if "value_fn" not in str(error):
+            raise
+        raise Misfit(
+            "this optax transformation evaluates the objective within its update, as the line search of optax.lbfgs does, and that needs a "
+            f"compiled objective; this one is not compiled: {objective.reason}"
+        ) from error
+
+
+def _searched(state: Any) -> int:
+    """Evaluations of the line searches in the newest update."""
+    import optax
+
+    return sum(int(number) for _, number in optax.tree.get_all_with_path(state, "num_linesearch_steps"))
