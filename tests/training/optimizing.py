@@ -70,15 +70,22 @@ class Driver:
 
     def __init__(self, optimizer, fn, params, args=(), compile=False):
         self.shape = structure(params)
+        self.given = params
         self.make = lambda: adapter(optimizer, Problem(self.shape, params, fn, tuple(args)))
-        self.driver = self.make()
         reached = reach(fn)
         self.rng = RandomStates(reached.devices, reached.generators)
         self.objective = Objective(
             fn, self.shape, args=args, compile=compile, reached=reached, random_state=(self.rng.capture, self.rng.restore)
         )
-        self.params = working_copy(params, self.shape)
+        self.first = self.rng.capture()
+        self.restart()
+
+    def restart(self):
+        """As it was at first, but for what is compiled."""
+        self.driver = self.make()
+        self.params = working_copy(self.given, self.shape)
         self.state = self.driver.init(self.params)
+        self.rng.restore(self.first)
 
     def step(self):
         step = self.driver.step(self.objective, self.params, self.state)
@@ -98,6 +105,8 @@ class Driver:
 
 
 def trajectory(driver, steps, checkpoints=()):
+    """For each step its value and the bits of the new parameters; with new objects before the steps in ``checkpoints``."""
+    driver.restart()
     np.random.seed(5)
     found = []
     for step in range(steps):

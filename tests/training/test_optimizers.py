@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,8 @@ from pl_hybridjobs import train
 from tests.training.optimizing import NEST, START, Driver, bowl, make_bare, make_choice, make_energy, trajectory
 
 STEPS = 4
+#: What default.qubit says of JAX's usual precision.
+_SINGLE_PRECISION = pytest.mark.filterwarnings("ignore:Explicitly requested dtype complex128")
 LABELS = {"x": "fast", "m": "slow"}
 
 GRADIENT_FAMILY = {
@@ -70,11 +71,15 @@ OPTAX = {
     "mechanize": lambda: optax.contrib.mechanize(optax.sgd(0.1)),
     "momo": lambda: optax.contrib.momo(0.1),
     "sam": lambda: optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05)),
-}
-OPTAX_WITH_LINE_SEARCH = {
-    "lbfgs": optax.lbfgs,
+    "lbfgs": lambda: optax.lbfgs(memory_size=2),
     "backtracking": lambda: optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15, store_grad=True)),
 }
+OFTEN = ("adamw with a mask", "chain", "injected hyperparameters", "labels", "plateau", "prodigy", "sam", "lbfgs")
+
+
+def make_riemannian(circuit):
+    words = [qml.Y(0), qml.Y(1), qml.Z(0) @ qml.Y(1), qml.Y(0) @ qml.Z(1)]
+    return qml.RiemannianGradientOptimizer(circuit, stepsize=0.1, restriction=qml.Hamiltonian([1.0] * 4, words))
 
 
 def torch_factories():
@@ -92,9 +97,9 @@ def torch_factories():
     }
 
 
-def assert_a_checkpoint_changes_nothing(*problem, **more):
+def assert_a_checkpoint_changes_nothing(driver):
     """New objects after the first step, and after another one, give the same bits."""
-    assert trajectory(Driver(*problem, **more), STEPS, checkpoints=(1, 3)) == trajectory(Driver(*problem, **more), STEPS)
+    assert trajectory(driver, STEPS, checkpoints=(1, 3)) == trajectory(driver, STEPS)
 
 
 # A checkpoint at any step ------------------------------------------------------------------------------------------------------
@@ -102,38 +107,62 @@ def assert_a_checkpoint_changes_nothing(*problem, **more):
 
 @pytest.mark.parametrize("name", GRADIENT_FAMILY)
 def test_a_gradient_optimizer_of_pennylane_goes_on_with_the_same_bits(name):
-    assert_a_checkpoint_changes_nothing(GRADIENT_FAMILY[name](), make_energy(), START)
+    assert_a_checkpoint_changes_nothing(Driver(GRADIENT_FAMILY[name](), make_energy(), START))
 
 
+@_SINGLE_PRECISION
 @pytest.mark.parametrize("name", OTHERS_OF_PENNYLANE)
 def test_another_optimizer_of_pennylane_goes_on_with_the_same_bits(name):
     optimizer, make, params, args = OTHERS_OF_PENNYLANE[name]
-    runs = [trajectory(Driver(optimizer(), make(), params, args), STEPS, checkpoints) for checkpoints in ((1, 3), ())]
-    assert runs[0] == runs[1]
+    assert_a_checkpoint_changes_nothing(Driver(optimizer(), make(), params, args))
 
 
 def test_a_riemannian_optimizer_grows_its_circuit_again():
     circuit = make_bare()
-    assert_a_checkpoint_changes_nothing(qml.RiemannianGradientOptimizer(circuit, stepsize=0.1, trottersteps=2), circuit, ())
+    assert_a_checkpoint_changes_nothing(Driver(make_riemannian(circuit), circuit, ()))
 
 
-@pytest.mark.parametrize("name", OPTAX)
-def test_an_optax_transformation_goes_on_with_the_same_bits(name):
-    assert_a_checkpoint_changes_nothing(OPTAX[name](), bowl, NEST)
+def optax_by_hand(transformation, params, steps):
+    """The values of the loop in optax's own documentation."""
+    state, values = transformation.init(params), []
+    extended = optax.with_extra_args_support(transformation)
+
+    @jax.jit
+    def step(params, state):
+        value, gradient = jax.value_and_grad(bowl)(params)
+        more = {"value": value, "grad": gradient, "value_fn": bowl} if transformation.update.__name__ != "transparent_update_fn" else {}
+        updates, state = extended.update(gradient, state, params, **more)
+        return value, optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        value, params, state = step(params, state)
+        values.append(float(value))
+    return values
 
 
-@pytest.mark.parametrize("name", OPTAX_WITH_LINE_SEARCH)
-def test_a_line_search_goes_on_with_the_same_bits(name):
-    assert_a_checkpoint_changes_nothing(OPTAX_WITH_LINE_SEARCH[name](), bowl, NEST, compile=True)
+@pytest.mark.parametrize("name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.torture_long) for n in OPTAX])
+def test_an_optax_transformation_makes_the_steps_of_its_own_loop_and_goes_on_with_the_same_bits(name):
+    given = jax.tree.map(jnp.asarray, NEST)
+    driver = Driver(OPTAX[name](), bowl, given, compile=True)
+    assert_a_checkpoint_changes_nothing(driver)
+    values = [value for value, _ in trajectory(driver, STEPS)]
+    np.testing.assert_allclose(values, optax_by_hand(OPTAX[name](), given, STEPS), rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "labels"])
+def test_an_optax_transformation_does_the_same_where_the_objective_is_not_compiled(name):
+    driver = Driver(OPTAX[name](), bowl, NEST, compile=False)
+    assert_a_checkpoint_changes_nothing(driver)
+    compiled = train(bowl, NEST, optimizer=OPTAX[name](), steps=STEPS, compile=True, progress=False)
+    np.testing.assert_allclose([value for value, _ in trajectory(driver, STEPS)], compiled.history["cost"], rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_torch_optimizer_goes_on_with_the_same_bits(dtype):
     torch = pytest.importorskip("torch")
     params = {name: torch.tensor(value, dtype=getattr(torch, dtype)) for name, value in NEST.items()}
-    for name, factory in torch_factories().items():
-        runs = [trajectory(Driver(factory, bowl, params), STEPS, checkpoints) for checkpoints in ((1, 3), ())]
-        assert runs[0] == runs[1], name
+    for factory in torch_factories().values():
+        assert_a_checkpoint_changes_nothing(Driver(factory, bowl, params))
 
 
 # The library's own loop --------------------------------------------------------------------------------------------------------
@@ -146,7 +175,8 @@ def test_a_gradient_optimizer_of_pennylane_makes_the_steps_of_its_own_loop(name,
     for _ in range(STEPS):
         params, value = optimizer.step_and_cost(energy, params)
         values.append(float(value))
-    run = train(make_energy(), START, optimizer=GRADIENT_FAMILY[name](), steps=STEPS, compile=compiled, progress=False)
+    ours = make_energy("hybridjobs.qubit" if compiled else "default.qubit")
+    run = train(ours, START, optimizer=GRADIENT_FAMILY[name](), steps=STEPS, compile=compiled, progress=False)
     assert run.compiled is compiled
     np.testing.assert_allclose(run.history["cost"], values, atol=1e-10)
     np.testing.assert_allclose(run.params, params, atol=1e-9)
@@ -240,12 +270,12 @@ def test_rotoselect_makes_the_steps_of_its_own_loop_and_gives_the_gates():
 
 def test_a_riemannian_optimizer_makes_the_steps_of_its_own_loop_and_gives_the_circuit():
     circuit, values = make_bare(), []
-    by_hand, given = (qml.RiemannianGradientOptimizer(circuit, stepsize=0.1) for _ in range(2))
-    for _ in range(4):
+    by_hand, given = (make_riemannian(circuit) for _ in range(2))
+    for _ in range(3):
         grown, value = by_hand.step_and_cost()
         values.append(float(value))
     with qml.Tracker(circuit.device) as tracker:
-        run = train(circuit, (), optimizer=given, steps=4, progress=False)
+        run = train(circuit, (), optimizer=given, steps=3, progress=False)
     np.testing.assert_allclose(run.history["cost"], values, atol=1e-12)
     assert float(run.optimizer.circuit()) == pytest.approx(float(grown()), abs=1e-12)
     assert tracker.totals["executions"] == run.history["executions"].sum()
@@ -266,6 +296,7 @@ def test_shots_are_counted_as_they_adapt_and_the_circuit_keeps_its_own():
     assert run.gradient_method == "parameter-shift"
 
 
+@_SINGLE_PRECISION
 @pytest.mark.parametrize("kind", [qml.QNGOptimizer, qml.MomentumQNGOptimizer])
 def test_the_natural_gradients_for_jax_make_the_steps_of_those_for_numpy(kind):
     of_jax = {qml.QNGOptimizer: qml.QNGOptimizerQJIT, qml.MomentumQNGOptimizer: qml.MomentumQNGOptimizerQJIT}[kind]
@@ -276,46 +307,17 @@ def test_the_natural_gradients_for_jax_make_the_steps_of_those_for_numpy(kind):
     np.testing.assert_array_equal(run.history["executions"], reference.history["executions"])
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_optax_makes_the_steps_of_its_own_loop(compiled):
-    for name, make in OPTAX.items():
-        transformation, params = optax.with_extra_args_support(make()), {k: jnp.asarray(v) for k, v in NEST.items()}
-        state, values = transformation.init(params), []
-        update = jax.jit(transformation.update)
-        for _ in range(STEPS):
-            value, gradient = jax.value_and_grad(bowl)(params)
-            updates, state = update(gradient, state, params, value=value, grad=gradient)
-            params = optax.apply_updates(params, updates)
-            values.append(float(value))
-        given = {k: jnp.asarray(v) for k, v in NEST.items()}
-        run = train(bowl, given, optimizer=make(), steps=STEPS, compile=compiled, progress=False)
-        np.testing.assert_allclose(run.history["cost"], values, rtol=2e-5, err_msg=name)
-        np.testing.assert_allclose(run.params["m"], params["m"], rtol=1e-4, atol=1e-5, err_msg=name)
-        if not compiled:
-            break
+def test_a_line_search_computes_no_value_twice():
+    calls = []
 
+    def counted(params):
+        jax.debug.callback(lambda: calls.append(1))
+        return bowl(params)
 
-def test_a_line_search_makes_the_steps_of_its_own_loop_and_computes_no_value_twice():
-    for make in OPTAX_WITH_LINE_SEARCH.values():
-        calls = []
-
-        def counted(params, calls=calls):
-            jax.debug.callback(lambda: calls.append(1))
-            return bowl(params)
-
-        transformation, params = make(), {k: jnp.asarray(v) for k, v in NEST.items()}
-        state, values = transformation.init(params), []
-        for _ in range(STEPS):
-            value, gradient = optax.value_and_grad_from_state(bowl)(params, state=state)
-            updates, state = transformation.update(gradient, state, params, value=value, grad=gradient, value_fn=bowl)
-            params = optax.apply_updates(params, updates)
-            values.append(float(value))
-        given = {k: jnp.asarray(v) for k, v in NEST.items()}
-        driver = Driver(make(), counted, given, compile=True)
-        found = [value for value, _ in trajectory(driver, STEPS)]
-        jax.effects_barrier()
-        np.testing.assert_allclose(found, values, rtol=1e-4)
-        assert driver.objective.evaluations == len(calls)
+    driver = Driver(optax.lbfgs(memory_size=2), counted, jax.tree.map(jnp.asarray, NEST), compile=True)
+    trajectory(driver, STEPS)
+    jax.effects_barrier()
+    assert driver.objective.evaluations == len(calls) < 3 * STEPS
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -331,7 +333,7 @@ def test_torch_makes_the_steps_of_its_own_loop(compiled):
             optimizer.zero_grad()
             value = bowl(by_hand)
             value.backward()
-            return value
+            return value.detach()
 
         values = [float(optimizer.step(closure)) for _ in range(STEPS)]
         given = {key: torch.tensor(value) for key, value in NEST.items()}
@@ -385,8 +387,7 @@ def test_the_circuits_of_scipy_are_counted():
         energy = make_energy()
         with qml.Tracker(energy.device) as tracker:
             run = train(energy, START, optimizer=method, steps=5, compile=False, progress=False)
-        known = tracker.totals["executions"] + (0 if run.gradient_method == "none" else 0)
-        assert run.history["executions"].sum() == known, method
+        assert run.history["executions"].sum() == tracker.totals["executions"], method
 
 
 def test_a_method_of_scipy_takes_options_and_bounds():
@@ -398,7 +399,8 @@ def test_a_method_of_scipy_takes_options_and_bounds():
 
 
 def test_a_start_at_the_minimum_is_a_step_of_its_own():
-    run = train(simple, np.array([1.0, -2.0, 0.5]), optimizer="BFGS", steps=5, progress=False)
+    with pytest.warns(UserWarning, match="stationary point"):
+        run = train(simple, np.array([1.0, -2.0, 0.5]), optimizer="BFGS", steps=5, progress=False)
     assert (run.steps, run.value) == (1, pytest.approx(0.1))
     assert "converged" in run.stopped_by
 
@@ -408,12 +410,9 @@ def test_a_start_at_the_minimum_is_a_step_of_its_own():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_short_floats_stay_what_they_are(dtype):
-    for optimizer in (optax.adam(0.1), optax.contrib.prodigy(0.5)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            run = train(lambda p: ((p - 1) ** 2).sum(), jnp.zeros(3, dtype), optimizer=optimizer, steps=3, progress=False)
-        assert run.params.dtype == dtype
-        assert run.history["cost"][-1] < run.history["cost"][0]
+    run = train(lambda p: ((p - 1) ** 2).sum(), jnp.zeros(3, dtype), optimizer=optax.adam(0.1), steps=3, progress=False)
+    assert run.params.dtype == dtype
+    assert run.history["cost"][-1] < run.history["cost"][0]
 
 
 def test_numpy_is_in_double_precision_and_jax_as_it_is_set():

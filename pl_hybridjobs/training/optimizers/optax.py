@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ class Optax(Adapter):
         import optax
 
         self._transformation = optax.with_extra_args_support(transformation)
+        self._arguments = inspect.signature(self._transformation.update).parameters
         self._shape = shape
         self._jitted: Callable[..., Any] | None = None
         self._reuses = False  # what a line search found out, as the trace decided
@@ -105,7 +108,7 @@ class Optax(Adapter):
             value, gradient = objective.value_and_gradient(params)
             objective.evaluations -= 1  # one, not two
             self._jitted = self._jitted or jax.jit(self._updated)
-            with self._shape.precision(), _line_search_explained(objective):
+            with self._shape.precision(), _explained(objective):
                 updated = self._jitted(*self._shape.split(self._shape.flatten(params)), state, value, gradient)
             return value, objective.aux, gradient, *updated
 
@@ -117,19 +120,26 @@ class Optax(Adapter):
 
         params = self._shape.merge(trainable, fixed)
         whole = self._shape.merge(gradient, [jnp.zeros_like(leaf) for leaf in fixed])
-        updates, state = self._transformation.update(whole, state, params, value=value, grad=whole, **more)
+        extra = {name: given for name, given in {"value": value, "grad": whole, **more}.items() if self._takes(name)}
+        updates, state = self._transformation.update(whole, state, params, **extra)
         moved, _ = self._shape.split(self._shape.flatten(optax.apply_updates(params, updates)))
         return self._shape.flatten(self._shape.merge(moved, fixed)), state, optax.tree.norm(list(gradient))
 
+    def _takes(self, name: str) -> bool:
+        return name in self._arguments or any(p.kind is p.VAR_KEYWORD for p in self._arguments.values())
+
 
 @contextlib.contextmanager
-def _line_search_explained(objective: Objective) -> Iterator[None]:
-    """Say what is missing where an update wants to evaluate the objective, and it is not compiled."""
+def _explained(objective: Objective) -> Iterator[None]:
+    """Say what an update lacks: most often a compiled objective, which it wants to evaluate."""
     try:
         yield
     except TypeError as error:
-        if "value_fn" not in str(error):
+        lacks = re.search(r"missing \d+ required .*: (.*)", str(error))
+        if lacks is None:
             raise
+        if "value_fn" not in lacks[1]:
+            raise Misfit(f"this optax transformation needs {lacks[1]} in its update, which train does not give; use training_loop") from error
         raise Misfit(
             "this optax transformation evaluates the objective within its update, as the line search of optax.lbfgs does, and that needs a "
             f"compiled objective; this one is not compiled: {objective.reason}"
