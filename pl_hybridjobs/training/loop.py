@@ -62,10 +62,10 @@ def train(
         params: An array of NumPy, PennyLane, JAX or torch, or any nest of them. PennyLane's ``requires_grad=False`` holds a leaf fixed.
             Not changed.
         optimizer: A PennyLane optimizer, an optax transformation, a torch optimizer or a function that makes one from a list of tensors,
-            the name of a method of ``scipy.optimize.minimize``, or an object with the methods of ``training.optimizers.Optimizer``.
-            Not changed.
+            the name of a method of ``scipy.optimize.minimize`` (with options: ``functools.partial(scipy.optimize.minimize, method=...,
+            options=...)``), or an object with the methods of ``training.optimizers.Optimizer``. Not changed.
         steps: How many steps.
-        args: Arguments that stay the same.
+        args: Arguments that stay the same. For ``RotoselectOptimizer`` the first one is its list of first generators.
         data: Arrays of equal length (an array, a tuple of arrays, a dict of arrays), or an iterable of batches. A tuple's parts become
             arguments, a dict stays one.
         batch_size: Samples a step, where ``data`` is arrays; None: all of them.

@@ -155,7 +155,7 @@ def structure(params: Any) -> Structure:
     """Look at a nest.
 
     Raises:
-        TypeError: A leaf is no array and no number; the message names it.
+        TypeError: A leaf is no array and no number, or a sparse tensor; the message names it.
     """
     import jax
 
@@ -164,7 +164,14 @@ def structure(params: Any) -> Structure:
     strange = [f"{leaf.path} is {type(value).__name__}" for leaf, (_, value) in zip(leaves, flat, strict=True) if leaf.kind == "other"]
     if strange:
         raise TypeError(f"params holds something that is neither an array nor a number: {', '.join(strange)}")
+    sparse = [leaf.path for leaf, (_, value) in zip(leaves, flat, strict=True) if leaf.kind == "torch" and _is_sparse(value)]
+    if sparse:
+        raise TypeError(f"{', '.join(sparse)} is a sparse tensor, and training works on dense ones; write .to_dense()")
     return Structure(leaves, tree, _interface(leaves))
+
+
+def _is_sparse(value: Any) -> bool:
+    return bool(value.layout is not sys.modules["torch"].strided)
 
 
 def _leaf(path: str, value: Any) -> Leaf:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pennylane as qml
 
@@ -82,7 +84,7 @@ class Driver:
 
     def restart(self):
         """As it was at first, but for what is compiled."""
-        self.driver = self.make()
+        self.driver: Any = self.make()
         self.params = working_copy(self.given, self.shape)
         self.state = self.driver.init(self.params)
         self.rng.restore(self.first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,6 @@ from pl_hybridjobs import train
 from tests.training.optimizing import NEST, START, Driver, bowl, make_bare, make_choice, make_energy, trajectory
 
 STEPS = 4
-#: What default.qubit says of JAX's usual precision.
-_SINGLE_PRECISION = pytest.mark.filterwarnings("ignore:Explicitly requested dtype complex128")
 LABELS = {"x": "fast", "m": "slow"}
 
 GRADIENT_FAMILY = {
@@ -33,7 +32,7 @@ GRADIENT_FAMILY = {
     "qng": lambda: qml.QNGOptimizer(0.1, lam=0.01),
     "momentum qng": lambda: qml.MomentumQNGOptimizer(0.1, approx="diag", lam=0.01),
 }
-OTHERS_OF_PENNYLANE = {
+OTHERS_OF_PENNYLANE: dict[str, Any] = {
     "spsa": (lambda: qml.SPSAOptimizer(maxiter=20), make_energy, START, ()),
     "qnspsa": (lambda: qml.QNSPSAOptimizer(0.1, seed=3), make_energy, START, ()),
     "qnspsa, not blocking": (lambda: qml.QNSPSAOptimizer(0.1, blocking=False, resamplings=2, seed=3), make_energy, START, ()),
@@ -46,8 +45,13 @@ OTHERS_OF_PENNYLANE = {
         START,
         (),
     ),
-    "qng qjit": (lambda: qml.QNGOptimizerQJIT(0.1, lam=0.01), make_energy, jnp.array(START), ()),
-    "momentum qng qjit": (lambda: qml.MomentumQNGOptimizerQJIT(0.1), make_energy, jnp.array(START), ()),
+    "qng qjit": (lambda: qml.QNGOptimizerQJIT(0.1, lam=0.01), functools.partial(make_energy, "hybridjobs.qubit"), jnp.array(START), ()),
+    "momentum qng qjit": (
+        lambda: qml.MomentumQNGOptimizerQJIT(0.1),
+        functools.partial(make_energy, "hybridjobs.qubit"),
+        jnp.array(START),
+        (),
+    ),
 }
 OPTAX = {
     "sgd with momentum": lambda: optax.sgd(0.1, momentum=0.9, nesterov=True),
@@ -74,7 +78,7 @@ OPTAX = {
     "lbfgs": lambda: optax.lbfgs(memory_size=2),
     "backtracking": lambda: optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15, store_grad=True)),
 }
-OFTEN = ("adamw with a mask", "chain", "injected hyperparameters", "labels", "plateau", "prodigy", "sam", "lbfgs")
+OFTEN = ("adamw with a mask", "chain", "injected hyperparameters", "labels", "plateau", "prodigy", "sam")
 
 
 def make_riemannian(circuit):
@@ -110,7 +114,6 @@ def test_a_gradient_optimizer_of_pennylane_goes_on_with_the_same_bits(name):
     assert_a_checkpoint_changes_nothing(Driver(GRADIENT_FAMILY[name](), make_energy(), START))
 
 
-@_SINGLE_PRECISION
 @pytest.mark.parametrize("name", OTHERS_OF_PENNYLANE)
 def test_another_optimizer_of_pennylane_goes_on_with_the_same_bits(name):
     optimizer, make, params, args = OTHERS_OF_PENNYLANE[name]
@@ -149,7 +152,7 @@ def test_an_optax_transformation_makes_the_steps_of_its_own_loop_and_goes_on_wit
     np.testing.assert_allclose(values, optax_by_hand(OPTAX[name](), given, STEPS), rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["adam", "labels"])
+@pytest.mark.parametrize("name", ["adam", pytest.param("labels", marks=pytest.mark.torture_long)])
 def test_an_optax_transformation_does_the_same_where_the_objective_is_not_compiled(name):
     driver = Driver(OPTAX[name](), bowl, NEST, compile=False)
     assert_a_checkpoint_changes_nothing(driver)
@@ -233,10 +236,16 @@ def test_rotosolve_takes_nests_and_many_frequencies(compiled):
     nest = qml.QNode(lambda p: ansatz(p["angle"], p["pair"]), device)
     with qml.Tracker(device) as tracker:
         run = train(
-            nest, {"angle": 0.3, "pair": np.array([0.1, 0.2])}, optimizer=qml.RotosolveOptimizer(), steps=3, compile=compiled, progress=False
+            nest,
+            {"angle": 0.3, "pair": np.array([0.1, 0.2])},
+            optimizer=qml.RotosolveOptimizer(),
+            steps=3,
+            compile=compiled,
+            progress=False,
         )
     np.testing.assert_allclose(run.history["cost"], values, atol=1e-8)
     np.testing.assert_allclose(run.params["pair"], args[1], atol=1e-6)
+    assert run.plan is not None
     assert run.plan.circuits_per_step == run.history["executions"][0]
     if not compiled:
         assert tracker.totals["executions"] == run.history["executions"].sum() == 3 * (7 + 3 + 3) * 2
@@ -291,23 +300,24 @@ def test_shots_are_counted_as_they_adapt_and_the_circuit_keeps_its_own():
         run = train(energy, START, optimizer=qml.ShotAdaptiveOptimizer(5), steps=5, progress=False)
     assert (energy.func, energy.shots.total_shots) == (func, 50)
     assert run.history["shots"].sum() == tracker.totals["shots"]
+    assert run.plan is not None
     assert run.plan.shots_per_step is None
     assert "by itself" in str(run.plan)
     assert run.gradient_method == "parameter-shift"
 
 
-@_SINGLE_PRECISION
 @pytest.mark.parametrize("kind", [qml.QNGOptimizer, qml.MomentumQNGOptimizer])
 def test_the_natural_gradients_for_jax_make_the_steps_of_those_for_numpy(kind):
     of_jax = {qml.QNGOptimizer: qml.QNGOptimizerQJIT, qml.MomentumQNGOptimizer: qml.MomentumQNGOptimizerQJIT}[kind]
     reference = train(make_energy(), START, optimizer=kind(0.1, lam=0.01), steps=STEPS, progress=False)
-    run = train(make_energy(), jnp.array(START), optimizer=of_jax(0.1, lam=0.01), steps=STEPS, progress=False)
+    run = train(make_energy("hybridjobs.qubit"), jnp.array(START), optimizer=of_jax(0.1, lam=0.01), steps=STEPS, progress=False)
     assert isinstance(run.params, jax.Array)
     np.testing.assert_allclose(run.params, reference.params, atol=1e-5)
-    np.testing.assert_array_equal(run.history["executions"], reference.history["executions"])
+    assert run.plan is not None
+    assert run.history["executions"][0] > run.plan.circuits_per_step
 
 
-def test_a_line_search_computes_no_value_twice():
+def test_a_line_search_computes_no_value_twice_and_goes_on_with_the_same_bits():
     calls = []
 
     def counted(params):
@@ -315,9 +325,9 @@ def test_a_line_search_computes_no_value_twice():
         return bowl(params)
 
     driver = Driver(optax.lbfgs(memory_size=2), counted, jax.tree.map(jnp.asarray, NEST), compile=True)
-    trajectory(driver, STEPS)
+    assert_a_checkpoint_changes_nothing(driver)
     jax.effects_barrier()
-    assert driver.objective.evaluations == len(calls) < 3 * STEPS
+    assert driver.objective.evaluations == len(calls) < 6 * STEPS  # of two runs
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -383,10 +393,10 @@ def test_a_method_of_scipy_makes_the_steps_of_its_own_loop(method):
 
 
 def test_the_circuits_of_scipy_are_counted():
-    for method in ("BFGS", "Powell", "COBYLA", "trust-constr"):
+    for method in ("BFGS", "COBYLA"):
         energy = make_energy()
         with qml.Tracker(energy.device) as tracker:
-            run = train(energy, START, optimizer=method, steps=5, compile=False, progress=False)
+            run = train(energy, START, optimizer=method, steps=3, compile=False, progress=False)
         assert run.history["executions"].sum() == tracker.totals["executions"], method
 
 
@@ -401,7 +411,8 @@ def test_a_method_of_scipy_takes_options_and_bounds():
 def test_a_start_at_the_minimum_is_a_step_of_its_own():
     with pytest.warns(UserWarning, match="stationary point"):
         run = train(simple, np.array([1.0, -2.0, 0.5]), optimizer="BFGS", steps=5, progress=False)
-    assert (run.steps, run.value) == (1, pytest.approx(0.1))
+    assert run.steps == 1
+    assert run.value == pytest.approx(0.1)
     assert "converged" in run.stopped_by
 
 

@@ -134,12 +134,14 @@ def _explained(objective: Objective) -> Iterator[None]:
     """Say what an update lacks: most often a compiled objective, which it wants to evaluate."""
     try:
         yield
-    except TypeError as error:
-        lacks = re.search(r"missing \d+ required .*: (.*)", str(error))
+    except (TypeError, ValueError) as error:
+        lacks = re.search(r"missing \d+ required .*'(\w+)'|(\w+) must be provided", str(error))
         if lacks is None:
             raise
-        if "value_fn" not in lacks[1]:
-            raise Misfit(f"this optax transformation needs {lacks[1]} in its update, which train does not give; use training_loop") from error
+        if lacks[1] != "value_fn":
+            raise Misfit(
+                f"this optax transformation needs {lacks[1] or lacks[2]} in its update, which train does not give; use training_loop"
+            ) from error
         raise Misfit(
             "this optax transformation evaluates the objective within its update, as the line search of optax.lbfgs does, and that needs a "
             f"compiled objective; this one is not compiled: {objective.reason}"

@@ -48,7 +48,15 @@ def adapt(optimizer: Any, problem: Problem) -> Scipy | None:
         raise Misfit(
             f"scipy.optimize.minimize has no method {optimizer!r} that train can use; there are {', '.join(known.values())}.{hint}"
         )
+    if optimizer.lower() == "cobyqa" and not _has_cobyqa():
+        raise Misfit("COBYQA needs SciPy 1.14 or later: pip install -U scipy, or use 'COBYLA'")
     return Scipy(known[optimizer.lower()], problem.shape, options)
+
+
+def _has_cobyqa() -> bool:
+    import scipy
+
+    return tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 14)
 
 
 def _is_minimize(value: Any) -> bool:

@@ -66,6 +66,7 @@ class Evaluation:
         self.at: Sequence[Any] = ()
 
     def __call__(self, *leaves: Any, **_: Any) -> Any:
+        """The gradient, bare if there is one leaf."""
         self.at = leaves[: len(self._objective.shape.trainable)]  # the rest are arguments of the objective, which it knows itself
         self.forward, self.gradient = self._objective.value_and_gradient(self._nest(self.at))
         return self.gradient[0] if len(self.gradient) == 1 else tuple(self.gradient)

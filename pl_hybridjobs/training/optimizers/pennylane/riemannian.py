@@ -19,8 +19,8 @@ class Grown:
 
     Attributes:
         circuit: A QNode without arguments: the user's, with the evolutions of all steps after it.
-        omegas: The gradient of each step in the basis of Pauli words, arrays of shape (words,). A checkpoint holds these, and the circuit is
-            built from them again.
+        omegas: The gradient of each step in the basis of Pauli words, arrays of shape (words,). A checkpoint holds these, and from them
+            the circuit is built again.
     """
 
     circuit: Any

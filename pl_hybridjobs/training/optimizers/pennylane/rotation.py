@@ -102,7 +102,7 @@ class Rotosolve(Adapter):
         trained = [f"leaf{i}" for i in problem.shape.trainable]
         leaves = problem.shape.flatten(problem.shape.rebuild(problem.shape.flatten(problem.params)))
         try:
-            found = qml.fourier.qnode_spectrum(flat, encoding_args={name: ... for name in trained})(*leaves)
+            found = qml.fourier.qnode_spectrum(flat, encoding_args=dict.fromkeys(trained, ...))(*leaves)
         except Exception as error:
             raise Misfit(f"{self.name} cannot find the frequencies of this QNode ({type(error).__name__}: {error}); give {how}") from error
         spectra = {names[int(name.removeprefix("leaf"))]: spectrum for name, spectrum in found.items()}

@@ -22,4 +22,7 @@ def held(args: Sequence[Any]) -> tuple[Any, ...]:
     """Arguments that stay the same, so that no optimizer takes them for parameters."""
     from pennylane import numpy as pnp
 
-    return tuple(pnp.tensor(arg, requires_grad=False) if getattr(arg, "requires_grad", False) and isinstance(arg, pnp.tensor) else arg for arg in args)
+    def hold(arg: Any) -> Any:
+        return pnp.tensor(arg, requires_grad=False) if isinstance(arg, pnp.tensor) else arg
+
+    return tuple(map(hold, args))
