@@ -73,7 +73,7 @@ class Driver:
     def __init__(self, optimizer, fn, params, args=(), compile=False):
         self.shape = structure(params)
         self.given = params
-        self.make = lambda: adapter(optimizer, Problem(self.shape, params, fn, tuple(args)))
+        self.make: Any = lambda: adapter(optimizer, Problem(self.shape, params, fn, tuple(args)))
         reached = reach(fn)
         self.rng = RandomStates(reached.devices, reached.generators)
         self.objective = Objective(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +41,6 @@ class Optax(Adapter):
         self._arguments = inspect.signature(self._transformation.update).parameters
         self._shape = shape
         self._jitted: Callable[..., Any] | None = None
-        self._reuses = False  # what a line search found out, as the trace decided
 
     def init(self, params: Any) -> Any:
         """See ``Optimizer.init``."""
@@ -53,10 +51,9 @@ class Optax(Adapter):
 
     def step(self, objective: Objective, params: Any, state: Any) -> Step:
         """See ``Optimizer.step``."""
-        found = self._found(state)
-        value, aux, gradient, leaves, state, norm = objective.run("optax", self._whole, self._in_parts(objective), params, state)
+        value, aux, gradient, leaves, state, norm, more = objective.run("optax", self._whole, self._in_parts(objective), params, state)
         objective.keep(aux)
-        objective.evaluations += _searched(state) - bool(self._reuses and found and math.isfinite(found[0]))
+        objective.evaluations += 0 if more is None else int(more)
         new = self._shape.unflatten(leaves) if self._shape.interface == "jax" else self._shape.rebuild(leaves)
         return Step(new, state, float(value), gradient, float(norm))
 
@@ -83,10 +80,13 @@ class Optax(Adapter):
                 return fn(self._shape.split(self._shape.flatten(params))[0], fixed, batch)[0]
 
             found = None if batch else self._found(state)
-            self._reuses = found is not None and jax.eval_shape(evaluate) == jax.eval_shape(lambda: found)
-            evaluated = jax.lax.cond(jnp.isfinite(found[0]), lambda: found, evaluate) if self._reuses and found else evaluate()
-            value, aux, gradient = evaluated
-            return value, aux, gradient, *self._updated(trainable, fixed, state, value, gradient, value_fn=value_fn)
+            if found is None or jax.eval_shape(evaluate) != jax.eval_shape(lambda: found):
+                value, aux, gradient = evaluate()
+                return value, aux, gradient, *self._updated(trainable, fixed, state, value, gradient, value_fn=value_fn)
+            is_known = jnp.isfinite(found[0])
+            value, aux, gradient = jax.lax.cond(is_known, lambda: found, evaluate)
+            *updated, more = self._updated(trainable, fixed, state, value, gradient, value_fn=value_fn)
+            return value, aux, gradient, *updated, more - is_known.astype(int)
 
         return call
 
@@ -123,7 +123,9 @@ class Optax(Adapter):
         extra = {name: given for name, given in {"value": value, "grad": whole, **more}.items() if self._takes(name)}
         updates, state = self._transformation.update(whole, state, params, **extra)
         moved, _ = self._shape.split(self._shape.flatten(optax.apply_updates(params, updates)))
-        return self._shape.flatten(self._shape.merge(moved, fixed)), state, optax.tree.norm(list(gradient))
+        leaves, norm = self._shape.flatten(self._shape.merge(moved, fixed)), optax.tree.norm(list(gradient))
+        searched = optax.tree.get_all_with_path(state, "num_linesearch_steps")  # the evaluations within the update
+        return leaves, state, norm, sum(number for _, number in searched) if searched else None
 
     def _takes(self, name: str) -> bool:
         return name in self._arguments or any(p.kind is p.VAR_KEYWORD for p in self._arguments.values())
@@ -146,10 +148,3 @@ def _explained(objective: Objective) -> Iterator[None]:
             "this optax transformation evaluates the objective within its update, as the line search of optax.lbfgs does, and that needs a "
             f"compiled objective; this one is not compiled: {objective.reason}"
         ) from error
-
-
-def _searched(state: Any) -> int:
-    """Evaluations of the line searches in the newest update."""
-    import optax
-
-    return sum(int(number) for _, number in optax.tree.get_all_with_path(state, "num_linesearch_steps"))

@@ -33,7 +33,7 @@ class Gradient(Adapter):
         trainable, fixed = self._shape.split(self._shape.flatten(params))
         evaluation = Evaluation(objective, fixed)
         new, _ = state.step_and_cost(evaluation.value, *trainable, grad_fn=evaluation)
-        return self._stepped([new] if len(trainable) == 1 else new, fixed, state, evaluation)
+        return self._stepped(trainable, [new] if len(trainable) == 1 else new, fixed, state, evaluation)
 
     def dump(self, state: Any) -> Any:
         """See ``Adapter.dump``."""
@@ -44,9 +44,12 @@ class Gradient(Adapter):
         del params
         return dumped
 
-    def _stepped(self, new: Sequence[Any], fixed: Sequence[Any], state: Any, evaluation: Evaluation) -> Step:
-        params, at = (self._shape.rebuild(self._shape.flatten(self._shape.merge(leaves, fixed))) for leaves in (new, evaluation.at))
-        return Step(params, state, evaluation.forward, evaluation.gradient, at=at)
+    def _stepped(self, old: Sequence[Any], new: Sequence[Any], fixed: Sequence[Any], state: Any, evaluation: Evaluation) -> Step:
+        def nest(leaves: Sequence[Any]) -> Any:
+            return self._shape.rebuild(self._shape.flatten(self._shape.merge(leaves, fixed)))
+
+        stayed = all(one is other for one, other in zip(evaluation.at, old, strict=True))
+        return Step(nest(new), state, evaluation.forward, evaluation.gradient, at=None if stayed else nest(evaluation.at))
 
 
 class Evaluation:

@@ -41,7 +41,7 @@ class NaturalGradient(Gradient):
 
         args = held((*objective.args, *objective.batch))
         new, _ = state.step_and_cost(self._fn, params, *args, grad_fn=evaluation, metric_tensor_fn=metric_tensor)
-        step = self._stepped([new[0] if isinstance(new, tuple | list) else new], (), state, evaluation)
+        step = self._stepped([params], [new[0] if isinstance(new, tuple | list) else new], (), state, evaluation)
         return replace(step, executions=counter.executions, shots=counter.shots)
 
 
