@@ -78,9 +78,13 @@ class Objective:
             InvalidCall: It is not a real scalar.
         """
         self.evaluations += 1
-        value, aux = self._evaluated(params, self.batch, args)
+        before, self.args = self.args, tuple(args)
+        try:
+            value, aux = self._eager_value(params)
+        finally:
+            self.args = before
         self.keep(aux)
-        return float(value)
+        return value
 
     def value_and_gradient(self, params: Any) -> tuple[float, list[Any]]:
         """The objective and its gradient by each trainable leaf, from one evaluation.
@@ -207,8 +211,8 @@ class Objective:
         found = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradient, leaves, strict=True)]
         return number, aux, found
 
-    def _evaluated(self, params: Any, batch: tuple[Any, ...], args: Sequence[Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        result = self.fn(params, *(self.args if args is None else args), *batch)
+    def _evaluated(self, params: Any, batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+        result = self.fn(params, *self.args, *batch)
         value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
         problem = _complaint(value)
         if problem:
