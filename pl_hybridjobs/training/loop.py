@@ -8,7 +8,7 @@ import operator
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pl_hybridjobs.errors import CheckpointError, InvalidCall, TrainingError
@@ -62,10 +62,10 @@ def train(
         params: An array of NumPy, PennyLane, JAX or torch, or any nest of them. PennyLane's ``requires_grad=False`` holds a leaf fixed.
             Not changed.
         optimizer: A PennyLane optimizer, an optax transformation, a torch optimizer or a function that makes one from a list of tensors,
-            the name of a method of ``scipy.optimize.minimize``, or an object with the methods of ``training.optimizers.Optimizer``.
-            Not changed.
+            the name of a method of ``scipy.optimize.minimize`` (with options: ``functools.partial(scipy.optimize.minimize, method=...,
+            options=...)``), or an object with the methods of ``training.optimizers.Optimizer``. Not changed.
         steps: How many steps.
-        args: Arguments that stay the same.
+        args: Arguments that stay the same. For ``RotoselectOptimizer`` the first one is its list of first generators.
         data: Arrays of equal length (an array, a tuple of arrays, a dict of arrays), or an iterable of batches. A tuple's parts become
             arguments, a dict stays one.
         batch_size: Samples a step, where ``data`` is arrays; None: all of them.
@@ -95,7 +95,10 @@ def train(
     shape, driver = call.checked()
     context = current_job()
     with Section(context, name, "train") as section:
-        return _Loop(call, shape, driver, context, section).run()
+        try:
+            return _Loop(call, shape, driver, context, section).run()
+        except Misfit as error:  # what only a step shows
+            raise InvalidCall(_WHERE, [str(error)]) from error
 
 
 @dataclass(frozen=True)
@@ -136,10 +139,15 @@ class _Call:
         shape, driver = None, None
         try:
             shape = structure(self.params)
-            found += shape.complaints()
+            if shape.leaves:
+                found += shape.complaints()
             driver = adapter(self.optimizer, Problem(shape, self.params, self.objective, tuple(self.args)))
         except (TypeError, Misfit) as error:
             found.append(str(error))
+        if shape is not None and not shape.leaves and (driver is None or driver.needs_params):
+            found += shape.complaints()
+        if driver is not None and self.compile is True and not driver.calls_objective:
+            found.append(f"compile=True, but {driver.name} runs circuits of its own, which are not compiled; leave compile='auto'")
         if found or shape is None or driver is None:
             raise InvalidCall(_WHERE, found)
         return shape, driver
@@ -289,16 +297,21 @@ class _Loop:
             return bool(self._stopped_by)
 
         ended = driver.minimize(self._objective, self._params, self._call.steps - self._step, on_step)
-        self._stopped_by = self._stopped_by or f"{driver.name}: {ended}"
+        self._stopped_by = self._stopped_by or f"{driver.name} {ended}"
         if self._best is None:  # it ended before its first iteration did
-            raise TrainingError(f"{driver.name} made no step: {ended}")
+            raise TrainingError(f"{driver.name} made no step: it {ended}")
 
     def _announce(self) -> None:
         """Say what a step will cost, before the first one."""
         call, driver = self._call, self._driver
         args = (*call.args, *self._objective.batch)
-        with logging("muted"):
-            self._plan = plan_gradient(call.objective, self._params, args, evaluations=driver.evaluations, count=driver.count)
+        if driver.unplanned:
+            names = tuple(dict.fromkeys(str(device.name) for device in self._devices))
+            self._plan = GradientPlan(driver.method, None, None, names, notes=(driver.unplanned,))
+        else:
+            with logging("muted"):
+                plan = plan_gradient(call.objective, self._params, args, evaluations=driver.evaluations, count=driver.count)
+            self._plan = replace(plan, notes=(*plan.notes, driver.note)) if driver.note else plan
         self._show.note(f"plan: {self._plan}")
 
     # A step --------------------------------------------------------------------------------------------------------------
@@ -371,10 +384,10 @@ class _Loop:
     def _spent(self, step: Step) -> dict[str, float]:
         """Circuits and shots of this step: compiled calls do not pass through a device's tracker, so evaluations are counted."""
         plan, each = self._plan, self._objective.evaluations / self._driver.count
-        if plan is None or plan.circuits_per_step is None:
+        if plan is None or (plan.circuits_per_step is None and self._driver.calls_objective):
             return {}
         shots = each * (plan.shots_per_step or 0) + step.shots
-        return {"executions": each * plan.circuits_per_step + step.executions, **({"shots": shots} if shots else {})}
+        return {"executions": each * (plan.circuits_per_step or 0) + step.executions, **({"shots": shots} if shots else {})}
 
     def _diagnose(self, gradient: Sequence[Any], at: Any) -> None:
         """Warn of what the first gradients tell."""

@@ -73,6 +73,21 @@ class Objective:
         self.keep(aux)
         return float(value)
 
+    def value_with(self, args: Sequence[Any], params: Any) -> float:
+        """The objective with other arguments than those that stay the same; never compiled.
+
+        Raises:
+            InvalidCall: It is not a real scalar.
+        """
+        self.evaluations += 1
+        before, self.args = self.args, tuple(args)
+        try:
+            value, aux = self._eager_value(params)
+        finally:
+            self.args = before
+        self.keep(aux)
+        return value
+
     def value_and_gradient(self, params: Any) -> tuple[float, list[Any]]:
         """The objective and its gradient by each trainable leaf, from one evaluation.
 

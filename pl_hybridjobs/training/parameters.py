@@ -75,6 +75,24 @@ class Structure:
         one, other = iter(trainable), iter(fixed)
         return self.unflatten([next(one) if leaf.trainable else next(other) for leaf in self.leaves])
 
+    def vector(self, params: Any) -> Any:
+        """All that is trained as one float64 array of NumPy, of shape (n,)."""
+        import numpy as np
+
+        trainable, _ = self.split(self.flatten(params))
+        return np.concatenate([to_numpy(value).astype(float).reshape(-1) for value in trainable])
+
+    def with_vector(self, vector: Any, params: Any) -> Any:
+        """A nest as the loop works on it: what is trained from an array of shape (n,), the rest from ``params``."""
+        parts, at = [], 0
+        for leaf in self.leaves:
+            if leaf.trainable:
+                size = math.prod(leaf.shape)
+                parts.append(vector[at : at + size].reshape(leaf.shape).astype(leaf.dtype))
+                at += size
+        _, fixed = self.split(self.flatten(params))
+        return self.rebuild(self.flatten(self.merge(parts, fixed)))
+
     def rebuild(self, arrays: Sequence[Any]) -> Any:
         """A nest as the loop works on it, from arrays of NumPy or JAX."""
         make = {"autograd": _pennylane_tensor, "jax": _jax_array, "torch": _torch_tensor}[self.interface]
@@ -137,7 +155,7 @@ def structure(params: Any) -> Structure:
     """Look at a nest.
 
     Raises:
-        TypeError: A leaf is no array and no number; the message names it.
+        TypeError: A leaf is no array and no number, or a sparse tensor; the message names it.
     """
     import jax
 
@@ -146,7 +164,14 @@ def structure(params: Any) -> Structure:
     strange = [f"{leaf.path} is {type(value).__name__}" for leaf, (_, value) in zip(leaves, flat, strict=True) if leaf.kind == "other"]
     if strange:
         raise TypeError(f"params holds something that is neither an array nor a number: {', '.join(strange)}")
+    sparse = [leaf.path for leaf, (_, value) in zip(leaves, flat, strict=True) if leaf.kind == "torch" and _is_sparse(value)]
+    if sparse:
+        raise TypeError(f"{', '.join(sparse)} is a sparse tensor, and training works on dense ones; write .to_dense()")
     return Structure(leaves, tree, _interface(leaves))
+
+
+def _is_sparse(value: Any) -> bool:
+    return bool(value.layout is not sys.modules["torch"].strided)
 
 
 def _leaf(path: str, value: Any) -> Leaf:

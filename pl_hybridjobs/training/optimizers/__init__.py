@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.training.parameters import Structure
 
 #: The modules that know one library's optimizers each: ``adapt(optimizer, problem) -> Adapter | Minimizer | None``, asked in this order.
-ADAPTERS = ("pennylane", "optax", "torch", "scipy")
+ADAPTERS = ("pennylane", "optax", "scipy", "torch")
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,32 @@ class Optimizer(Protocol):
         """One step. May change and return the same state object."""
 
 
-class Adapter(Optimizer, Protocol):
-    """An optimizer whose state goes into a checkpoint by a way of its own.
+class Traits(Protocol):
+    """What the loop asks about whatever drives it; the usual answers are the defaults.
 
     Attributes:
-        name: For people.
+        name: For people, and to know a checkpoint by.
         method: How it comes to its gradient, if not by the devices' way; else "".
-        evaluations: "gradient" or "value": what a step asks for ...
+        evaluations: What a step asks for ...
         count: ... and how often.
+        note: What these circuits leave out of account.
+        unplanned: Why nobody knows before a step which circuits it runs; "" where the two above tell.
+        calls_objective: Whether it evaluates by ``Objective``, which may be compiled, rather than by circuits of its own.
+        needs_params: Whether there must be parameters.
     """
 
     name: str
-    method: str
-    evaluations: Literal["gradient", "value"]
-    count: int
+    method: str = ""
+    evaluations: Literal["gradient", "value"] = "gradient"
+    count: int = 1
+    note: str = ""
+    unplanned: str = ""
+    calls_objective: bool = True
+    needs_params: bool = True
+
+
+class Adapter(Traits, Optimizer, Protocol):
+    """An optimizer whose state goes into a checkpoint by a way of its own."""
 
     def dump(self, state: Any) -> Any:
         """A copy of the state for a checkpoint; later steps do not change it."""
@@ -104,35 +116,19 @@ class Adapter(Optimizer, Protocol):
 
 
 @runtime_checkable
-class Minimizer(Protocol):
-    """A method that drives its own loop, like SciPy's.
-
-    Attributes:
-        name: For people.
-        method: See ``Adapter``.
-        evaluations: See ``Adapter``.
-        count: See ``Adapter``.
-    """
-
-    name: str
-    method: str
-    evaluations: Literal["gradient", "value"]
-    count: int
+class Minimizer(Traits, Protocol):
+    """A method that drives its own loop, like SciPy's."""
 
     def minimize(self, objective: Objective, params: Any, steps: int, on_step: Callable[[Step], bool]) -> str:
         """Run until the method ends or ``on_step`` says True.
 
         Returns:
-            Why the method ended; "" if ``on_step`` ended it.
+            Why the method ended, to be read after its name; "" if ``on_step`` ended it.
         """
 
 
-class Custom:
+class Custom(Adapter):
     """A user's object with the two methods."""
-
-    method = ""
-    evaluations: Literal["gradient", "value"] = "gradient"
-    count = 1
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = copy.deepcopy(optimizer)
@@ -144,7 +140,10 @@ class Custom:
 
     def step(self, objective: Objective, params: Any, state: Any) -> Step:
         """See ``Optimizer.step``."""
-        return self._optimizer.step(objective, params, state)  # type: ignore[no-any-return]
+        step = self._optimizer.step(objective, params, state)
+        if not isinstance(step, Step):
+            raise Misfit(f"{self.name}.step gave {type(step).__name__}; it must return pl_hybridjobs.training.optimizers.Step")
+        return step
 
     def dump(self, state: Any) -> Any:
         """See ``Adapter.dump``."""
@@ -159,6 +158,12 @@ class Misfit(Exception):
     """An optimizer that is known but cannot be used here; the text says why and what would work."""
 
 
+def has_the_methods(optimizer: Any) -> bool:
+    """Whether this is an object with the methods of ``Optimizer``; a class is none."""
+    methods = (getattr(optimizer, name, None) for name in ("init", "step"))
+    return not isinstance(optimizer, type) and all(map(callable, methods))
+
+
 def adapter(optimizer: Any, problem: Problem) -> Adapter | Minimizer:
     """Find the adapter for an optimizer.
 
@@ -170,7 +175,7 @@ def adapter(optimizer: Any, problem: Problem) -> Adapter | Minimizer:
         found: Adapter | Minimizer | None = module.adapt(optimizer, problem)
         if found is not None:
             return found
-    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "step", None)):
+    if has_the_methods(optimizer):
         return Custom(optimizer)
     what = f"the class {optimizer.__name__}; give an instance" if isinstance(optimizer, type) else repr(optimizer)
     raise Misfit(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pl_hybridjobs.training.optimizers import Misfit, Problem, Step
+from pl_hybridjobs.training.optimizers import Adapter, Misfit, Problem, Step, has_the_methods
 
 if TYPE_CHECKING:
     from pl_hybridjobs.training.objective import Objective
-    from pl_hybridjobs.training.parameters import Structure
 
 
 def adapt(optimizer: Any, problem: Problem) -> Torch | None:
@@ -21,23 +20,29 @@ def adapt(optimizer: Any, problem: Problem) -> Torch | None:
         return None
     is_class = isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)
     is_instance = isinstance(optimizer, torch.optim.Optimizer)
-    if not is_instance and not is_class and (problem.shape.interface != "torch" or not callable(optimizer)):
+    is_factory = problem.shape.interface == "torch" and callable(optimizer) and not has_the_methods(optimizer)
+    if not (is_instance or is_class or is_factory):
         return None
+    if not problem.shape.interface:  # complained of already
+        raise Misfit("torch's optimizers need params to be torch tensors throughout")
     if problem.shape.interface != "torch":
         name = optimizer.__name__ if is_class else type(optimizer).__name__
-        raise Misfit(f"torch's {name} needs params to be torch tensors, and they are of {problem.shape.interface or 'several interfaces'}")
-    return Torch(_copier(optimizer, problem) if is_instance else optimizer, problem.shape)
+        raise Misfit(f"torch's {name} needs params to be torch tensors, and they are of {problem.shape.interface}")
+    return Torch(_copier(optimizer, problem) if is_instance else optimizer, problem)
 
 
 def _copier(optimizer: Any, problem: Problem) -> Callable[[Sequence[Any]], Any]:
     """Makes copies of an optimizer for other tensors: the user's own tensors and optimizer stay as they are."""
+    name = type(optimizer).__name__
     place = {id(leaf): i for i, leaf in enumerate(problem.shape.flatten(problem.params))}
     known = [id(p) for group in optimizer.param_groups for p in group["params"]]
     if sorted(known) != sorted(place):
         raise Misfit(
-            f"{type(optimizer).__name__} was made for other tensors than params; give a function instead: "
-            f"optimizer=lambda tensors: torch.optim.{type(optimizer).__name__}(tensors, lr=...)"
+            f"{name} was made for other tensors than params; give a function instead: "
+            f"optimizer=lambda tensors: torch.optim.{name}(tensors, lr=...)"
         )
+    if hasattr(optimizer.step, "_wrapped_by_lr_sched") or getattr(optimizer.step, "_with_counter", False):
+        raise Misfit(f"{name} has a learning rate scheduler, which train does not step; write the loop's body with training_loop")
 
     def make(leaves: Sequence[Any]) -> Any:
         made = copy.deepcopy(optimizer)
@@ -56,46 +61,51 @@ def _copier(optimizer: Any, problem: Problem) -> Callable[[Sequence[Any]], Any]:
     return make
 
 
-class Torch:
+class Torch(Adapter):
     """Any ``torch.optim.Optimizer``. Between steps the state is the optimizer with its tensors; a checkpoint gets its ``state_dict``."""
 
-    name = "torch"
-    method = ""
-    evaluations: Literal["gradient", "value"] = "gradient"
-    count = 1
-
-    def __init__(self, make: Callable[[Sequence[Any]], Any], shape: Structure) -> None:
+    def __init__(self, make: Callable[[Sequence[Any]], Any], problem: Problem) -> None:
         self._make = make
-        self._shape = shape
+        self._shape = problem.shape
+        self.name = "torch"
+        self.name = type(self.init(problem.params)[0]).__name__  # made once to see whether it can be made
+        if self.name == "SparseAdam":
+            raise Misfit("SparseAdam needs sparse gradients, and those of train are dense; use Adam")
 
     def init(self, params: Any) -> tuple[Any, list[Any]]:
         """See ``Optimizer.init``."""
         import torch
 
-        leaves = [leaf.detach().clone().requires_grad_() for leaf in self._shape.flatten(params)]
-        optimizer = self._make(leaves)
+        leaves = [torch.as_tensor(leaf).detach().clone().requires_grad_() for leaf in self._shape.flatten(params)]
+        try:
+            optimizer = self._make(leaves)
+        except Exception as error:
+            raise Misfit(f"optimizer(tensors) raised {type(error).__name__}: {error}") from error
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise Misfit(f"optimizer(tensors) gave {type(optimizer).__name__}, which is no torch.optim.Optimizer")
-        self.name = type(optimizer).__name__
+        known = {id(leaf) for leaf in leaves}
+        if any(id(p) not in known for group in optimizer.param_groups for p in group["params"]):
+            raise Misfit("optimizer(tensors) made an optimizer of other tensors than it was given; train works on copies of params")
         return optimizer, leaves
 
-    def step(self, objective: Objective, _params: Any, state: tuple[Any, list[Any]]) -> Step:
+    def step(self, objective: Objective, params: Any, state: tuple[Any, list[Any]]) -> Step:
         """See ``Optimizer.step``."""
         import torch
 
+        del params
         optimizer, leaves = state
-        first: list[tuple[float, list[Any]]] = []
+        first: list[tuple[float, list[Any], dict[str, float]]] = []
 
         def closure() -> Any:
             value, gradient = objective.value_and_gradient(self._shape.unflatten(leaves))
             for leaf, g in zip(leaves, gradient, strict=True):
                 leaf.grad = g.to(leaf.dtype).reshape(leaf.shape)
             if not first:
-                first.append((value, [g.clone() for g in gradient]))
-            return torch.tensor(value)
+                first.append((value, [g.clone() for g in gradient], objective.aux))
+            return torch.tensor(value, dtype=torch.float64)
 
         optimizer.step(closure)
-        value, gradient = first[0]
+        value, gradient, objective.aux = first[0]
         return Step(self._shape.rebuild(leaves), state, value, gradient)
 
     def dump(self, state: tuple[Any, list[Any]]) -> Any:
@@ -106,4 +116,8 @@ class Torch:
         """See ``Adapter.load``."""
         optimizer, leaves = self.init(params)
         optimizer.load_state_dict(dumped)
+        # load_state_dict makes all floats those of the parameters; NAdam and others keep float32 beside float64.
+        tensors = [p for group in optimizer.param_groups for p in group["params"]]
+        for i, state in dumped["state"].items():
+            optimizer.state[tensors[i]] = copy.deepcopy(state)
         return optimizer, leaves
