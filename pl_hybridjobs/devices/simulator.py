@@ -26,9 +26,9 @@ from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Channel, Operator, StatePrepBase
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
+from pennylane.transforms import defer_measurements, split_to_single_terms, transform
 
-from pl_hybridjobs.devices import backprop, measure, midcircuit, translate
+from pl_hybridjobs.devices import backprop, batches, decomposition, measure, midcircuit, translate
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -55,7 +55,7 @@ def _expand_where_needed(tape: QuantumScript) -> Any:
     """Circuits of a batch one by one, for shadows and for measurements in the middle."""
     shadows = qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP
     if midcircuit.has_cuts(tape) or any(isinstance(mp, shadows) for mp in tape.measurements):
-        return broadcast_expand(tape)
+        return batches.one_by_one(tape)
     return (tape,), lambda results: results[0]
 
 
@@ -171,7 +171,14 @@ class HybridQubit(Device):
         deferred = config.mcm_config.mcm_method in (None, "deferred")
         if deferred:
             pipeline.add_transform(defer_measurements, allow_postselect=True)
-        pipeline.add_transform(decompose, stopping_condition=_stopping, device_wires=self.wires, target_gates=_GATE_NAMES, name=self.name)
+        pipeline.add_transform(
+            decompose,
+            stopping_condition=_stopping,
+            decomposer=decomposition.one_step,
+            device_wires=self.wires,
+            target_gates=_GATE_NAMES,
+            name=self.name,
+        )
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=not deferred)
         pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
         pipeline.add_transform(
@@ -185,6 +192,7 @@ class HybridQubit(Device):
             pipeline.add_transform(
                 decompose,
                 stopping_condition=_stopping_adjoint,
+                decomposer=decomposition.one_step,
                 device_wires=self.wires,
                 target_gates=_GATE_NAMES,
                 name=f"adjoint + {self.name}",
@@ -192,7 +200,7 @@ class HybridQubit(Device):
             pipeline.add_transform(validate_observables, stopping_condition=_is_pauli, name=f"adjoint + {self.name}")
             pipeline.add_transform(validate_measurements, analytic_measurements=_is_expectation, name=f"adjoint + {self.name}")
             pipeline.add_transform(split_trainable)
-            pipeline.add_transform(broadcast_expand)
+            pipeline.add_transform(batches.one_by_one)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
 
@@ -437,7 +445,7 @@ def _is_trainable(op: Operator) -> bool:
     """Whether adjoint has derivatives by an operator's parameters; those by a prepared state are left to backprop."""
     if isinstance(op, qml.ops.Conditional):
         op = op.base
-    return translate.is_differentiable(op) or (op.has_decomposition and not isinstance(op, StatePrepBase))
+    return translate.is_differentiable(op) or (decomposition.has_step(op) and not isinstance(op, StatePrepBase))
 
 
 def _parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> list[Any]:

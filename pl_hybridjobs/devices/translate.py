@@ -99,6 +99,8 @@ _LAYERS: dict[str, tuple[int, Callable[[Operator], Iterator[_Step]]]] = {
 def _is_layer(op: Operator) -> bool:
     if op.name not in _LAYERS or len(op.data) != 1:
         return False
+    if getattr(op.data[0], "dtype", None) == np.dtype(object):  # a list of traced numbers
+        return False
     if len(qml.math.shape(op.data[0])) != _LAYERS[op.name][0]:  # a batch, which PennyLane does not see on a layer
         return False
     named = {"StronglyEntanglingLayers": "imprimitive", "BasicEntanglerLayers": "rotation", "AngleEmbedding": "rotation"}[op.name]
@@ -106,7 +108,7 @@ def _is_layer(op: Operator) -> bool:
     return row is not None and (row.n_wires, row.n_angles) == ((2, 0) if named == "imprimitive" else (1, 1))
 
 
-def _base_of(op: Operator) -> tuple[Operator, bool, tuple[Any, ...], tuple[bool, ...]]:
+def base_of(op: Operator) -> tuple[Operator, bool, tuple[Any, ...], tuple[bool, ...]]:
     """The gate inside adjoints and controls: (gate, inverse, control wires, control values)."""
     inverse = False
     controls: tuple[Any, ...] = ()
@@ -140,7 +142,7 @@ def is_native(op: Operator) -> bool:
         return True
     if _is_layer(op):
         return True
-    base, _, _, _ = _base_of(op)
+    base, _, _, _ = base_of(op)
     return _fits(base) or _has_small_matrix(base)
 
 
@@ -156,11 +158,13 @@ def is_tabled_channel(op: Operator) -> bool:
 
 def is_differentiable(op: Operator) -> bool:
     """Whether the derivative by all of an operator's parameters is known to the kernels."""
-    return _fits(_base_of(op)[0]) or is_tabled_channel(op)
+    return _fits(base_of(op)[0]) or is_tabled_channel(op)
 
 
 def _has_small_matrix(op: Operator) -> bool:
     if len(op.wires) > MAX_MATRIX_WIRES or not op.has_matrix or not len(op.wires):
+        return False
+    if isinstance(op, qml.ops.Exp) and op.batch_size is not None:  # PennyLane cannot say whether it has a decomposition
         return False
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
 
@@ -253,7 +257,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
             used += math.prod(shape)
             place += 1
             continue
-        base, inverse, controls, values = _base_of(op)
+        base, inverse, controls, values = base_of(op)
         wires = tuple(order[w] for w in base.wires)
         control_numbers = tuple(order[w] for w in controls)
         if _fits(base) or is_tabled_channel(base):
