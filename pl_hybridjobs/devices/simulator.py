@@ -26,7 +26,7 @@ from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Channel, Operator, StatePrepBase
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
-from pennylane.transforms import defer_measurements, split_to_single_terms, transform
+from pennylane.transforms import convert_to_numpy_parameters, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, batches, decomposition, measure, midcircuit, translate
 from pl_hybridjobs.errors import SimulationError
@@ -240,12 +240,15 @@ class HybridQubit(Device):
             return self._traced_samples(tape)
         if not tape.shots and any(translate.is_traced(value) for value in values):
             return self._traced(tape, interface)
+        if interface == "torch":  # the user's interface is another: nobody else has converted them
+            ((tape,), _) = convert_to_numpy_parameters(tape)
         result = self._by_kernels(tape, config)
-        if tape.shots or config.gradient_method != "backprop" or interface not in ("jax", "autograd"):
+        library = _library(config.interface) or interface
+        if tape.shots or config.gradient_method != "backprop" or library not in ("jax", "autograd", "torch"):
             return result
         if isinstance(result, tuple):
-            return tuple(qml.math.asarray(part, like=interface) for part in result)
-        return qml.math.asarray(result, like=interface)
+            return tuple(qml.math.asarray(part, like=library) for part in result)
+        return qml.math.asarray(result, like=library)
 
     def _traced(self, tape: QuantumScript, interface: str) -> Any:
         """Results that carry derivatives: under JAX by the kernels, where they can; else by the array engine."""
@@ -425,7 +428,13 @@ _GATE_NAMES = frozenset(GATES) - {"Matrix"} | {"QubitUnitary", "DiagonalQubitUni
 
 
 def _is_jax(interface: Any) -> bool:
-    return "jax" in str(getattr(interface, "value", interface))
+    return _library(interface) == "jax"
+
+
+def _library(interface: Any) -> str | None:
+    """The array library that a user asked for; None: that of the parameters."""
+    name = str(getattr(interface, "value", interface))
+    return next((library for library in ("jax", "torch", "autograd") if library in name), None)
 
 
 def _is_expectation(mp: MeasurementProcess) -> bool:

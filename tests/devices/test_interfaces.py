@@ -283,3 +283,31 @@ def test_what_is_trained_outside_the_angles_is_seen_by_jax(transform, x64):
     for where in range(3):
         ours, theirs = (transform(jax.grad(node(circuit, name, 1), argnums=where))(*values) for name in (OURS, THEIRS))
         assert np.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("device", [OURS, "hybridjobs.mixed"])
+@pytest.mark.parametrize(("library", "method"), [("torch", "best"), ("torch", "backprop"), ("jax", "best"), ("autograd", "backprop")])
+def test_results_are_of_the_library_that_was_asked_for_whatever_the_parameters(device, library, method, x64):
+    pytest.importorskip(library)
+    for measure in (lambda: (qml.expval(qml.Z(0)),), lambda: (qml.probs(wires=0),), lambda: (qml.var(qml.X(0)), qml.purity([0]))):
+
+        def circuit(x, measure=measure):
+            qml.RX(x, 0)
+            return measure()
+
+        ours, theirs = (
+            qml.QNode(circuit, qml.device(name, wires=1), interface=library, diff_method=method)(0.3) for name in (device, THEIRS)
+        )
+        for our, their in zip(ours, theirs, strict=True):
+            assert qml.math.get_interface(our) == library
+            assert np.allclose(qml.math.toarray(our), qml.math.toarray(their), atol=1e-6)
+
+
+def test_samples_need_no_interface(torch):
+    @qml.set_shots(5)
+    @qml.qnode(qml.device(OURS, wires=1), interface=None)
+    def circuit(x):
+        qml.RX(x, 0)
+        return qml.sample()
+
+    assert np.array_equal(circuit(torch.tensor(np.pi)), np.ones((5, 1)))
