@@ -292,7 +292,7 @@ class HybridQubit(Device):
     def _final_states(self, tape: QuantumScript) -> Iterator[measure.Preparation | measure.Amplitudes]:
         """One for each member of the batch."""
         found = translate.translate(tape)
-        if found is None:  # matrices with a batch axis
+        if found is None:  # matrices that are large, or have a batch axis
             yield from map(measure.Amplitudes, backprop.states(tape, self.c_dtype))
             return
         parameters = translate.parameter_matrix(found, tape.batch_size)
@@ -368,7 +368,8 @@ class HybridQubit(Device):
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
         if found is None or midcircuit.has_cuts(tape):
             raise DeviceError(
-                f"{self.name}: adjoint needs expectation values of Pauli words and no postselection; use diff_method='backprop'"
+                f"{self.name}: adjoint needs expectation values of Pauli words, no postselection, and no matrix on more than "
+                f"{translate.MAX_MATRIX_WIRES} wires; use diff_method='backprop'"
             )
         return found, translate.parameter_matrix(found, None)
 
@@ -442,7 +443,7 @@ def _is_expectation(mp: MeasurementProcess) -> bool:
 
 
 def _adjoint_fits(circuit: QuantumScript) -> bool:
-    if any(op.name == "Snapshot" for op in circuit.operations) or midcircuit.postselects(circuit):
+    if any(op.name == "Snapshot" or translate.has_large_matrix(op) for op in circuit.operations) or midcircuit.postselects(circuit):
         return False
     if not all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements):
         return False
@@ -478,7 +479,7 @@ def _start(prep: Operator | None, tape: QuantumScript) -> Any:
     """
     if prep is None:
         return None
-    vector = np.asarray(prep.state_vector(wire_order=range(len(tape.wires))))
+    vector = np.asarray(translate.prepared(prep, len(tape.wires)))
     norms = np.linalg.norm(vector.reshape((prep.batch_size or 1, -1)), axis=1)
     if not np.allclose(norms, 1, atol=_NORM_WITHIN):
         raise SimulationError(

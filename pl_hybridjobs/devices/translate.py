@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+import scipy.sparse
 from autograd.extend import Box
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -18,8 +19,8 @@ from pl_hybridjobs.sim.channels import CHANNELS, MAX_CHANNEL_WIRES, SUPEROPERATO
 from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum, matrix_bytes
 from pl_hybridjobs.sim.gates import GATES
 
-#: The largest constant matrix that is applied as it is, in wires.
-MAX_MATRIX_WIRES = 8
+#: The largest constant matrix that the kernels apply, and the largest that the array engine does, in wires.
+MAX_MATRIX_WIRES, MAX_LARGE_MATRIX_WIRES = 8, 13
 _MATRIX_PARAMETERS = frozenset(
     {"QubitUnitary", "DiagonalQubitUnitary", "ControlledQubitUnitary", "BlockEncode", "SpecialUnitary", "StatePrep", "BasisState"}
 )
@@ -143,7 +144,7 @@ def is_native(op: Operator) -> bool:
     if _is_layer(op):
         return True
     base, _, _, _ = base_of(op)
-    return _fits(base) or _has_small_matrix(base)
+    return _fits(base) or _is_matrix(base)
 
 
 def is_noise(op: Operator) -> bool:
@@ -161,12 +162,26 @@ def is_differentiable(op: Operator) -> bool:
     return _fits(base_of(op)[0]) or is_tabled_channel(op)
 
 
-def _has_small_matrix(op: Operator) -> bool:
-    if len(op.wires) > MAX_MATRIX_WIRES or not op.has_matrix or not len(op.wires):
+def has_large_matrix(op: Operator) -> bool:
+    """Whether an operator needs the array engine, for its matrix is larger than those that the kernels apply."""
+    base = base_of(op)[0]
+    return len(base.wires) > MAX_MATRIX_WIRES and not _fits(base) and not _is_layer(base) and _is_matrix(base)
+
+
+def _is_matrix(op: Operator) -> bool:
+    """Whether an operator is applied by its matrix."""
+    most = MAX_MATRIX_WIRES if op.name == "DiagonalQubitUnitary" else MAX_LARGE_MATRIX_WIRES  # which is quick to decompose
+    if len(op.wires) > most or not op.has_matrix or not len(op.wires):
         return False
     if isinstance(op, qml.ops.Exp) and op.batch_size is not None:  # PennyLane cannot say whether it has a decomposition
         return False
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
+
+
+def prepared(prep: Operator, n_wires: int) -> Any:
+    """The amplitudes of a state preparation on wires 0, 1, ...; sparse ones are filled in."""
+    vector = prep.state_vector(wire_order=range(n_wires))
+    return vector.toarray() if scipy.sparse.issparse(vector) else vector
 
 
 def word_of(op: Operator) -> str:
@@ -228,7 +243,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
         apart: Whether matrices that no circuit can hold may travel apart from it; the array engine can run that.
 
     Returns:
-        None if the tape has traced coefficients; or, unless ``apart``, traced matrices or matrices with a batch axis.
+        None if the tape has traced coefficients; or, unless ``apart``, traced matrices, large ones, or matrices with a batch axis.
     """
     order = {wire: wire for wire in range(len(tape.wires))}  # the tape names them in the order in which it meets them
     operations = list(tape.operations)
@@ -274,7 +289,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
             matrix = _constant_superoperator(base) if noisy else base.matrix()
             if matrix is None:
                 return None
-            if is_traced(matrix) or len(qml.math.shape(matrix)) != 2:
+            if is_traced(matrix) or len(qml.math.shape(matrix)) != 2 or (not noisy and len(wires) > MAX_MATRIX_WIRES):
                 if not apart or noisy:
                     return None
                 gates.append(Gate("Matrix", wires, (), control_numbers, values, inverse=inverse, slot=len(matrices)))
