@@ -151,7 +151,7 @@ class HybridQubit(Device):
         # JAX's values come as they are, whatever the method: what the device does with them can be traced, mapped and differentiated.
         is_exact = circuit is not None and not circuit.shots
         deferred = mcm.mcm_method == "deferred" or not midcircuit.has_measurements(circuit)
-        traced = _is_jax(config.interface) and (method == "backprop" or (is_exact and deferred))
+        traced = _is_jax(config.interface) and (method == "backprop" or (is_exact and deferred and not _needs_double_precision(method)))
         return replace(
             config,
             gradient_method=method,
@@ -430,6 +430,15 @@ _GATE_NAMES = frozenset(GATES) - {"Matrix"} | {"QubitUnitary", "DiagonalQubitUni
 
 def _is_jax(interface: Any) -> bool:
     return _library(interface) == "jax"
+
+
+def _needs_double_precision(method: Any) -> bool:
+    """Whether differences of nearby values would be lost in JAX's single precision; numpy's has all digits."""
+    if method not in (qml.gradients.finite_diff, qml.gradients.spsa_grad):
+        return False
+    import jax
+
+    return not jax.config.jax_enable_x64
 
 
 def _library(interface: Any) -> str | None:

@@ -115,6 +115,17 @@ def test_32_bit_jax_is_near():
     assert np.allclose(found, node(energies, THEIRS)(WEIGHTS, ANGLE), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Finite differences with float32:UserWarning")
+def test_differences_of_values_are_taken_in_double_precision_also_in_32_bit_jax():
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.RY(0.3, 0)
+        return qml.expval(qml.Z(0))
+
+    slope = jax.jit(jax.grad(node(circuit, wires=1, diff_method="finite-diff")))(jnp.float32(0.1))
+    assert np.allclose(slope, -np.sin(0.1) * np.cos(0.3), rtol=0.1)  # the shift of 1e-7 itself has one digit
+
+
 def test_an_autograd_hessian_by_adjoint_is_never_silently_wrong():
     def energy(a):
         qml.RX(a[0], wires=0)
