@@ -87,7 +87,7 @@ def _states(tape: QuantumScript, arrays: _Arrays, c_dtype: np.dtype[Any]) -> Any
     assert found is not None  # only observables can be without a translation
     start = None
     if found.start is not None:
-        start = qml.math.reshape(arrays.of(found.start.state_vector(wire_order=range(n))), (-1, 2**n))
+        start = qml.math.reshape(arrays.of(translate.prepared(found.start, n)), (-1, 2**n))
     final = engine_array.state(
         found.circuit,
         _parameters(found, tape.batch_size, arrays),

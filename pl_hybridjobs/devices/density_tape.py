@@ -64,7 +64,7 @@ def start_of(prep: Operator | None, tape: QuantumScript) -> Any:
         return None
     n = len(tape.wires)
     if prep.name != "QubitDensityMatrix":
-        vectors = np.asarray(prep.state_vector(wire_order=range(n))).reshape(-1, 1 << n)
+        vectors = np.asarray(translate.prepared(prep, n)).reshape(-1, 1 << n)
         found = np.einsum("bi,bj->bij", vectors, vectors.conj()).reshape(-1, 1 << 2 * n)
         return found if prep.batch_size is not None else found[0]
     given = np.asarray(qml.math.toarray(prep.data[0]), dtype=np.complex128)

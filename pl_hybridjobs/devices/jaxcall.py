@@ -40,7 +40,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
         return None
     start = b""
     if found.start is not None:
-        vector = found.start.state_vector(wire_order=range(len(tape.wires)))
+        vector = translate.prepared(found.start, len(tape.wires))
         if translate.is_traced(vector) or found.start.batch_size is not None:
             return None
         start = np.asarray(vector).astype(np.complex128).tobytes()

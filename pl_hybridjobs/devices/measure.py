@@ -203,7 +203,7 @@ def rotated(state: Array, setting: Setting) -> Array:
     if gates:
         state = engine_cpu.state(Circuit(n, gates), np.empty((1, 0)), c_dtype=state.dtype, start=state)[0]
     for op in setting.gates:
-        if translate.is_native(op) or not op.has_matrix:
+        if not op.has_matrix or (translate.is_native(op) and not translate.has_large_matrix(op)):
             tape = QuantumScript([op], [qml.probs(wires=range(n))])
             (tape,), _ = decompose(tape, stopping_condition=translate.is_native, skip_initial_state_prep=False, name=_NAME)
             found = translate.translate(tape)

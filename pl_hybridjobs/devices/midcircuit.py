@@ -27,7 +27,7 @@ from pennylane.wires import Wires
 
 from pl_hybridjobs.devices import measure, translate
 from pl_hybridjobs.errors import SimulationError
-from pl_hybridjobs.sim import engine_cpu, sampling
+from pl_hybridjobs.sim import engine_array, engine_cpu, sampling
 from pl_hybridjobs.sim.sampling import Array
 
 METHODS = ("deferred", "one-shot", "tree-traversal")
@@ -233,16 +233,20 @@ class _Walk:
                 operations.append(op)
         key = branch.level, tuple(conditions)
         if key not in self.translated:
-            found = translate.translate(QuantumScript(operations, [qml.probs(wires=range(self.n))]))
-            if found is None:
+            found = translate.translate(QuantumScript(operations, [qml.probs(wires=range(self.n))]), apart=True)
+            if found is None or any(qml.math.ndim(matrix) != 2 for matrix in found.matrices):
                 raise SimulationError("a circuit with measurements in its middle has matrices with a batch axis; loop over the batch")
             self.translated[key] = found, translate.parameter_matrix(found, None)
         found, parameters = self.translated[key]
         if found.start is not None:
             assert state is None, "states are prepared only in front of a circuit"
-            state = np.asarray(found.start.state_vector(wire_order=range(self.n))).ravel()
+            state = np.asarray(translate.prepared(found.start, self.n)).ravel()
         if state is not None and not found.circuit.gates:
             return state.astype(self.c_dtype, copy=False)
+        if found.matrices:
+            large = [qml.math.toarray(matrix) for matrix in found.matrices]
+            before = None if state is None else state[None]
+            return np.asarray(engine_array.state(found.circuit, parameters, matrices=large, start=before, dtype=self.c_dtype)[0])
         return np.asarray(engine_cpu.state(found.circuit, parameters, c_dtype=self.c_dtype, start=state)[0])
 
 

@@ -37,7 +37,7 @@ from pennylane.operation import Operator, StatePrepBase
 from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
-from pl_hybridjobs.devices import density_measure, density_tape, density_trace, midcircuit, translate
+from pl_hybridjobs.devices import batches, decomposition, density_measure, density_tape, density_trace, midcircuit, translate
 from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
@@ -95,13 +95,24 @@ def _expand_batch(tape: QuantumScript) -> Any:
     values = tape.get_parameters(trainable_only=False)
     places = [place for place, rank in enumerate(ranks) if qml.math.ndim(values[place]) > rank]
     tapes = [tape.bind_new_parameters([values[place][i] for place in places], places) for i in range(size)]
-    return tapes, _stacked
+    return list(map(batches.without_batch, tapes)), lambda results: _joined(tape, results)
 
 
-def _stacked(results: Sequence[Any]) -> Any:
-    if isinstance(results[0], tuple):
-        return tuple(map(_stacked, zip(*results, strict=True)))
-    return list(results) if isinstance(results[0], dict) else qml.math.stack(results)
+def _joined(tape: QuantumScript, results: Sequence[Any]) -> Any:
+    """The results of the entries of a batch as those of the batch; autograd's tuples are no tuples, so the tape is asked what they are."""
+    if tape.shots.has_partitioned_shots:
+        return tuple(_stacked(tape, [result[copy] for result in results]) for copy in range(tape.shots.num_copies))
+    return _stacked(tape, results)
+
+
+def _stacked(tape: QuantumScript, results: Sequence[Any]) -> Any:
+    if len(tape.measurements) > 1:
+        return tuple(_column([result[number] for result in results]) for number in range(len(tape.measurements)))
+    return _column(results)
+
+
+def _column(values: Sequence[Any]) -> Any:
+    return list(values) if isinstance(values[0], dict) else qml.math.stack(values)
 
 
 class HybridMixed(HybridQubit):
@@ -137,7 +148,14 @@ class HybridMixed(HybridQubit):
         pipeline = qml.CompilePipeline()
         pipeline.add_transform(check_numbers)
         pipeline.add_transform(defer_measurements, allow_postselect=False)
-        pipeline.add_transform(decompose, stopping_condition=_stopping, device_wires=self.wires, target_gates=_GATE_NAMES, name=self.name)
+        pipeline.add_transform(
+            decompose,
+            stopping_condition=_stopping,
+            decomposer=decomposition.one_step,
+            device_wires=self.wires,
+            target_gates=_GATE_NAMES,
+            name=self.name,
+        )
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=False)
         pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
         pipeline.add_transform(
@@ -154,6 +172,7 @@ class HybridMixed(HybridQubit):
             pipeline.add_transform(
                 decompose,
                 stopping_condition=_stopping_adjoint,
+                decomposer=decomposition.one_step,
                 skip_initial_state_prep=False,
                 device_wires=self.wires,
                 target_gates=_GATE_NAMES,

@@ -26,9 +26,9 @@ from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Channel, Operator, StatePrepBase
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
-from pennylane.transforms import broadcast_expand, defer_measurements, split_to_single_terms, transform
+from pennylane.transforms import convert_to_numpy_parameters, defer_measurements, split_to_single_terms, transform
 
-from pl_hybridjobs.devices import backprop, measure, midcircuit, translate
+from pl_hybridjobs.devices import backprop, batches, decomposition, measure, midcircuit, translate
 from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
@@ -57,7 +57,7 @@ def _expand_where_needed(tape: QuantumScript) -> Any:
     """Circuits of a batch one by one, for shadows and for measurements in the middle."""
     shadows = qml.measurements.ClassicalShadowMP | qml.measurements.ShadowExpvalMP
     if midcircuit.has_cuts(tape) or any(isinstance(mp, shadows) for mp in tape.measurements):
-        return broadcast_expand(tape)
+        return batches.one_by_one(tape)
     return (tape,), lambda results: results[0]
 
 
@@ -149,6 +149,8 @@ class HybridQubit(Device):
             named = f"{op.name} on wires {list(op.wires)}"
             if op.name == "Snapshot":
                 return f"it has the snapshot {op.tag!r}; {instead}"
+            if translate.has_large_matrix(op):
+                return f"{named} has a matrix on more than {translate.MAX_MATRIX_WIRES} wires; {instead}"
             if midcircuit.selects(op):
                 return f"{short(op)} selects an outcome, so that results are not linear in the state; {instead}"
             if any(map(qml.math.requires_grad, op.data)) and not self._is_trainable(op):
@@ -162,7 +164,7 @@ class HybridQubit(Device):
         """Whether adjoint has derivatives by an operator's parameters; those by a prepared state are left to backprop."""
         if isinstance(op, qml.ops.Conditional):
             op = op.base
-        return translate.is_differentiable(op) or (op.has_decomposition and not isinstance(op, StatePrepBase))
+        return translate.is_differentiable(op) or (decomposition.has_step(op) and not isinstance(op, StatePrepBase))
 
     def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
         return midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=differentiated)
@@ -183,7 +185,7 @@ class HybridQubit(Device):
         # JAX's values come as they are, whatever the method: what the device does with them can be traced, mapped and differentiated.
         is_exact = circuit is not None and not circuit.shots
         deferred = mcm.mcm_method == "deferred" or not midcircuit.has_measurements(circuit)
-        traced = _is_jax(config.interface) and (method == "backprop" or (is_exact and deferred))
+        traced = _is_jax(config.interface) and (method == "backprop" or (is_exact and deferred and not _needs_double_precision(method)))
         return replace(
             config,
             gradient_method=method,
@@ -204,7 +206,14 @@ class HybridQubit(Device):
         deferred = config.mcm_config.mcm_method in (None, "deferred")
         if deferred:
             pipeline.add_transform(defer_measurements, allow_postselect=True)
-        pipeline.add_transform(decompose, stopping_condition=_stopping, device_wires=self.wires, target_gates=_GATE_NAMES, name=self.name)
+        pipeline.add_transform(
+            decompose,
+            stopping_condition=_stopping,
+            decomposer=decomposition.one_step,
+            device_wires=self.wires,
+            target_gates=_GATE_NAMES,
+            name=self.name,
+        )
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=not deferred)
         pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
         pipeline.add_transform(
@@ -218,6 +227,7 @@ class HybridQubit(Device):
             pipeline.add_transform(
                 decompose,
                 stopping_condition=_stopping_adjoint,
+                decomposer=decomposition.one_step,
                 device_wires=self.wires,
                 target_gates=_GATE_NAMES,
                 name=f"adjoint + {self.name}",
@@ -225,7 +235,7 @@ class HybridQubit(Device):
             pipeline.add_transform(validate_observables, stopping_condition=_is_pauli, name=f"adjoint + {self.name}")
             pipeline.add_transform(validate_measurements, analytic_measurements=_is_expectation, name=f"adjoint + {self.name}")
             pipeline.add_transform(split_trainable)
-            pipeline.add_transform(broadcast_expand)
+            pipeline.add_transform(batches.one_by_one)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
 
@@ -265,12 +275,15 @@ class HybridQubit(Device):
             return self._traced_samples(tape)
         if not tape.shots and any(translate.is_traced(value) for value in values):
             return self._traced(tape, interface)
+        if interface == "torch":  # the user's interface is another: nobody else has converted them
+            ((tape,), _) = convert_to_numpy_parameters(tape)
         result = self._by_kernels(tape, config)
-        if tape.shots or config.gradient_method != "backprop" or interface not in ("jax", "autograd"):
+        library = _library(config.interface) or interface
+        if tape.shots or config.gradient_method != "backprop" or library not in ("jax", "autograd", "torch"):
             return result
         if isinstance(result, tuple):
-            return tuple(qml.math.asarray(part, like=interface) for part in result)
-        return qml.math.asarray(result, like=interface)
+            return tuple(qml.math.asarray(part, like=library) for part in result)
+        return qml.math.asarray(result, like=library)
 
     def _traced(self, tape: QuantumScript, interface: str) -> Any:
         """Results that carry derivatives: under JAX by the kernels, where they can; else by the array engine."""
@@ -314,7 +327,7 @@ class HybridQubit(Device):
     def _final_states(self, tape: QuantumScript) -> Iterator[measure.Preparation | measure.Amplitudes]:
         """One for each member of the batch."""
         found = translate.translate(tape)
-        if found is None:  # matrices with a batch axis
+        if found is None:  # matrices that are large, or have a batch axis
             yield from map(measure.Amplitudes, backprop.states(tape, self.c_dtype))
             return
         parameters = translate.parameter_matrix(found, tape.batch_size)
@@ -390,7 +403,8 @@ class HybridQubit(Device):
         found = translate.translate(tape, [mp.obs for mp in tape.measurements])
         if found is None or midcircuit.has_cuts(tape):
             raise DeviceError(
-                f"{self.name}: adjoint needs expectation values of Pauli words and no postselection; use diff_method='backprop'"
+                f"{self.name}: adjoint needs expectation values of Pauli words, no postselection, and no matrix on more than "
+                f"{translate.MAX_MATRIX_WIRES} wires; use diff_method='backprop'"
             )
         return found, translate.parameter_matrix(found, None)
 
@@ -450,7 +464,22 @@ _GATE_NAMES = frozenset(GATES) - {"Matrix"} | {"QubitUnitary", "DiagonalQubitUni
 
 
 def _is_jax(interface: Any) -> bool:
-    return "jax" in str(getattr(interface, "value", interface))
+    return _library(interface) == "jax"
+
+
+def _needs_double_precision(method: Any) -> bool:
+    """Whether differences of nearby values would be lost in JAX's single precision; numpy's has all digits."""
+    if method not in (qml.gradients.finite_diff, qml.gradients.spsa_grad):
+        return False
+    import jax
+
+    return not jax.config.jax_enable_x64
+
+
+def _library(interface: Any) -> str | None:
+    """The array library that a user asked for; None: that of the parameters."""
+    name = str(getattr(interface, "value", interface))
+    return next((library for library in ("jax", "torch", "autograd") if library in name), None)
 
 
 def _is_expectation(mp: MeasurementProcess) -> bool:
@@ -478,7 +507,7 @@ def _start(prep: Operator | None, tape: QuantumScript) -> Any:
     """
     if prep is None:
         return None
-    vector = np.asarray(prep.state_vector(wire_order=range(len(tape.wires))))
+    vector = np.asarray(translate.prepared(prep, len(tape.wires)))
     norms = np.linalg.norm(vector.reshape((prep.batch_size or 1, -1)), axis=1)
     if not np.allclose(norms, 1, atol=_NORM_WITHIN):
         raise SimulationError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+import scipy.sparse
 from autograd.extend import Box
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -18,8 +19,8 @@ from pl_hybridjobs.sim.channels import CHANNELS, MAX_CHANNEL_WIRES, SUPEROPERATO
 from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum, matrix_bytes
 from pl_hybridjobs.sim.gates import GATES
 
-#: The largest constant matrix that is applied as it is, in wires.
-MAX_MATRIX_WIRES = 8
+#: The largest constant matrix that the kernels apply, and the largest that the array engine does, in wires.
+MAX_MATRIX_WIRES, MAX_LARGE_MATRIX_WIRES = 8, 13
 _MATRIX_PARAMETERS = frozenset(
     {"QubitUnitary", "DiagonalQubitUnitary", "ControlledQubitUnitary", "BlockEncode", "SpecialUnitary", "StatePrep", "BasisState"}
 )
@@ -99,6 +100,8 @@ _LAYERS: dict[str, tuple[int, Callable[[Operator], Iterator[_Step]]]] = {
 def _is_layer(op: Operator) -> bool:
     if op.name not in _LAYERS or len(op.data) != 1:
         return False
+    if getattr(op.data[0], "dtype", None) == np.dtype(object):  # a list of traced numbers
+        return False
     if len(qml.math.shape(op.data[0])) != _LAYERS[op.name][0]:  # a batch, which PennyLane does not see on a layer
         return False
     named = {"StronglyEntanglingLayers": "imprimitive", "BasicEntanglerLayers": "rotation", "AngleEmbedding": "rotation"}[op.name]
@@ -106,7 +109,7 @@ def _is_layer(op: Operator) -> bool:
     return row is not None and (row.n_wires, row.n_angles) == ((2, 0) if named == "imprimitive" else (1, 1))
 
 
-def _base_of(op: Operator) -> tuple[Operator, bool, tuple[Any, ...], tuple[bool, ...]]:
+def base_of(op: Operator) -> tuple[Operator, bool, tuple[Any, ...], tuple[bool, ...]]:
     """The gate inside adjoints and controls: (gate, inverse, control wires, control values)."""
     inverse = False
     controls: tuple[Any, ...] = ()
@@ -140,8 +143,8 @@ def is_native(op: Operator) -> bool:
         return True
     if _is_layer(op):
         return True
-    base, _, _, _ = _base_of(op)
-    return _fits(base) or _has_small_matrix(base)
+    base, _, _, _ = base_of(op)
+    return _fits(base) or _is_matrix(base)
 
 
 def is_noise(op: Operator) -> bool:
@@ -156,18 +159,34 @@ def is_tabled_channel(op: Operator) -> bool:
 
 def is_differentiable(op: Operator) -> bool:
     """Whether the derivative by all of an operator's parameters is known to the kernels."""
-    return _fits(_base_of(op)[0]) or is_tabled_channel(op)
+    return _fits(base_of(op)[0]) or is_tabled_channel(op)
 
 
-def _has_small_matrix(op: Operator) -> bool:
-    if len(op.wires) > MAX_MATRIX_WIRES or not op.has_matrix or not len(op.wires):
+def has_large_matrix(op: Operator) -> bool:
+    """Whether an operator needs the array engine, for its matrix is larger than those that the kernels apply."""
+    base = base_of(op)[0]
+    return len(base.wires) > MAX_MATRIX_WIRES and not _fits(base) and not _is_layer(base) and _is_matrix(base)
+
+
+def _is_matrix(op: Operator) -> bool:
+    """Whether an operator is applied by its matrix."""
+    most = MAX_MATRIX_WIRES if op.name == "DiagonalQubitUnitary" else MAX_LARGE_MATRIX_WIRES  # which is quick to decompose
+    if len(op.wires) > most or not op.has_matrix or not len(op.wires):
+        return False
+    if isinstance(op, qml.ops.Exp) and op.batch_size is not None:  # PennyLane cannot say whether it has a decomposition
         return False
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
 
 
 def takes_matrix(op: Operator) -> bool:
     """Whether the parameters of an operator, or of the gate inside its controls, are a matrix or a state and no angles."""
-    return _base_of(op)[0].name in _MATRIX_PARAMETERS
+    return base_of(op)[0].name in _MATRIX_PARAMETERS
+
+
+def prepared(prep: Operator, n_wires: int) -> Any:
+    """The amplitudes of a state preparation on wires 0, 1, ...; sparse ones are filled in."""
+    vector = prep.state_vector(wire_order=range(n_wires))
+    return vector.toarray() if scipy.sparse.issparse(vector) else vector
 
 
 def word_of(op: Operator) -> str:
@@ -229,7 +248,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
         apart: Whether matrices that no circuit can hold may travel apart from it; the array engine can run that.
 
     Returns:
-        None if the tape has traced coefficients; or, unless ``apart``, traced matrices or matrices with a batch axis.
+        None if the tape has traced coefficients; or, unless ``apart``, traced matrices, large ones, or matrices with a batch axis.
     """
     order = {wire: wire for wire in range(len(tape.wires))}  # the tape names them in the order in which it meets them
     operations = list(tape.operations)
@@ -258,7 +277,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
             used += math.prod(shape)
             place += 1
             continue
-        base, inverse, controls, values = _base_of(op)
+        base, inverse, controls, values = base_of(op)
         wires = tuple(order[w] for w in base.wires)
         control_numbers = tuple(order[w] for w in controls)
         if _fits(base) or is_tabled_channel(base):
@@ -275,7 +294,7 @@ def translate(tape: QuantumScript, observables: Sequence[Operator] = (), *, apar
             matrix = _constant_superoperator(base) if noisy else base.matrix()
             if matrix is None:
                 return None
-            if is_traced(matrix) or len(qml.math.shape(matrix)) != 2:
+            if is_traced(matrix) or len(qml.math.shape(matrix)) != 2 or (not noisy and len(wires) > MAX_MATRIX_WIRES):
                 if not apart or noisy:
                     return None
                 gates.append(Gate("Matrix", wires, (), control_numbers, values, inverse=inverse, slot=len(matrices)))

@@ -148,6 +148,17 @@ def test_32_bit_jax_is_near():
     assert np.allclose(found, node(energies, THEIRS)(WEIGHTS, ANGLE), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Finite differences with float32:UserWarning")
+def test_differences_of_values_are_taken_in_double_precision_also_in_32_bit_jax():
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.RY(0.3, 0)
+        return qml.expval(qml.Z(0))
+
+    slope = jax.jit(jax.grad(node(circuit, wires=1, diff_method="finite-diff")))(jnp.float32(0.1))
+    assert np.allclose(slope, -np.sin(0.1) * np.cos(0.3), rtol=0.1)  # the shift of 1e-7 itself has one digit
+
+
 def test_an_autograd_hessian_by_adjoint_is_never_silently_wrong():
     def energy(a):
         qml.RX(a[0], wires=0)
@@ -332,3 +343,31 @@ def test_jax_may_change_its_precision_between_calls(measured, x64):
         found.append(jax.jacobian(node(circuit, wires=2))(0.3))
         assert found[-1].dtype == (jnp.float64 if precise else jnp.float32)
     assert np.allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("device", [OURS, "hybridjobs.mixed"])
+@pytest.mark.parametrize(("library", "method"), [("torch", "best"), ("torch", "backprop"), ("jax", "best"), ("autograd", "backprop")])
+def test_results_are_of_the_library_that_was_asked_for_whatever_the_parameters(device, library, method, x64):
+    pytest.importorskip(library)
+    for measure in (lambda: (qml.expval(qml.Z(0)),), lambda: (qml.probs(wires=0),), lambda: (qml.var(qml.X(0)), qml.purity([0]))):
+
+        def circuit(x, measure=measure):
+            qml.RX(x, 0)
+            return measure()
+
+        ours, theirs = (
+            qml.QNode(circuit, qml.device(name, wires=1), interface=library, diff_method=method)(0.3) for name in (device, THEIRS)
+        )
+        for our, their in zip(ours, theirs, strict=True):
+            assert qml.math.get_interface(our) == library
+            assert np.allclose(qml.math.toarray(our), qml.math.toarray(their), atol=1e-6)
+
+
+def test_samples_need_no_interface(torch):
+    @qml.set_shots(5)
+    @qml.qnode(qml.device(OURS, wires=1), interface=None)
+    def circuit(x):
+        qml.RX(x, 0)
+        return qml.sample()
+
+    assert np.array_equal(circuit(torch.tensor(np.pi)), np.ones((5, 1)))
