@@ -371,3 +371,18 @@ def test_samples_need_no_interface(torch):
         return qml.sample()
 
     assert np.array_equal(circuit(torch.tensor(np.pi)), np.ones((5, 1)))
+
+
+@pytest.mark.parametrize("method", ["compute_vjp", "compute_derivatives", "compute_jvp"])
+@pytest.mark.parametrize("device", [OURS, "hybridjobs.mixed"])
+def test_a_gradient_is_tracked_once(device, method):
+    dev = qml.device(device, wires=1)
+    tape = qml.tape.QuantumScript([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))])
+    config = dev.setup_execution_config(qml.devices.ExecutionConfig(gradient_method="adjoint"), tape)
+    with qml.Tracker(dev) as tracker:
+        if method == "compute_derivatives":
+            dev.compute_derivatives([tape], config)
+        else:
+            getattr(dev, method)([tape], [(1.0,)], config)
+    assert tracker.totals[{"compute_vjp": "vjps", "compute_jvp": "jvps", "compute_derivatives": "derivatives"}[method]] == 1
+    assert "executions" not in tracker.totals
