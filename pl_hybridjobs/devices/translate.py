@@ -12,6 +12,7 @@ import pennylane as qml
 import scipy.sparse
 from autograd.extend import Box
 from pennylane.operation import Operator
+from pennylane.ops import Exp
 from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.errors import SimulationError
@@ -173,8 +174,8 @@ def _is_matrix(op: Operator) -> bool:
     most = MAX_MATRIX_WIRES if op.name == "DiagonalQubitUnitary" else MAX_LARGE_MATRIX_WIRES  # which is quick to decompose
     if len(op.wires) > most or not op.has_matrix or not len(op.wires):
         return False
-    if isinstance(op, qml.ops.Exp) and op.batch_size is not None:  # PennyLane cannot say whether it has a decomposition
-        return False
+    if isinstance(op, Exp) and not is_comparable(op):
+        return op.batch_size is None and word_rotation(op) is None
     return op.name in _MATRIX_PARAMETERS or not op.has_decomposition
 
 
@@ -187,6 +188,29 @@ def prepared(prep: Operator, n_wires: int) -> Any:
     """The amplitudes of a state preparation on wires 0, 1, ...; sparse ones are filled in."""
     vector = prep.state_vector(wire_order=range(n_wires))
     return vector.toarray() if scipy.sparse.issparse(vector) else vector
+
+
+@qml.QueuingManager.stop_recording()
+def word_rotation(op: Exp) -> Operator | None:
+    """The rotation that the exponential of an imaginary multiple of a Pauli word is, for numbers of any library; None if it is no such.
+
+    PennyLane's own decomposition takes neither torch's numbers nor batches.
+    """
+    sentence = op.base.pauli_rep
+    if sentence is None or len(sentence) != 1 or not op.wires:
+        return None
+    ((word, factor),) = sentence.items()
+    exponent = 1j * op.coeff * factor
+    if not qml.math.is_abstract(exponent) and np.any(np.imag(qml.math.unwrap([exponent])[0])):
+        return None
+    wires, paulis = zip(*word.items(), strict=True) if word else (op.wires[:1], ("I",))
+    return qml.PauliRot(2 * qml.math.real(exponent), "".join(paulis), wires=list(wires))
+
+
+def is_comparable(op: Exp) -> bool:
+    """Whether PennyLane can compare the numbers of an exponential, as it does to find its decomposition."""
+    traced = any(qml.math.get_interface(value) == "jax" and qml.math.requires_grad(value) for value in op.data)
+    return op.batch_size is None and not traced
 
 
 def word_of(op: Operator) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pennylane as qml
 import pytest
 import scipy.linalg
 from pennylane import numpy as pnp
+
+# PennyLane asks JAX something that JAX will not answer much longer.
+pytestmark = pytest.mark.filterwarnings(r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning")
 
 QUBIT, MIXED = "hybridjobs.qubit", "hybridjobs.mixed"
 TIMES = np.array([0.3, 0.9])
@@ -68,6 +72,29 @@ def test_autograd_has_values_and_gradients_alone_and_in_batches(name, method):
 
     assert np.allclose(run(TIMES), [value for value, _ in wanted])
     assert np.allclose(qml.grad(lambda t: qml.math.sum(run(t)))(pnp.array(TIMES)), [slope for _, slope in wanted], atol=1e-7)
+
+
+def test_a_sum_whose_coefficients_jax_traces_is_evolved(x64):
+    def circuit(coefficients, t):
+        return nodes(QUBIT, lambda t: qml.evolve(qml.dot(coefficients, [qml.X(0), qml.Z(0) @ qml.Y(1)]), t))(t)
+
+    def theirs(coefficients, t):
+        return nodes("default.qubit", lambda t: qml.evolve(qml.dot(coefficients, [qml.X(0), qml.Z(0) @ qml.Y(1)]), t), "backprop")(t)
+
+    points = np.array([[0.3, -0.4], [0.7, 0.2]])
+    wanted = [[(theirs(c + 1e-5 * e, 0.3) - theirs(c - 1e-5 * e, 0.3)) / 2e-5 for e in np.eye(2)] for c in points]
+    assert np.allclose(jax.jit(jax.vmap(jax.grad(circuit), in_axes=(0, None)))(points, 0.3), wanted, atol=1e-7)
+
+
+def test_a_circuit_may_run_while_another_one_is_written_down():
+    inner = nodes(QUBIT, GATES["evolution of a word"])
+
+    @qml.qnode(qml.device(QUBIT, wires=2))
+    def outer():
+        qml.RX(inner(0.3), 0)
+        return qml.expval(qml.Z(0))
+
+    assert outer() == pytest.approx(np.cos(inner(0.3)))
 
 
 def test_noise_between_does_not_matter():
