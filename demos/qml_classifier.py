@@ -34,7 +34,7 @@ def classify(steps: int = 400, batch_size: int = 32, stepsize: float = 0.05):
     """Train on 256 points, try on 500 others."""
     training, unseen = two_moons(256, seed=1), two_moons(500, seed=2)
 
-    @qml.qnode(job_device(wires=WIRES), diff_method="backprop")  # a batch stays one call, also outside of the compiled step
+    @qml.qnode(job_device(wires=WIRES))
     def score(params, points):  # points of shape (n, 2) give n results
         for scale, weights in zip(params["scales"], params["weights"], strict=True):
             qml.AngleEmbedding(scale * points, wires=range(WIRES), rotation="Y")  # the data, once more in each layer

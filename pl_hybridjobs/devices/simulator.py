@@ -22,6 +22,7 @@ from pennylane.devices.preprocess import (
 )
 from pennylane.devices.qubit.sampling import measure_with_samples
 from pennylane.exceptions import DeviceError, QuantumFunctionError
+from pennylane.math import Interface
 from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Channel, Operator, StatePrepBase
 from pennylane.ops import MidMeasure
@@ -67,6 +68,18 @@ def split_trainable(tape: QuantumScript) -> Any:
     if any(qml.math.requires_grad(value) for mp in tape.measurements if mp.obs is not None for value in mp.obs.data):
         return split_to_single_terms(tape)
     return (tape,), lambda results: results[0]
+
+
+@transform
+def _one_by_one_where_needed(tape: QuantumScript, config: ExecutionConfig) -> Any:
+    """Batches stay together where the kernels take them: batches of angles, whose gradients are products with cotangents.
+
+    PennyLane's interface to torch cannot take such products, where their shapes differ.
+    """
+    together = config.use_device_jacobian_product and not (tape.trainable_params and config.interface == Interface.TORCH)
+    if together and not any(op.batch_size is not None and translate.takes_matrix(op) for op in tape.operations):
+        return (tape,), lambda results: results[0]
+    return batches.one_by_one(tape)
 
 
 def _is_pauli(observable: Operator) -> bool:
@@ -235,7 +248,7 @@ class HybridQubit(Device):
             pipeline.add_transform(validate_observables, stopping_condition=_is_pauli, name=f"adjoint + {self.name}")
             pipeline.add_transform(validate_measurements, analytic_measurements=_is_expectation, name=f"adjoint + {self.name}")
             pipeline.add_transform(split_trainable)
-            pipeline.add_transform(batches.one_by_one)
+            pipeline.add_transform(_one_by_one_where_needed, config=config)
             pipeline.add_transform(validate_adjoint_trainable_params)
         return pipeline
 
@@ -411,7 +424,7 @@ class HybridQubit(Device):
                 f"{self.name}: adjoint needs expectation values of Pauli words, no postselection, and no matrix on more than "
                 f"{translate.MAX_MATRIX_WIRES} wires; use diff_method='backprop'"
             )
-        return found, translate.parameter_matrix(found, None)
+        return found, translate.parameter_matrix(found, tape.batch_size)
 
     def _values_and_jacobian(self, tape: QuantumScript) -> tuple[translate.Translation, Any, Any]:
         """Shapes (1, measurements) and (1, measurements, parameters)."""
@@ -419,7 +432,7 @@ class HybridQubit(Device):
         return found, *engine_cpu.jacobian(found.circuit, parameters, c_dtype=self.c_dtype, start=_start(found.start, tape))
 
     def _values_and_vjp(self, tape: QuantumScript, weights: Any) -> tuple[translate.Translation, Any, Any]:
-        """Shapes (1, measurements) and (1, parameters), for weights (1, measurements)."""
+        """Shapes (batch, measurements) and (batch, parameters), for weights (batch, measurements)."""
         found, parameters = self._translated(tape)
         return found, *engine_cpu.vjp(found.circuit, parameters, weights, c_dtype=self.c_dtype, start=_start(found.start, tape))
 
@@ -433,11 +446,12 @@ class HybridQubit(Device):
         results, products = [], []
         for circuit, cotangent in zip(circuits, cotangents, strict=True):
             tape = circuit.map_to_standard_wires()
-            weights = np.array(qml.math.toarray(qml.math.stack(cotangent)) if isinstance(cotangent, tuple | list) else cotangent)
-            weights = np.real(weights).astype(float).reshape(1, -1)
+            columns = cotangent if isinstance(cotangent, tuple | list) else (cotangent,)
+            numbers = [np.real(qml.math.toarray(column)).astype(float).reshape(-1) for column in columns]
+            weights = np.stack([np.broadcast_to(column, (tape.batch_size or 1,)) for column in numbers], axis=1)
             found, values, gradient = self._values_and_vjp(tape, weights)
             results.append(_as_results(values, tape))
-            products.append(tuple(_parts(found, tape, gradient[0])))
+            products.append(tuple(_parts(found, tape, gradient[0]) if tape.batch_size is None else _batch_parts(found, tape, gradient)))
         return tuple(results), tuple(products)
 
     def compute_vjp(
@@ -508,6 +522,13 @@ def _parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> 
         else:  # the circuit does not depend on it
             parts.append(np.zeros(gradient.shape[:-1]))
     return parts
+
+
+def _batch_parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> list[Any]:
+    """As ``_parts``, for gradients (batch, P): of parameters without a batch, the sum over it."""
+    values = tape.get_parameters()
+    parts = _parts(found, tape, gradient)
+    return [part if part.shape == np.shape(value) else part.sum(axis=0) for value, part in zip(values, parts, strict=True)]
 
 
 def _start(prep: Operator | None, tape: QuantumScript) -> Any:

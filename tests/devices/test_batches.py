@@ -69,3 +69,30 @@ def test_a_batch_of_noise_with_several_measurements_has_the_gradient_of_a_loop(c
     step = 1e-6
     slopes = [(np.array(noisy(s + step)) - np.array(noisy(s - step))) / (2 * step) for s in strengths]
     assert np.allclose(found, [slope @ coefficients[:, i] for i, slope in enumerate(slopes)], atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["best", "adjoint"])
+def test_a_batch_of_angles_is_one_execution_also_where_it_is_differentiated(method):
+    device = qml.device("hybridjobs.qubit", wires=3)
+
+    def circuit(weights, x, y):
+        qml.RX(y, 0)
+        qml.AngleEmbedding(x, wires=range(2))
+        qml.StronglyEntanglingLayers(weights, wires=range(3))
+        qml.MultiRZ(x[:, 0], [0, 1])
+        qml.Rot(x[:, 1], 0.3, y, 2)
+        return qml.expval(qml.Z(0)), qml.expval(qml.X(1) @ qml.Y(2))
+
+    def loss(node, *args):
+        first, second = node(*args)
+        return pnp.sum(first**2 * pnp.arange(5)) + pnp.sum(pnp.sin(second))
+
+    rng = np.random.default_rng(0)
+    args = [pnp.array(rng.normal(size=shape), requires_grad=True) for shape in ((2, 3, 3), (5, 2), ())]
+    with qml.Tracker(device) as tracker:
+        ours = qml.grad(loss, argnums=(1, 2, 3))(qml.QNode(circuit, device, diff_method=method), *args)
+    theirs = qml.grad(loss, argnums=(1, 2, 3))(qml.QNode(circuit, qml.device("default.qubit", wires=3)), *args)
+    for our, their in zip(ours, theirs, strict=True):
+        assert np.allclose(our, their, atol=1e-12)
+    assert tracker.totals["simulations"] == 1
+    assert tracker.totals["vjps"] == 1
