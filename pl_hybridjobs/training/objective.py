@@ -124,7 +124,11 @@ class Objective:
         with warnings.catch_warnings():
             # Of PennyLane under JAX, where somebody made warnings errors.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
-            result = self._call(call, params, *more)
+            try:
+                result = self._call(call, params, *more)
+            except Exception:
+                self._restore(before)  # what a trace drew that came to nothing is drawn again
+                raise
         if not _same(before, self._capture()):
             self._restore(before)
             raise _NotTraceable("the objective draws random numbers in Python, and a compiled one would draw them once")
