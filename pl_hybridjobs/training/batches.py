@@ -112,7 +112,6 @@ class Batches:
         self._source.load(state)
         self._epoch, self._index = int(state["epoch"]), int(state["index"])
 
-
     def state_dict(self) -> dict[str, Any]:
         """``state()``, by the name that ``training_loop`` asks for: it may stand in its state."""
         return self.state()

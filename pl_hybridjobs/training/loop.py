@@ -367,8 +367,8 @@ class _Loop:
         row.update(more)
         self._history.append(row)
         if self._context.metrics is not None:
-            for name, value in row.items():
-                self._context.metrics.log(self._section.prefix + name, value, self._step)
+            prefix = self._section.prefix
+            self._context.metrics.log_row({prefix + name: value for name, value in row.items()} if prefix else row, self._step)
 
     def _spent(self, step: Step) -> dict[str, float]:
         """Circuits and shots of this step: compiled calls do not pass through a device's tracker, so evaluations are counted."""

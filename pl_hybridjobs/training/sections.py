@@ -8,6 +8,11 @@ from types import TracebackType
 from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs.context import JobContext, get_step, set_step
 
+_AMBIGUOUS = (
+    "this job saves checkpoints of its own after a loop and loads them before it, so a resumed job could take one loop for another; "
+    "give each loop a name=, such as name=f'train-{round}'"
+)
+
 
 class Section:
     """One loop while it runs. Signals wait for its step boundaries.
@@ -35,13 +40,7 @@ class Section:
         base = f"{outer.name}/{outer._step}/" if outer else ""
         if name is None:
             if not base and context.own.are_ambiguous:
-                raise InvalidCall(
-                    "name=None",
-                    [
-                        "this job saves checkpoints of its own after a loop and loads them before it, so a resumed job could take one "
-                        "loop for another; give each loop a name=, such as name=f'train-{round}'"
-                    ],
-                )
+                raise InvalidCall("name=None", [_AMBIGUOUS])
             names = itertools.chain([kind], (f"{kind}-{n}" for n in itertools.count(2)))
             self.name = next(base + free for free in names if base + free not in context.loops)
         else:

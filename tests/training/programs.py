@@ -8,6 +8,7 @@ import signal
 import time
 import types
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -15,6 +16,7 @@ import pennylane as qml
 from pl_hybridjobs import current_job, load_checkpoint, log_metric, save_checkpoint, train, training_loop
 from pl_hybridjobs.errors import JobStopRequested
 from pl_hybridjobs.training import Batches
+from pl_hybridjobs.training.parameters import to_numpy
 
 WIRES = 2
 START = np.array([0.1, 0.2, 0.3, 0.4])
@@ -55,8 +57,8 @@ def make_circuit(shots, device="hybridjobs.qubit", seed=11, **options):
 def outcome(run):
     """All of a run that resuming must not change."""
     return {
-        "params": np.array(run.params),
-        "best": [run.best.value, run.best.step, np.array(run.best.params)],
+        "params": to_numpy(run.params).copy(),
+        "best": [run.best.value, run.best.step, to_numpy(run.best.params).copy()],
         "history": {name: column for name, column in run.history.items() if name != "step_time_s"},
         "value": run.value,
         "stopped_by": run.stopped_by,
@@ -152,7 +154,7 @@ def two_and_a_body():
     bomb.tick()
     second = go(np.array(first.params) + rng.normal(size=4), name="polish")
     log_metric("between", np.random.random())
-    state = {"x": np.array(second.params), "drawn": []}
+    state: dict[str, Any] = {"x": np.array(second.params), "drawn": []}
     for _ in training_loop(5, state, checkpoint_every=2, progress=False):
         state["x"] = state["x"] - 0.1 * rng.normal(size=4)
         bomb.tick()
@@ -174,7 +176,7 @@ def layers(inner_name=None):
         bomb.tick()
         return circuit(params)
 
-    state = {"params": START, "values": []}
+    state: dict[str, Any] = {"params": START, "values": []}
     for layer in training_loop(3, state, checkpoint_every=1, progress=False):
         log_metric("layer_draw", np.random.random())
         for _ in range(2):
@@ -193,7 +195,7 @@ def broken_off():
     """A loop that is left by break and has saved nothing, before another one."""
     np.random.seed(3)
     bomb = Bomb()
-    drawn = {"first": [], "second": []}
+    drawn: dict[str, list[float]] = {"first": [], "second": []}
     for step in training_loop(10, drawn, checkpoint_every=None, progress=False):
         drawn["first"].append(np.random.random())
         log_metric("first", drawn["first"][-1])
@@ -276,7 +278,17 @@ def loader_in_train():
             return ((x @ weights - y) ** 2).mean() + 0.01 * torch.rand(())
 
         made = lambda tensors: torch.optim.Adam(tensors, lr=0.1)  # noqa: E731
-        run = train(loss, torch.zeros(3, dtype=x.dtype), optimizer=made, steps=9, data=loader, seed=1, checkpoint_every=2, compile=False, progress=False)
+        run = train(
+            loss,
+            torch.zeros(3, dtype=x.dtype),
+            optimizer=made,
+            steps=9,
+            data=loader,
+            seed=1,
+            checkpoint_every=2,
+            compile=False,
+            progress=False,
+        )
         runs.append(outcome(run))
     return runs
 
@@ -330,36 +342,14 @@ class Record:
 
 def body(kind):
     """States of all kinds, changed in place through other names or replaced, and generators wherever they are."""
-    global _MODULE_RNG
-    _MODULE_RNG = np.random.default_rng(8)  # as a new process has it
+    _MODULE_RNG.bit_generator.state = np.random.default_rng(8).bit_generator.state  # as a new process has it
     bomb = Bomb()
     local = random.Random(4)
     circuit = make_circuit(20, device="lightning.qubit" if kind == "lightning" else "default.qubit", seed=3)
     hidden = np.random.default_rng(5)
-    draw = lambda: hidden.random()  # noqa: E731
+    draw = lambda: hidden.random() + 0.0  # noqa: E731
     start = np.array(START)
-    if kind == "aliases":
-        import torch
-
-        optimizer, costs, weights = qml.MomentumOptimizer(0.1), [], torch.tensor(START, requires_grad=True)
-        adam = torch.optim.Adam([weights], lr=0.1)
-        state = {"params": start, "optimizer": optimizer, "costs": costs, "weights": weights, "adam": adam, "in place": np.zeros(4), "rng": np.random.default_rng(1)}
-        moved, own = state["in place"], state["rng"]
-        for _ in training_loop(7, state, checkpoint_every=2, progress=False):
-            bomb.tick()
-            state["params"], cost = optimizer.step_and_cost(circuit, qml.numpy.array(state["params"], requires_grad=True))
-            moved += own.normal(size=4)
-            adam.zero_grad()
-            (weights**2).sum().backward()
-            adam.step()
-            bomb.tick()
-            costs.append(float(cost) + float(moved.sum()) + float(np.linalg.norm(state["params"] - start)))
-            log_metric("cost", costs[-1])
-        return {"params": np.array(state["params"]), "costs": costs, "weights": weights.detach().numpy().copy(), "moved": moved, "start": start}
-    if kind == "dataclass":
-        state = Record(start)
-    else:
-        state = types.SimpleNamespace(x=start, count=0, best=None)
+    state: Any = Record(start) if kind == "dataclass" else types.SimpleNamespace(x=start, count=0, best=None)
     for step in training_loop(7, state, checkpoint_every=2, seed=3, progress=False):
         bomb.tick()
         noise = np.array([local.random(), draw(), _MODULE_RNG.random(), random.random()])
@@ -369,6 +359,44 @@ def body(kind):
         state.count += step
         log_metric("value", value)
     return {"x": state.x, "count": state.count, "best": state.best, "start": start}
+
+
+def aliases():
+    """What the body changes in place it knows by other names too; what it replaces it compares with the old."""
+    bomb = Bomb()
+    circuit = make_circuit(20, device="default.qubit", seed=3)
+    import torch
+
+    start, costs, weights = np.array(START), list[float](), torch.tensor(START, requires_grad=True)
+    optimizer = qml.MomentumOptimizer(0.1)
+    adam = torch.optim.Adam([weights], lr=0.1)
+    state: dict[str, Any] = {
+        "params": start,
+        "optimizer": optimizer,
+        "costs": costs,
+        "weights": weights,
+        "adam": adam,
+        "in place": np.zeros(4),
+        "rng": np.random.default_rng(1),
+    }
+    moved, own = state["in place"], state["rng"]
+    for _ in training_loop(7, state, checkpoint_every=2, progress=False):
+        bomb.tick()
+        state["params"], cost = optimizer.step_and_cost(circuit, qml.numpy.array(state["params"], requires_grad=True))
+        moved += own.normal(size=4)
+        adam.zero_grad()
+        (weights**2).sum().backward()
+        adam.step()
+        bomb.tick()
+        costs.append(float(cost) + float(moved.sum()) + float(np.linalg.norm(state["params"] - start)))
+        log_metric("cost", costs[-1])
+    return {
+        "params": np.array(state["params"]),
+        "costs": costs,
+        "weights": weights.detach().numpy().copy(),
+        "moved": moved,
+        "start": start,
+    }
 
 
 CELL = """
@@ -417,7 +445,9 @@ def slow(steps=400, pause_s=0.02, every=1, retries_at=""):
         time.sleep(pause_s)
         return (params**2).sum()
 
-    run = train(objective, START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=every, compile=False, seed=1, progress=False)
+    run = train(
+        objective, START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=every, compile=False, seed=1, progress=False
+    )
     return outcome(run)
 
 

@@ -13,11 +13,12 @@ from pl_hybridjobs.jobs import codec, process
 
 def bits(job):
     """Result and metrics to the last bit; only how long steps took may differ."""
+    result = codec.dumps(job.result(60))
     table = job.metrics()
     assert not table.problems
     times = [name for name in table.names if name.endswith("step_time_s")]
     metrics = {name: (table.steps(name).tobytes(), table[name].tobytes()) for name in sorted(set(table.names) - set(times))}
-    return codec.dumps(job.result(60)), metrics
+    return result, metrics
 
 
 def interrupted(fn, args, at, monkeypatch, runner="inline"):
@@ -30,8 +31,10 @@ def interrupted(fn, args, at, monkeypatch, runner="inline"):
         if job.status is Status.COMPLETED:
             break
         if bomb == "0" or "Interrupted" not in str(job.exception()):
-            assert bomb.endswith("stop") and job.status is Status.INTERRUPTED, str(job.exception())
-    assert job is not None and job.status is Status.COMPLETED, str(job and job.exception())
+            assert bomb.endswith("stop"), str(job.exception())
+            assert job.status is Status.INTERRUPTED, str(job.exception())
+    assert job is not None
+    assert job.status is Status.COMPLETED, str(job.exception())
     return job
 
 
