@@ -22,6 +22,10 @@ pytest.importorskip("optax")
 CELLS = list(itertools.product(programs.OPTIMIZERS, (None, 100), (False, True)))
 
 
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.torture_long)
+
+
 def ids(value):
     return {None: "analytic", 100: "100 shots", True: "compiled", False: "not compiled"}.get(value, str(value))
 
@@ -33,7 +37,7 @@ def test_interrupted_at_random_instants_it_ends_in_the_same_bits(optimizer, shot
     rng = random.Random(f"{optimizer} {shots} {compiled}")
     args = (optimizer, shots, compiled, 6, 2)
     expected = bits(reference(programs.work, args, monkeypatch))
-    job = interrupted(programs.work, args, random_bombs(rng, 6), monkeypatch)
+    job = interrupted(programs.work, args, random_bombs(rng, 6, count=1 if compiled else 2), monkeypatch)
     assert bits(job) == expected
 
 
@@ -41,9 +45,9 @@ def test_interrupted_at_random_instants_it_ends_in_the_same_bits(optimizer, shot
     ("optimizer", "shots", "compiled"), [("adam", None, True), ("spsa", 100, False), ("optax", 100, True), ("loop", 100, False)], ids=ids
 )
 def test_really_killed_it_ends_in_the_same_bits(optimizer, shots, compiled, monkeypatch):
-    args = (optimizer, shots, compiled, 40, 3)
+    args = (optimizer, shots, compiled, 25, 3)
     expected = bits(reference(programs.work, args, monkeypatch))
-    job, kills = killed(programs.work, args, random.Random(f"{optimizer} {shots}"), 2, 3.0)
+    job, kills = killed(programs.work, args, random.Random(f"{optimizer} {shots}"), 1, 1.5)
     assert kills >= 1
     assert bits(job) == expected
 
@@ -79,7 +83,9 @@ def test_a_trace_that_is_given_up_draws_nothing(compiled, monkeypatch):
 # Several loops ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bombs", [["3"], ["9"], ["10:stop"], ["11", "3"], ["14:stop", "4"], ["20"], ["21:stop", "6", "4"]], ids=str)
+@pytest.mark.parametrize(
+    "bombs", [["3"], ["9"], ["11:stop", "3"], ["21", "6:stop", "4"], *map(long, (["10"], ["14", "4"], ["20:stop"]))], ids=str
+)
 def test_of_several_loops_each_finds_its_own_checkpoint(bombs, monkeypatch):
     job = reference(programs.two_and_a_body, (), monkeypatch)
     assert set(job.metrics().names) >= {"cost", "polish/cost", "train-2/cost", "body", "between"}
@@ -87,8 +93,11 @@ def test_of_several_loops_each_finds_its_own_checkpoint(bombs, monkeypatch):
     assert bits(interrupted(programs.two_and_a_body, (), bombs, monkeypatch)) == bits(job)
 
 
-@pytest.mark.parametrize("name", [None, "inner"])
-@pytest.mark.parametrize("bombs", [["20"], ["29:stop", "5"], ["15", "16:stop"]], ids=str)
+@pytest.mark.parametrize(
+    ("name", "bombs"),
+    [(None, ["20", "5:stop"]), ("inner", ["29:stop"]), long(None, ["15", "16:stop"]), long("inner", ["30", "8"])],
+    ids=str,
+)
 def test_a_loop_inside_a_loop_keeps_its_name(name, bombs, monkeypatch):
     job = reference(programs.layers, (name,), monkeypatch)
     inner = {"train", "train-2"} if name is None else {"inner-0", "inner-1"}
@@ -168,7 +177,7 @@ def worker_of(job):
     return process.descendants(lease.owner.pid)[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, long(signal.SIGTERM)])
 def test_a_signal_stops_it_at_a_boundary_and_it_goes_on(number, monkeypatch):
     args = (25, 0.02, None)
     expected = bits(reference(programs.slow, args, monkeypatch))
@@ -225,7 +234,7 @@ def test_cancel_saves_and_ends(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "point", ["checkpoint.files", "checkpoint.manifest", "checkpoint.synced", "checkpoint.renamed", "checkpoint.pruned"]
+    "point", ["checkpoint.synced", *map(long, ("checkpoint.files", "checkpoint.manifest", "checkpoint.renamed", "checkpoint.pruned"))]
 )
 def test_a_death_inside_the_write_costs_nothing_but_time(point, monkeypatch):
     args = ("spsa", 100, False, 8, 1)
