@@ -49,6 +49,19 @@ class StopFlag:
             raise JobStopRequested(f"stopped at a step boundary after {self.requested}")
 
 
+class OwnCheckpoints:
+    """What a function does with ``save_checkpoint`` and ``load_checkpoint`` beside its training loops."""
+
+    def __init__(self) -> None:
+        self.loaded_after: frozenset[str] | None = None  #: the loops that had begun at the first load
+        self.saved_after: frozenset[str] = frozenset()  #: those that had begun at the newest save, of whatever attempt
+
+    @property
+    def are_ambiguous(self) -> bool:
+        """A resumed job loads before loops that had begun when it saved: whether it skips or repeats them, only names can tell."""
+        return self.loaded_after is not None and not self.saved_after <= self.loaded_after
+
+
 @dataclass(frozen=True)
 class JobContext:
     """The job that this code runs in (or, outside any job, a stand-in that is false).
@@ -59,6 +72,8 @@ class JobContext:
         attempt: 1 for the first attempt; 0 outside a job.
         stop: The wish to stop.
         loops: Names of the training loops that began in this attempt.
+        running: Those that have not ended, the outermost first.
+        own: The function's checkpoints beside theirs.
         devices: What ``job_device`` made in this attempt; their random states belong to the job's.
     """
 
@@ -67,6 +82,8 @@ class JobContext:
     attempt: int = 0
     stop: StopFlag = field(default_factory=StopFlag, repr=False)
     loops: list[str] = field(default_factory=list, repr=False, compare=False)
+    running: list[Any] = field(default_factory=list, repr=False, compare=False)
+    own: OwnCheckpoints = field(default_factory=OwnCheckpoints, repr=False, compare=False)
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def __bool__(self) -> bool:
@@ -133,6 +150,9 @@ class JobContext:
             extra["metrics"] = dict(cursor) if cursor is not None else self.metrics.cursor()
             if self.folder.metrics.exists():
                 also.append(self.folder.metrics)
+        if not section and self:
+            extra["loops"] = list(self.loops)
+            self.own.saved_after = frozenset(self.loops)
         self.checkpoints.save(state, step, section=section, extra=extra, also_sync=also)
 
     def load(self, step: int | None = None, *, section: str = "") -> Loaded | None:
@@ -145,11 +165,17 @@ class JobContext:
             print(f"checkpoint {skipped.path.name} was passed over: {skipped.problem}", file=sys.stderr)
         if self.metrics is None:
             return loaded
+        if not section:
+            if self.own.loaded_after is None:
+                self.own.loaded_after = frozenset(self.loops)
+            if loaded:
+                self.own.saved_after |= frozenset(loaded.extra.get("loops", ()))
         newest = loaded.extra if loaded and step is not None else self.checkpoints.newest_extra()
         if newest and "metrics" in newest:
+            here = self.metrics.cursor()
             self.metrics.rewind(newest["metrics"])
-        if loaded and "metrics" in loaded.extra:
-            self.metrics.count_on(loaded.extra["metrics"])
+            # Without a checkpoint of this section, its code begins anew, and so do the steps of what it logs.
+            self.metrics.count_on(loaded.extra["metrics"] if loaded and "metrics" in loaded.extra else here)
         return loaded
 
     def close(self) -> None:
@@ -203,6 +229,11 @@ def _adopt() -> JobContext:
 def set_step(step: int | None) -> None:
     """What ``log_metric`` takes for the step, here and in what is called from here, if it is given none."""
     _step.set(step)
+
+
+def get_step() -> int | None:
+    """What ``set_step`` set last."""
+    return _step.get()
 
 
 @contextlib.contextmanager

@@ -103,6 +103,34 @@ class MetricWriter:
             self._append(f"{self._seq},{self._attempt},{text},{shown},{step},{when!r}]")
             self._steps[name] = step
 
+    def log_row(self, values: Mapping[str, Any], step: int) -> None:
+        """Append the records of one step by one ``write``: a kill between two of them is still possible, and harms neither.
+
+        Args:
+            values: Real numbers by name, as for ``log``.
+            step: As for ``log``.
+
+        Raises:
+            MetricError: A name or a value is not acceptable.
+            Fenced: See ``log``.
+            StoreError: See ``log``.
+        """
+        when = repr(time.time())
+        with self._lock:
+            if time.monotonic() > self._check_at or self._fd is None:
+                self._may_write()
+            lines = []
+            for name, value in values.items():
+                text = self._names.get(name)
+                if text is None:
+                    text = self._names[name] = json.dumps(_checked_name(name))
+                number = value if type(value) is float else real_number(value, name)
+                shown = repr(number) if number - number == 0 else f'"{number!r}"'
+                self._seq += 1
+                lines.append(_line(f"{self._seq},{self._attempt},{text},{shown},{step},{when}]"))
+                self._steps[name] = step
+            self._write(b"".join(lines))
+
     def cursor(self) -> dict[str, Any]:
         """Where the log stands, as JSON: belongs into each checkpoint."""
         with self._lock:
@@ -171,9 +199,11 @@ class MetricWriter:
             length *= 16
 
     def _append(self, rest: str) -> None:
-        data = rest.encode()
-        # A line that a kill or a full disk tore shall cost only itself.
-        data = b"%b[%d,%b\n" % (b"\n" if self._torn else b"", CRC_BASE + zlib.crc32(data), data)
+        self._write(_line(rest))
+
+    def _write(self, data: bytes) -> None:
+        if self._torn:  # a line that a kill or a full disk tore shall cost only itself
+            data = b"\n" + data
         assert self._fd is not None
         try:
             written = os.write(self._fd, data)
@@ -185,6 +215,11 @@ class MetricWriter:
         except OSError:
             with disk_errors(self._path):
                 raise
+
+
+def _line(rest: str) -> bytes:
+    data = rest.encode()
+    return b"[%d,%b\n" % (CRC_BASE + zlib.crc32(data), data)
 
 
 class MetricPrinter:

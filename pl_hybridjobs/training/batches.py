@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pl_hybridjobs.errors import CheckpointError, InvalidCall
+from pl_hybridjobs.training.rng import RandomStates
 
 
 class Batches:
@@ -41,7 +42,8 @@ class Batches:
         batch_size: Rows of a batch; None: all data in each step, in the given order.
         shuffle: Whether each epoch has an order of its own.
         seed: Whole number from 0 that the orders follow from; None: drawn once.
-        capture: Gives all random states that a stream may draw from, as a checkpoint can hold them.
+        capture: Gives all random states that a stream may draw from, as a checkpoint can hold them; absent: the global ones, and those
+            of a ``DataLoader`` and its sampler.
         restore: Sets them again.
 
     Raises:
@@ -55,12 +57,15 @@ class Batches:
         shuffle: bool = True,
         seed: int | None = None,
         *,
-        capture: Callable[[], Any] = lambda: None,
-        restore: Callable[[Any], None] = lambda state: None,
+        capture: Callable[[], Any] | None = None,
+        restore: Callable[[Any], None] | None = None,
     ) -> None:
         found = complaints(data, batch_size, shuffle)
         if found:
             raise InvalidCall("data", found)
+        if capture is None or restore is None:
+            known = RandomStates((), generators(data))
+            capture, restore = known.capture, known.restore
         self._source = _source(data, batch_size, shuffle, seed, capture, restore)
         self._epoch = 0
         self._index = 0  # batches of this epoch that were given
@@ -106,6 +111,14 @@ class Batches:
         """
         self._source.load(state)
         self._epoch, self._index = int(state["epoch"]), int(state["index"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """``state()``, by the name that ``training_loop`` asks for: it may stand in its state."""
+        return self.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """``load(state)``, likewise."""
+        self.load(state)
 
 
 class _Nothing:

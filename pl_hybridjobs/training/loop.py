@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pl_hybridjobs.errors import CheckpointError, InvalidCall, TrainingError
-from pl_hybridjobs.jobs.context import JobContext, current_job, logging, set_step
+from pl_hybridjobs.jobs.context import JobContext, current_job, logging
 from pl_hybridjobs.jobs.metrics import real_number
 from pl_hybridjobs.training import batches, diagnosis, saving, stopping
 from pl_hybridjobs.training.circuits import reach
@@ -228,10 +228,10 @@ class _Loop:
     def run(self) -> TrainingRun:
         """Take up what was saved, run to the end, save."""
         saved = self._saver.load()
+        if not isinstance(self._driver, Minimizer):
+            self._state = self._driver.init(self._params)
         if saved is not None:
             self._take_up(saved)
-        elif not isinstance(self._driver, Minimizer):
-            self._state = self._driver.init(self._params)
         if self._stopped_by in ("", "steps") and self._step < self._call.steps:
             self._stopped_by = ""
             self._go_on()
@@ -261,15 +261,17 @@ class _Loop:
             else:
                 self._make_steps(self._driver)
             self._saver.save(self._step, self._snapshot)
+        except BaseException as error:
+            self._saver.abandon(error)
+            raise
         finally:
             self._show.close(self._step, self._value)
-            self._saver.settle()
         if self._stopped_by != "steps":
             self._show.note(f"stopped after step {self._step}: {self._stopped_by}")
 
     def _make_steps(self, driver: Adapter) -> None:
         while not self._stopped_by:
-            set_step(self._step)
+            self._section.at(self._step)
             began_s = time.perf_counter()
             self._objective.batch = self._batches.next()
             if self._plan is None:
@@ -283,7 +285,7 @@ class _Loop:
             self._params = self._best.params
             self._show.note(f"{driver.name} cannot be taken up in its middle: it begins anew at the best point so far")
         began_s = time.perf_counter()
-        set_step(self._step)
+        self._section.at(self._step)
         self._objective.batch = self._batches.next()
         self._announce()
         self._objective.evaluations = 0
@@ -292,7 +294,7 @@ class _Loop:
             nonlocal began_s
             self._finish(step, began_s)
             began_s = time.perf_counter()
-            set_step(self._step)
+            self._section.at(self._step)
             self._objective.evaluations = 0
             return bool(self._stopped_by)
 
@@ -378,8 +380,8 @@ class _Loop:
         row.update(more)
         self._history.append(row)
         if self._context.metrics is not None:
-            for name, value in row.items():
-                self._context.metrics.log(self._section.prefix + name, value, self._step)
+            prefix = self._section.prefix
+            self._context.metrics.log_row({prefix + name: value for name, value in row.items()} if prefix else row, self._step)
 
     def _spent(self, step: Step) -> dict[str, float]:
         """Circuits and shots of this step: compiled calls do not pass through a device's tracker, so evaluations are counted."""

@@ -145,24 +145,30 @@ class Objective:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             call = jax.jit(transform(self._traced))
             try:
-                result = self._call(call, params, *more)
-            except (TypeError, ValueError) as error:  # what NumPy says to a tracer
-                if isinstance(error, HybridJobsError):
-                    raise
-                fn = traceable(self._traced_fn)
-                if fn is self._traced_fn:
-                    raise
-                self._traced_fn, original = fn, self._traced_fn
-                try:
-                    result = self._call(call, params, *more)
-                except Exception:
-                    self._traced_fn = original
-                    raise
+                result = self._as_it_is_or_copied(call, before, params, *more)
+            except Exception:
+                self._restore(before)  # what a trace drew that came to nothing is drawn again
+                raise
         if not _same(before, self._capture()):
             self._restore(before)
             raise _NotTraceable("the objective draws random numbers in Python, and a compiled one would draw them once")
         self._jitted[name] = call
         return result
+
+    def _as_it_is_or_copied(self, call: Callable[..., Any], before: Any, params: Any, *more: Any) -> Any:
+        try:
+            return self._call(call, params, *more)
+        except (TypeError, ValueError) as error:  # what NumPy says to a tracer
+            fn = traceable(self._traced_fn)
+            if isinstance(error, HybridJobsError) or fn is self._traced_fn:
+                raise
+            self._restore(before)
+            self._traced_fn, original = fn, self._traced_fn
+            try:
+                return self._call(call, params, *more)
+            except Exception:
+                self._traced_fn = original
+                raise
 
     def _call(self, call: Callable[..., Any], params: Any, *more: Any) -> Any:
         import jax

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 #: What the leaves of a nest may be; numbers and NumPy's arrays go with ``autograd``.
 INTERFACES = ("autograd", "jax", "torch")
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -272,3 +273,32 @@ def norm(gradient: Sequence[Any]) -> float:
         flat = to_numpy(value).reshape(-1)
         total += float(flat @ flat)
     return math.sqrt(total) if total >= 0 else math.nan
+
+
+def described(value: Any, path: str) -> dict[str, str]:
+    """What a nest of anything is, leaf by leaf, without its numbers: ``{"state['params'][0]": "float64[4]"}``.
+
+    It looks into dicts, lists and tuples; lists that hold many things are data.
+    """
+    if isinstance(value, Mapping):
+        parts = [(f"[{key!r}]", part) for key, part in value.items()]
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        parts = [(f".{name}", part) for name, part in zip(value._fields, value, strict=True)]
+    elif isinstance(value, list | tuple) and len(value) <= _LONGEST:
+        parts = [(f"[{i}]", part) for i, part in enumerate(value)]
+    else:
+        is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+        kind = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}" if is_array else type(value).__name__
+        return {path: kind}
+    found = {} if parts else {path: type(value).__name__}
+    for name, part in parts:
+        found |= described(part, path + name)
+    return found
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """How two nests differ that were ``described``, one sentence each."""
+    found = [f"{path}: {kind} is new" for path, kind in now.items() if path not in before]
+    found += [f"{path}: {kind} is gone" for path, kind in before.items() if path not in now]
+    found += [f"{path} was {kind} and is {now[path]}" for path, kind in before.items() if path in now and kind != now[path]]
+    return found

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pl_hybridjobs.errors import CheckpointError
+
 
 class RandomStates:
     """The states of ``random``, NumPy's and torch's global generators, of devices, and of generators that were found or named.
@@ -33,30 +35,40 @@ class RandomStates:
             "numpy": np.random.get_state(),
             "torch": None if torch is None else torch.get_rng_state().numpy().copy(),
             "devices": [_device_state(device) for device in self.devices],
-            "generators": [_state(generator) for generator in self.generators],
+            "generators": [generator_state(generator) for generator in self.generators],
         }
 
     def restore(self, states: dict[str, Any]) -> None:
-        """Put all states back. Devices and generators are found by their order."""
+        """Put all states back. Devices and generators are found by their order.
+
+        Raises:
+            CheckpointError: There are more or fewer of them than there were.
+        """
         import numpy as np
 
+        for what, mine in (("devices", self.devices), ("generators", self.generators)):
+            if len(states[what]) != len(mine):
+                raise CheckpointError(
+                    f"The checkpoint has the random states of {len(states[what])} {what}, and the program uses {len(mine)}: it is another "
+                    "program, or makes some of them only now. Make them before the loop begins, in each attempt."
+                )
         random.setstate(_tuples(states["python"]))
         np.random.set_state(_tuples(states["numpy"]))
         if states["torch"] is not None:
             import torch
 
             torch.set_rng_state(torch.from_numpy(np.array(states["torch"], dtype=np.uint8)))
-        for device, state in zip(self.devices, states["devices"], strict=False):
+        for device, state in zip(self.devices, states["devices"], strict=True):
             _restore_device(device, state)
-        for generator, state in zip(self.generators, states["generators"], strict=False):
-            _restore(generator, state)
+        for generator, state in zip(self.generators, states["generators"], strict=True):
+            restore_generator(generator, state)
 
     def complaints(self) -> list[str]:
         """Which of the named generators are none."""
         return [
             f"generators has {type(g).__name__}; it takes Generator and RandomState of numpy.random, random.Random and torch.Generator"
             for g in self.generators
-            if not _is_generator(g)
+            if not is_generator(g)
         ]
 
 
@@ -71,7 +83,8 @@ def seed_all(seed: int) -> None:
         sys.modules["torch"].manual_seed(torch_)
 
 
-def _is_generator(value: Any) -> bool:
+def is_generator(value: Any) -> bool:
+    """Whether this is a random generator of NumPy, Python or torch."""
     import numpy as np
 
     torch = sys.modules.get("torch")
@@ -80,7 +93,8 @@ def _is_generator(value: Any) -> bool:
     )
 
 
-def _state(generator: Any) -> Any:
+def generator_state(generator: Any) -> Any:
+    """One generator's state, as data."""
     if hasattr(generator, "bit_generator"):
         return copy.deepcopy(generator.bit_generator.state)
     if isinstance(generator, random.Random):
@@ -89,7 +103,8 @@ def _state(generator: Any) -> Any:
     return state.numpy().copy() if hasattr(state, "numpy") else state
 
 
-def _restore(generator: Any, state: Any) -> None:
+def restore_generator(generator: Any, state: Any) -> None:
+    """Put one generator's state back."""
     if hasattr(generator, "bit_generator"):
         generator.bit_generator.state = state
     elif isinstance(generator, random.Random):
@@ -104,12 +119,12 @@ def _restore(generator: Any, state: Any) -> None:
 
 def _device_state(device: Any) -> dict[str, Any]:
     rng, key = (getattr(device, name, None) for name in ("_rng", "_prng_key"))
-    return {"rng": _state(rng) if _is_generator(rng) else None, "key": key}
+    return {"rng": generator_state(rng) if is_generator(rng) else None, "key": key}
 
 
 def _restore_device(device: Any, state: dict[str, Any]) -> None:
     if state["rng"] is not None:
-        _restore(device._rng, state["rng"])
+        restore_generator(device._rng, state["rng"])
     if state["key"] is not None:
         device._prng_key = state["key"]
 

@@ -90,6 +90,13 @@ class Saver:
         if error is not None:
             raise error
 
+    def abandon(self, error: BaseException) -> None:
+        """The loop ends by an error: wait for the write in flight. What is wrong with it is told beside the error."""
+        try:
+            self.settle()
+        except BaseException as other:  # noqa: BLE001 - the loop's error is the one that people must see
+            error.add_note(f"The checkpoint that was being written meanwhile failed as well: {other}")
+
     def _is_writing(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 

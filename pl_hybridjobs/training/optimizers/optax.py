@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pl_hybridjobs.errors import CheckpointError
 from pl_hybridjobs.training.optimizers import Adapter, Misfit, Problem, Step
+from pl_hybridjobs.training.parameters import described, differences
 
 if TYPE_CHECKING:
     from pl_hybridjobs.training.objective import Objective
@@ -62,8 +64,16 @@ class Optax(Adapter):
         return state
 
     def load(self, dumped: Any, params: Any) -> Any:
-        """See ``Adapter.load``."""
-        del params
+        """See ``Adapter.load``.
+
+        Raises:
+            CheckpointError: The state is of another transformation.
+        """
+        found = differences(described(dumped, "state"), described(self.init(params), "state"))
+        if found:
+            raise CheckpointError(
+                "The optimizer's state in the checkpoint is of another transformation:" + "".join(f"\n  - {line}" for line in found)
+            )
         return dumped
 
     def _whole(self, fn: Callable[..., Any]) -> Callable[..., Any]:
