@@ -6,7 +6,6 @@ First derivatives are those of the reverse sweep, called from the traced program
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.devices import density_measure, density_tape, density_trace, translate
-from pl_hybridjobs.devices.jaxcall import block
+from pl_hybridjobs.devices.jaxcall import Function, differentiable, packed
 from pl_hybridjobs.sim import density
 
 
@@ -31,10 +30,7 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any], readout: float) -> Any:
     if start is not None and start.ndim == 2:
         return None
     size = density_tape.batch_size(tape)
-    batch = () if size is None else (size,)
-    real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
-    blocks = [block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
-    params = jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*batch, 0), real)
+    params = packed(found, () if size is None else (size,))
     columns = found.columns()
     wanted = frozenset(
         slot
@@ -65,7 +61,7 @@ class _Key:
 
 
 @functools.lru_cache(maxsize=128)
-def _expvals(key: _Key) -> Callable[[Any], Any]:
+def _expvals(key: _Key) -> Function:
     """A differentiable function from parameters (..., P) to expectation values (..., M)."""
     circuit = key.circuit
     m, p = len(circuit.observables), circuit.n_parameters
@@ -85,26 +81,12 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
     def values_shape(params: Any) -> Any:
         return jax.ShapeDtypeStruct((*params.shape[:-1], m), params.dtype)
 
-    @jax.custom_jvp
     def values(params: Any) -> Any:
         return jax.pure_callback(on_host, values_shape(params), params, vmap_method="expand_dims")
 
-    @jax.custom_jvp
     def values_and_jacobian(params: Any) -> Any:
         shape = values_shape(params), jax.ShapeDtypeStruct((*params.shape[:-1], m, p), params.dtype)
         return jax.pure_callback(jacobian_on_host, shape, params, vmap_method="expand_dims")
-
-    @values.defjvp
-    def _values_jvp(primals: Any, tangents: Any) -> Any:
-        found, jacobian = values_and_jacobian(*primals)
-        return found, jnp.einsum("...mp,...p->...m", jacobian, tangents[0])
-
-    @values_and_jacobian.defjvp
-    def _jacobian_jvp(primals: Any, tangents: Any) -> Any:
-        found, jacobian = values_and_jacobian(*primals)
-        second = jnp.vectorize(jax.jacfwd(jax.jacrev(reference)), signature="(p)->(m,p,p)")(primals[0])
-        moved = jnp.einsum("...mpq,...q->...mp", second, tangents[0])
-        return (found, jacobian), (jnp.einsum("...mp,...p->...m", jacobian, tangents[0]), moved)
 
     def reference(params: Any) -> Any:
         parts = [jnp.reshape(params[where], shape) for where, shape in key.columns.values()]
@@ -112,4 +94,8 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
         rho = density_trace.final_state(tape, "jax")
         return jnp.stack([density_measure.measure(mp, rho, key.readout) for mp in tape.measurements])
 
-    return jax.jit(values)
+    def moved(_: Function, params: Any, tangent: Any) -> Any:
+        second = jnp.vectorize(jax.jacfwd(jax.jacrev(reference)), signature="(p)->(m,p,p)")(params)
+        return jnp.einsum("...mpq,...q->...mp", second, tangent)
+
+    return differentiable(values, values_and_jacobian, moved)

@@ -7,6 +7,7 @@ with the number of gates. First derivatives are the kernels' own; each one beyon
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from pl_hybridjobs.sim import drivers, engine_cpu, xla
 from pl_hybridjobs.sim.circuit import Circuit
 from pl_hybridjobs.sim.program import compile_circuit
 from pl_hybridjobs.sim.shifts import shifts_of
+
+Function = Callable[[Any], Any]
 
 
 def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
@@ -41,21 +44,33 @@ def execute(tape: QuantumScript, c_dtype: np.dtype[Any]) -> Any:
         if translate.is_traced(vector) or found.start.batch_size is not None:
             return None
         start = np.asarray(vector).astype(np.complex128).tobytes()
-    real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
     batch = () if tape.batch_size is None else (tape.batch_size,)
-    blocks = [block(p, shape, batch, real) for p, shape in zip(found.parameters, found.shapes, strict=True)]
-    params = jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*batch, 0), real)
-    values = _expvals(_Key(found.circuit, start, c_dtype.name))(params)
+    values = _expvals(_Key(found.circuit, start, c_dtype.name))(packed(found, batch))
     results = tuple(values[..., m] for m in range(len(tape.measurements)))
     return results[0] if len(results) == 1 else results
 
 
-def block(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
-    """One parameter as a part of the parameter vector, shape (*batch, size)."""
-    array = jnp.asarray(jnp.real(value), real)
-    if batch and array.ndim == len(shape):
-        array = jnp.broadcast_to(array, (*batch, *shape))
-    return jnp.reshape(array, (*batch, -1))
+def packed(found: translate.Translation, batch: tuple[int, ...]) -> Any:
+    """The parameters of a translation, shape (*batch, P). Each operation on a tracer costs a millisecond when it is differentiated: numbers
+    that follow each other are one operation.
+    """
+    real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+    parts = []
+    for shape, run in itertools.groupby(zip(found.parameters, found.shapes, strict=True), key=lambda pair: pair[1]):
+        arrays = [_real(value, shape, batch, real) for value, _ in run]
+        parts += [jnp.reshape(array, (*batch, -1)) for array in arrays] if shape else [jnp.stack(arrays, axis=-1)]
+    if not parts:
+        return jnp.zeros((*batch, 0), real)
+    return jnp.asarray(parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1), real)
+
+
+def _real(value: Any, shape: tuple[int, ...], batch: tuple[int, ...], real: Any) -> Any:
+    """One parameter, shape (*batch, *shape)."""
+    if not translate.is_traced(value):
+        return np.broadcast_to(np.real(np.asarray(value)).astype(real), (*batch, *shape))
+    array = jnp.real(value) if jnp.iscomplexobj(value) else value
+    array = array if array.dtype == real else array.astype(real)
+    return jnp.broadcast_to(array, (*batch, *shape)) if batch and array.ndim == len(shape) else array
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class _Key:
 
 
 @functools.lru_cache(maxsize=128)
-def _expvals(key: _Key) -> Callable[[Any], Any]:
+def _expvals(key: _Key) -> Function:
     """A differentiable function from parameters (..., P) to expectation values (..., M)."""
     circuit = key.circuit
     engine_cpu.check_memory(circuit.n_wires, 2, key.c_dtype)
@@ -86,26 +101,41 @@ def _expvals(key: _Key) -> Callable[[Any], Any]:
         options = np.array([mode, int(engine_cpu.threads() > 1), -1], dtype=np.int32)  # not all alike: XLA would compute it each time
         return jax.ffi.ffi_call(target, out, vmap_method="expand_dims")(raw, options, params, halves.astype(params.dtype))
 
-    @jax.custom_jvp
-    def values(params: Any) -> Any:
-        return call(params, drivers.VALUES, 0)[0]
+    def moved(values_and_jacobian: Function, params: Any, tangent: Any) -> Any:
+        rules = shifts_of(circuit)
+        shifted = params[..., None, :] + jnp.asarray(rules.vectors, params.dtype)
+        terms = values_and_jacobian(shifted)[1]  # (..., shifts, observables, parameters)
+        return jnp.einsum("...kmp,...k->...mp", terms, tangent[..., rules.slots] * jnp.asarray(rules.weights, terms.dtype))
+
+    return differentiable(lambda params: call(params, drivers.VALUES, 0)[0], lambda params: call(params, drivers.JACOBIAN, m), moved)
+
+
+def differentiable(values: Function, values_and_jacobian: Function, moved: Callable[[Function, Any, Any], Any]) -> Function:
+    """A function of JAX that is differentiated by a Jacobian that comes with the values.
+
+    Args:
+        values: From parameters (..., P) to values (..., M).
+        values_and_jacobian: To these, and to their derivatives (..., M, P).
+        moved: From that function, as one that can be differentiated again, parameters and a tangent (..., P), to the derivative of the
+            Jacobian along the tangent.
+    """
 
     @jax.custom_jvp
-    def values_and_jacobian(params: Any) -> Any:
-        return call(params, drivers.JACOBIAN, m)
+    def first(params: Any) -> Any:
+        return values(params)
 
-    @values.defjvp
-    def _values_jvp(primals: Any, tangents: Any) -> Any:
-        found, jacobian = values_and_jacobian(*primals)
+    @jax.custom_jvp
+    def both(params: Any) -> Any:
+        return values_and_jacobian(params)
+
+    @first.defjvp
+    def _first_jvp(primals: Any, tangents: Any) -> Any:
+        found, jacobian = both(*primals)
         return found, jnp.einsum("...mp,...p->...m", jacobian, tangents[0])
 
-    @values_and_jacobian.defjvp
-    def _jacobian_jvp(primals: Any, tangents: Any) -> Any:
-        found, jacobian = values_and_jacobian(*primals)
-        rules = shifts_of(circuit)
-        shifted = primals[0][..., None, :] + jnp.asarray(rules.vectors, primals[0].dtype)
-        terms = values_and_jacobian(shifted)[1]  # (..., shifts, observables, parameters)
-        moved = jnp.einsum("...kmp,...k->...mp", terms, tangents[0][..., rules.slots] * jnp.asarray(rules.weights, jacobian.dtype))
-        return (found, jacobian), (jnp.einsum("...mp,...p->...m", jacobian, tangents[0]), moved)
+    @both.defjvp
+    def _both_jvp(primals: Any, tangents: Any) -> Any:
+        found, jacobian = both(*primals)
+        return (found, jacobian), (jnp.einsum("...mp,...p->...m", jacobian, tangents[0]), moved(both, primals[0], tangents[0]))
 
-    return jax.jit(values)
+    return jax.jit(first)

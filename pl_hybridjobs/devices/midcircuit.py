@@ -49,9 +49,9 @@ def has_cuts(tape: QuantumScript) -> bool:
     return any(isinstance(op, _CUTS) for op in tape.operations)
 
 
-def postselects(tape: QuantumScript) -> bool:
+def selects(op: Operator) -> bool:
     """Whether results are normalised by the probability of a selected outcome, so that they are no linear functions of the state."""
-    return any(isinstance(op, qml.Projector) or (isinstance(op, MidMeasure) and op.postselect is not None) for op in tape.operations)
+    return isinstance(op, qml.Projector) or (isinstance(op, MidMeasure) and op.postselect is not None)
 
 
 # The method ----------------------------------------------------------------------------------------------------------------

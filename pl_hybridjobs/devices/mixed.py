@@ -37,7 +37,8 @@ from pennylane.operation import Operator, StatePrepBase
 from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
-from pl_hybridjobs.devices import batches, decomposition, density_measure, density_tape, density_trace, translate
+from pl_hybridjobs.devices import batches, decomposition, density_measure, density_tape, density_trace, midcircuit, translate
+from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
@@ -125,7 +126,7 @@ class HybridMixed(HybridQubit):
         readout_prob: The probability that a bit is read wrong, between 0 and 1; None: 0.
 
     Raises:
-        DeviceError: An unknown option, or one that makes no sense.
+        DeviceError: As for ``hybridjobs.qubit``.
     """
 
     name: ClassVar[str] = "hybridjobs.mixed"
@@ -134,15 +135,18 @@ class HybridMixed(HybridQubit):
     def __init__(
         self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128, readout_prob: float | None = None
     ) -> None:
-        super().__init__(wires=wires, shots=shots, seed=seed, c_dtype=c_dtype)
+        wrong = wrong_options(wires, c_dtype)
         if readout_prob is not None and not (isinstance(readout_prob, Real) and 0 <= readout_prob <= 1):
-            raise DeviceError(f"readout_prob must be a number between 0 and 1, not {readout_prob!r}")
+            wrong.append(f"readout_prob must be a number between 0 and 1, not {readout_prob!r}")
+        refuse(self.name, wrong)
+        super().__init__(wires=wires, shots=shots, seed=seed, c_dtype=c_dtype)
         self.readout_prob = float(readout_prob or 0)
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
         """The steps from any circuit to one that ``execute`` takes."""
         config = execution_config or ExecutionConfig()
         pipeline = qml.CompilePipeline()
+        pipeline.add_transform(check_numbers)
         pipeline.add_transform(defer_measurements, allow_postselect=False)
         pipeline.add_transform(
             decompose,
@@ -182,17 +186,17 @@ class HybridMixed(HybridQubit):
         return pipeline
 
     def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
-        del circuit, differentiated
+        del differentiated
+        selecting = next(filter(midcircuit.selects, circuit.operations), None) if circuit is not None else None
+        if selecting is not None:
+            raise DeviceError(f"{self.name} cannot select an outcome, as {short(selecting)} does; hybridjobs.qubit can")
         mcm = config.mcm_config or MCMConfig()
         if mcm.mcm_method not in (None, "device", "deferred"):
             raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {str(mcm.mcm_method)!r}; use mcm_method='deferred'")
         return replace(mcm, mcm_method="deferred")
 
-    def _adjoint_fits(self, circuit: QuantumScript) -> bool:
-        trained = [op for op in circuit.operations if any(qml.math.requires_grad(value) for value in op.data)]
-        if any(translate.is_noise(op) and not translate.is_tabled_channel(op) for op in trained):
-            return False
-        return super()._adjoint_fits(circuit)
+    def _is_trainable(self, op: Operator) -> bool:
+        return translate.is_tabled_channel(op) if translate.is_noise(op) else super()._is_trainable(op)
 
     # Execution -----------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pennylane.devices.preprocess import (
     validate_observables,
 )
 from pennylane.devices.qubit.sampling import measure_with_samples
-from pennylane.exceptions import DeviceError
+from pennylane.exceptions import DeviceError, QuantumFunctionError
 from pennylane.measurements import ExpectationMP, MeasurementProcess
 from pennylane.operation import Channel, Operator, StatePrepBase
 from pennylane.ops import MidMeasure
@@ -29,6 +29,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import convert_to_numpy_parameters, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, batches, decomposition, measure, midcircuit, translate
+from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -36,6 +37,7 @@ from pl_hybridjobs.sim.gates import GATES
 _OPTIONS: frozenset[str] = frozenset()
 _NORM_WITHIN = 1e-5  # also states of single precision are accepted
 _DIFF_METHODS = ("adjoint", "backprop", "device", "best")
+_BY_NAME = ("adjoint", "backprop", "device")  # where these do not fit, PennyLane has nothing else
 
 
 def _stopping(op: Operator) -> bool:
@@ -90,16 +92,15 @@ class HybridQubit(Device):
         c_dtype: ``complex128`` (default) or ``complex64``, half the memory and about twice as fast.
 
     Raises:
-        DeviceError: An unknown option.
+        DeviceError: Options that make no sense, all of them at once; later, an option that is not known.
     """
 
     name: ClassVar[str] = "hybridjobs.qubit"
     config_filepath: ClassVar[str] = str(Path(__file__).with_name("qubit.toml"))
 
     def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128) -> None:
+        refuse(self.name, wrong_options(wires, c_dtype))
         super().__init__(wires=wires, shots=shots)
-        if np.dtype(c_dtype) not in (np.dtype(np.complex64), np.dtype(np.complex128)):
-            raise DeviceError(f"c_dtype must be complex64 or complex128, not {c_dtype}")
         self.c_dtype = np.dtype(c_dtype)
         self._debugger: Any = None  # set by qml.snapshots
         if isinstance(seed, str) and seed == "global":
@@ -112,25 +113,57 @@ class HybridQubit(Device):
     # Configuration -----------------------------------------------------------------------------------------------------
 
     def supports_derivatives(self, execution_config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> bool:
-        """Whether a derivative of this kind can be had from the device."""
-        if execution_config is None:
-            return True
-        method = execution_config.gradient_method
-        if method not in _DIFF_METHODS:
-            return False
-        if circuit is not None and circuit.shots:
-            return False
-        mcm = self._mid_circuit(execution_config, circuit, True)
-        if mcm.mcm_method != "deferred" and midcircuit.has_measurements(circuit):
-            return False
-        if method != "adjoint":  # where adjoint does not fit, backprop does
-            return True
-        if (execution_config.derivative_order or 1) > 1 and not _is_jax(execution_config.interface):
-            return False
-        return circuit is None or self._adjoint_fits(circuit)
+        """Whether a derivative of this kind can be had from the device.
 
-    def _adjoint_fits(self, circuit: QuantumScript) -> bool:
-        return _adjoint_fits(circuit)
+        Raises:
+            QuantumFunctionError: A method that was asked for by its name does not fit the circuit. PennyLane raises the same if this is
+                False, but cannot say why, and asks nothing else before.
+        """
+        why_not = self._why_not(execution_config, circuit)
+        if why_not and execution_config is not None and execution_config.gradient_method in _BY_NAME and circuit is not None:
+            raise QuantumFunctionError(f"{self.name} does not support {execution_config.gradient_method} with this circuit: {why_not}")
+        return why_not is None
+
+    def _why_not(self, config: ExecutionConfig | None, circuit: QuantumScript | None) -> str | None:
+        """What keeps the device from differentiating, and what would work instead; None: nothing."""
+        if config is None:
+            return None
+        method = config.gradient_method
+        if method not in _DIFF_METHODS:
+            return f"it is none of {', '.join(_DIFF_METHODS)}"
+        if circuit is not None and circuit.shots:
+            return f"it has {circuit.shots.total_shots} shots; use diff_method='parameter-shift', or no shots"
+        mcm = self._mid_circuit(config, circuit, True)
+        if mcm.mcm_method != "deferred" and midcircuit.has_measurements(circuit):
+            return f"it measures in its middle by {str(mcm.mcm_method)!r}; use mcm_method='deferred' or diff_method='parameter-shift'"
+        if method != "adjoint":  # where adjoint does not fit, backprop does
+            return None
+        if (config.derivative_order or 1) > 1 and not _is_jax(config.interface):
+            return f"it has first derivatives only, and max_diff is {config.derivative_order}; use diff_method='backprop'"
+        return None if circuit is None else self._why_not_adjoint(circuit)
+
+    def _why_not_adjoint(self, circuit: QuantumScript) -> str | None:
+        instead = "use diff_method='backprop', or 'best', which chooses"
+        for op in circuit.operations:
+            named = f"{op.name} on wires {list(op.wires)}"
+            if op.name == "Snapshot":
+                return f"it has the snapshot {op.tag!r}; {instead}"
+            if translate.has_large_matrix(op):
+                return f"{named} is a matrix on more than {translate.MAX_MATRIX_WIRES} wires; {instead}"
+            if midcircuit.selects(op):
+                return f"{short(op)} selects an outcome, so that results are not linear in the state; {instead}"
+            if any(map(qml.math.requires_grad, op.data)) and not self._is_trainable(op):
+                return f"the derivative by the parameters of {named} is not known to it; {instead}"
+        for mp in circuit.measurements:
+            if not (isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs)):
+                return f"{short(mp)} is no expectation value of a sum of Pauli words; {instead}"
+        return None
+
+    def _is_trainable(self, op: Operator) -> bool:
+        """Whether adjoint has derivatives by an operator's parameters; those by a prepared state are left to backprop."""
+        if isinstance(op, qml.ops.Conditional):
+            op = op.base
+        return translate.is_differentiable(op) or (decomposition.has_step(op) and not isinstance(op, StatePrepBase))
 
     def _mid_circuit(self, config: ExecutionConfig, circuit: QuantumScript | None, differentiated: bool) -> MCMConfig:
         return midcircuit.resolve(config.mcm_config or MCMConfig(), circuit, self.wires, differentiated=differentiated)
@@ -143,7 +176,7 @@ class HybridQubit(Device):
             raise DeviceError(f"{self.name} has no device option {', '.join(sorted(unknown))}")
         method = config.gradient_method
         if method in ("best", "device"):
-            method = "adjoint" if self.supports_derivatives(replace(config, gradient_method="adjoint"), circuit) else "backprop"
+            method = "backprop" if self._why_not(replace(config, gradient_method="adjoint"), circuit) else "adjoint"
         on_device = method in ("adjoint", "backprop")
         if method == "adjoint" and _is_jax(config.interface):
             method = "backprop"  # traced: the kernels are a node of the jax program, with their own derivative
@@ -168,6 +201,7 @@ class HybridQubit(Device):
         """The steps from any circuit to one that ``execute`` takes."""
         config = execution_config or ExecutionConfig()
         pipeline = qml.CompilePipeline()
+        pipeline.add_transform(check_numbers)
         deferred = config.mcm_config.mcm_method in (None, "deferred")
         if deferred:
             pipeline.add_transform(defer_measurements, allow_postselect=True)
@@ -340,12 +374,12 @@ class HybridQubit(Device):
     # Derivatives -----------------------------------------------------------------------------------------------------------
 
     def supports_jvp(self, execution_config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> bool:
-        """As ``supports_derivatives``."""
-        return self.supports_derivatives(execution_config, circuit)
+        """As ``supports_derivatives``, without an error."""
+        return self._why_not(execution_config, circuit) is None
 
     def supports_vjp(self, execution_config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> bool:
-        """As ``supports_derivatives``."""
-        return self.supports_derivatives(execution_config, circuit)
+        """As ``supports_derivatives``, without an error."""
+        return self._why_not(execution_config, circuit) is None
 
     def execute_and_compute_derivatives(
         self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None
@@ -449,22 +483,6 @@ def _library(interface: Any) -> str | None:
 
 def _is_expectation(mp: MeasurementProcess) -> bool:
     return isinstance(mp, ExpectationMP)
-
-
-def _adjoint_fits(circuit: QuantumScript) -> bool:
-    if any(op.name == "Snapshot" or translate.has_large_matrix(op) for op in circuit.operations) or midcircuit.postselects(circuit):
-        return False
-    if not all(isinstance(mp, ExpectationMP) and mp.obs is not None and _is_pauli(mp.obs) for mp in circuit.measurements):
-        return False
-    trained = [op for op in circuit.operations if any(qml.math.requires_grad(value) for value in op.data)]
-    return all(map(_is_trainable, trained))
-
-
-def _is_trainable(op: Operator) -> bool:
-    """Whether adjoint has derivatives by an operator's parameters; those by a prepared state are left to backprop."""
-    if isinstance(op, qml.ops.Conditional):
-        op = op.base
-    return translate.is_differentiable(op) or (decomposition.has_step(op) and not isinstance(op, StatePrepBase))
 
 
 def _parts(found: translate.Translation, tape: QuantumScript, gradient: Any) -> list[Any]:

@@ -208,6 +208,11 @@ def is_comparable(op: Exp) -> bool:
     return op.batch_size is None and not traced
 
 
+def takes_matrix(op: Operator) -> bool:
+    """Whether the parameters of an operator, or of the gate inside its controls, are a matrix or a state and no angles."""
+    return base_of(op)[0].name in _MATRIX_PARAMETERS
+
+
 def word_of(op: Operator) -> str:
     """The Pauli word of an operator, or an empty text."""
     key = {"PauliRot": "pauli_word", "PauliError": "operators"}.get(op.name)

@@ -14,10 +14,10 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
@@ -122,7 +122,34 @@ class Engine:
         return int(self.table.ctypes.data)
 
 
-@functools.cache
+_F = TypeVar("_F", bound=Callable[..., Any])
+_lock = threading.RLock()  # whoever is linked needs others
+
+
+def once(function: _F) -> _F:
+    """A function that is called once for each of its arguments, by one thread; the others wait for what it finds."""
+    cached = functools.cache(function)
+
+    @functools.wraps(function)
+    def found(*arguments: Any) -> Any:
+        with _lock:
+            return cached(*arguments)
+
+    return cast(_F, found)
+
+
+def _renew_lock() -> None:
+    """A forked process has the lock of a thread that it does not have."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+linked: list[Engine] = []  # as long as they live, so do their tables
+
+
+@once
 def link(real: Any) -> Engine:
     """The engine of a precision, compiled, and known as a symbol to what else is compiled."""
     name = np.dtype(real).name
@@ -139,6 +166,7 @@ def link(real: Any) -> Engine:
         # Handlers that come out of the disk cache find numba's allocator and threads only if a function has run before.
         _start_threads()
         _warm(engine)
+    linked.append(engine)
     return engine
 
 

@@ -93,7 +93,7 @@ def threads() -> int:
 
 
 _forked = threading.Event()
-os.register_at_fork(after_in_child=lambda: _forked.set() if d.link.cache_info().currsize else None)
+os.register_at_fork(after_in_child=lambda: _forked.set() if d.linked else None)
 
 
 @functools.cache

@@ -312,7 +312,8 @@ def step_matrices(table: Table, params: Any, constant: Callable[[_Array], Any], 
     chains = constant(table.fixed)
     if not table.is_constant:
         steps, longest = table.slots.shape
-        picked = do("reshape", params[..., table.slots.ravel()], (*np.shape(params)[:-1], steps, longest, 1, 1), like=like)
+        # No numpy array is an index here: JAX remembers in which precision it saw one, also after that has been changed.
+        picked = do("reshape", params[..., constant(table.slots.ravel())], (*np.shape(params)[:-1], steps, longest, 1, 1), like=like)
         phi = constant(table.shift[..., None, None]) + constant(table.scale[..., None, None]) * picked
         chains = chains + do("cos", phi, like=like) * constant(table.cosine) + do("sin", phi, like=like) * constant(table.sine)
     found = chains[..., 0, :, :]
@@ -337,4 +338,4 @@ def combined(words: WordTable, values: Any, coefficients: Any, constant: Callabl
     real = do("real", values, like=like)
     weights = constant(words.coefficients) if coefficients is None else do("real", coefficients, like=like)
     owners = np.eye(words.n_observables)[words.observable]
-    return do("matmul", real[..., words.word] * weights, constant(owners), like=like)
+    return do("matmul", real[..., constant(words.word)] * weights, constant(owners), like=like)

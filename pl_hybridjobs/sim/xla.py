@@ -117,7 +117,7 @@ def _handler(real: Any) -> Any:
     return cfunc(types.intp(types.CPointer(types.int64)), cache=True, fastmath=FAST, error_model="numpy")(handler)
 
 
-@functools.cache
+@drivers.once
 def target(c_dtype: str) -> str:
     """The name under which JAX can call the engine in a precision; registered when first asked for."""
     import jax

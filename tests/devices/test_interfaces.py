@@ -109,6 +109,39 @@ def test_a_traced_program_does_not_grow_with_the_number_of_gates(x64):
     assert size(2) == size(40)
 
 
+def test_angles_one_by_one_are_few_operations_for_jax(x64):
+    def operations(n):
+        def circuit(x):
+            for angle in jnp.unstack(x):
+                qml.RX(angle, 0)
+            return qml.expval(qml.Z(0))
+
+        return len(jax.make_jaxpr(node(circuit))(jnp.zeros(n)).jaxpr.eqns)
+
+    assert operations(3) == operations(60)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_parameters_of_all_kinds_side_by_side(batched, x64):
+    def circuit(x, weights, turns):
+        qml.RX(x, 0)
+        qml.Rot(0.1, x**2, 2, 1)
+        qml.RY(turns, 2)
+        qml.StronglyEntanglingLayers(weights, wires=range(4))
+        qml.RZ(x + 0j, 1)
+        qml.CRX(np.float32(0.3), [0, 1])
+        qml.BasicEntanglerLayers(np.full((1, 4), 0.2), wires=range(4))
+        return qml.expval(qml.Z(0) @ qml.X(1)), qml.expval(qml.Y(2))
+
+    x, along = np.array([0.3, 0.9] if batched else 0.3), np.cos(WEIGHTS)
+    theirs = [np.stack(node(circuit, THEIRS)(x + step, WEIGHTS + 2 * step * along, 2)) for step in (0.0, 1e-5, -1e-5)]
+    ours = jax.jit(lambda *given: jax.jvp(lambda *a: jnp.stack(node(circuit)(*a, 2)), given, (jnp.ones(x.shape), 2 * along)))
+    values, slopes = ours(jnp.array(x), jnp.array(WEIGHTS))
+
+    assert np.allclose(values, theirs[0], atol=1e-12)
+    assert np.allclose(slopes, (theirs[1] - theirs[2]) / 2e-5, atol=1e-8)
+
+
 def test_32_bit_jax_is_near():
     found = jax.jit(node(energies))(jnp.array(WEIGHTS, dtype=jnp.float32), jnp.float32(ANGLE))
 
@@ -322,3 +355,19 @@ def test_samples_need_no_interface(torch):
         return qml.sample()
 
     assert np.array_equal(circuit(torch.tensor(np.pi)), np.ones((5, 1)))
+
+
+@pytest.mark.parametrize("measured", [lambda: qml.probs(wires=0), lambda: qml.expval(qml.Z(0)), lambda: qml.var(qml.X(1) + qml.Z(0))])
+def test_jax_may_change_its_precision_between_calls(measured, x64):
+    def circuit(angle):
+        qml.RX(angle, 0)
+        qml.QubitUnitary(jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]]), wires=0)
+        qml.CNOT([0, 1])
+        return measured()
+
+    found = []
+    for precise in (False, True):
+        jax.config.update("jax_enable_x64", precise)
+        found.append(jax.jacobian(node(circuit, wires=2))(0.3))
+        assert found[-1].dtype == (jnp.float64 if precise else jnp.float32)
+    assert np.allclose(found[0], found[1], atol=1e-5)

@@ -152,14 +152,20 @@ def test_what_cannot_be_measured_is_told():
         node(lambda: qml.expval(sparse), shots=10)()
 
 
-def test_a_state_that_is_none_gives_no_samples():
-    @qml.qnode(qml.device(OURS, wires=1), shots=10)
-    def circuit(element):
-        qml.QubitUnitary(np.array([[element, 0], [0, 1]]), 0)
-        return qml.sample(wires=0)
+class Broken(qml.operation.Operation):  # type: ignore[misc]
+    """A gate whose matrix is none, which cannot be seen from its parameters."""
 
+    num_wires = 1
+    num_params = 0
+
+    @staticmethod
+    def compute_matrix():
+        return np.diag([np.nan, 1.0])
+
+
+def test_a_state_that_is_none_gives_no_samples():
     with pytest.raises(SimulationError, match="NaN"):
-        circuit(np.nan)
+        node(lambda: (Broken(0), qml.sample(wires=0))[1], shots=10)()
 
 
 # With shots ------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -179,6 +181,62 @@ def test_a_users_own_channel_is_differentiated(transform, x64):
     assert np.isclose(node(circuit)(0.2), 0.6)
     assert np.isclose(transform(jax.grad(node(circuit)))(jnp.array(0.2)), -2)
     assert np.isclose(qml.grad(node(circuit))(pnp.array(0.2, requires_grad=True)), -2)
+
+
+class Flip(qml.operation.Channel):  # type: ignore[misc]
+    """Another, of three wires."""
+
+    num_params = 1
+
+    @staticmethod
+    def compute_kraus_matrices(p):
+        word = functools.reduce(np.kron, [np.diag([1, -1]), np.array([[0, 1], [1, 0]]), np.eye(2)])
+        pairs = (1 - p, np.eye(8)), (p, word)
+        return [qml.math.sqrt(share) * qml.math.convert_like(matrix, p) for share, matrix in pairs]
+
+
+WIDE = {
+    "two controls": lambda x: qml.ctrl(qml.RX(x, 2), control=[3, 0]),
+    "three controls": lambda x: qml.ctrl(qml.Rot(x, 0.3, 2 * x, 1), control=[3, 0, 2], control_values=[0, 1, 0]),
+    "two targets": lambda x: qml.adjoint(qml.ctrl(qml.IsingXY(x, [3, 1]), control=[0, 2])),
+    "a word": lambda x: qml.PauliRot(x, "XYZ", [2, 0, 3]),
+    "a diagonal": lambda x: qml.MultiRZ(x, [3, 1, 0, 2]),
+    "a channel": lambda x: Flip(0.3 * x, wires=[2, 0, 1]),
+    "a batch": lambda x: qml.ctrl(qml.RX(qml.math.stack([0.5 * x, x]), 2), control=[3, 0]),
+    "a second batch": lambda x: (
+        qml.RY(qml.math.stack([0.5 * x, x]), 1),
+        qml.ctrl(qml.RX(qml.math.stack([0.5 * x, x]), 2), control=[3, 0]),
+    ),
+}
+
+
+# What default.mixed takes in their place.
+THEIR_WIDE = WIDE | {"a channel": lambda x: qml.QubitChannel(Flip.compute_kraus_matrices(0.3 * x), [2, 0, 1])}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_trained_operations_on_many_wires_are_differentiated_by_backprop_with_every_interface(name, x64, torch):
+    def circuit(x, operations=WIDE):
+        qml.StronglyEntanglingLayers(np.sin(np.arange(24.0)).reshape(2, 4, 3), wires=range(4))
+        operations[name](x)
+        qml.AmplitudeDamping(0.1, 2)
+        return qml.expval(qml.Z(2) @ qml.X(0) + qml.Y(1) @ qml.Z(3))
+
+    at = pnp.array(ANGLE, requires_grad=True)
+    tensor = torch.tensor(ANGLE, dtype=torch.float64, requires_grad=True)
+    ours = node(circuit, wires=4, diff_method="backprop")
+    plain = node(circuit, wires=4, diff_method=None)
+    numeric = (plain(ANGLE + 1e-5) - plain(ANGLE - 1e-5)) / 2e-5
+    torch.sum(ours(tensor)).backward()
+
+    assert np.allclose(ours(at), plain(ANGLE), atol=1e-12)
+    if "batch" not in name:  # which default.mixed does not take
+        assert np.allclose(plain(ANGLE), node(circuit, THEIRS, wires=4)(ANGLE, THEIR_WIDE), atol=1e-12)
+    assert np.allclose(qml.jacobian(ours)(at), numeric, atol=1e-9)
+    assert np.allclose(tensor.grad, np.sum(numeric), atol=1e-9)
+    if name != "a channel":  # of which adjoint knows no derivative, and for which JAX compiles for long
+        assert np.allclose(jax.jacobian(ours)(jnp.array(ANGLE)), numeric, atol=1e-9)
+        assert np.allclose(qml.jacobian(node(circuit, wires=4, diff_method="adjoint"))(at), numeric, atol=1e-9)
 
 
 def test_what_is_trained_outside_the_circuits_angles_is_seen_by_jax(x64):

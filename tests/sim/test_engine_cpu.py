@@ -181,6 +181,50 @@ def test_the_same_call_gives_the_same_bits_also_from_threads():
     assert seen == [True] * 80
 
 
+_FIRST_USE = """
+    import threading, time
+    import jax, numpy as np
+    from pl_hybridjobs.sim import drivers, engine_cpu, xla
+    from pl_hybridjobs.sim.circuit import Angle, Circuit, Gate, PauliSum
+
+    compile_all, compilations, registered = drivers._drivers, [], []
+    drivers._PATIENCE_S = 0.1
+
+    def slowly():
+        compilations.append(threading.get_ident())
+        time.sleep(0.5)
+        return compile_all()
+
+    def register(name, *arguments, **options):
+        registered.append(name)
+        time.sleep(0.1)
+
+    drivers._drivers, jax.ffi.register_ffi_target = slowly, register
+    circuit = Circuit(1, (Gate("RX", (0,), (Angle(0),)),), 1, (PauliSum((1.0,), (((0, "Z"),),)),))
+    start, seen = threading.Barrier(6), []
+
+    def work(c_dtype):
+        start.wait()
+        xla.target(c_dtype)
+        seen.append(engine_cpu.expval(circuit, [[0.3]], c_dtype=c_dtype)[0, 0])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("complex128", "complex64") * 3]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert np.allclose(seen, [np.cos(0.3)] * 6, atol=1e-6), seen
+    assert len(compilations) == len(drivers.linked) == 2, compilations  # a precision each
+    assert sorted(registered) == ["pl_hybridjobs_run_complex128", "pl_hybridjobs_run_complex64"], registered
+"""
+
+
+def test_of_several_threads_at_first_use_one_compiles_and_says_so():
+    command = [sys.executable, "-c", textwrap.dedent(_FIRST_USE)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=150)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("compiling the simulator") == 2  # for either precision
+
+
 def test_not_a_number_stays_not_a_number():
     circuit = Circuit(1, (Gate("RX", (0,), (Angle(0),)),), 1, (PauliSum((1.0,), (((0, "Z"),),)),))
     values, jacobian = engine_cpu.jacobian(circuit, [[np.nan]])
