@@ -165,6 +165,8 @@ def is_differentiable(op: Operator) -> bool:
 
 def has_large_matrix(op: Operator) -> bool:
     """Whether an operator needs the array engine, for its matrix is larger than those that the kernels apply."""
+    if len(op.wires) <= MAX_MATRIX_WIRES:
+        return False
     base = base_of(op)[0]
     return len(base.wires) > MAX_MATRIX_WIRES and not _fits(base) and not _is_layer(base) and _is_matrix(base)
 
