@@ -42,7 +42,9 @@ def test_interrupted_at_random_instants_it_ends_in_the_same_bits(optimizer, shot
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "shots", "compiled"), [("adam", None, True), ("spsa", 100, False), ("optax", 100, True), ("loop", 100, False)], ids=ids
+    ("optimizer", "shots", "compiled"),
+    [long("adam", None, True), long("spsa", 100, False), ("optax", 100, True), ("loop", 100, False)],
+    ids=ids,
 )
 def test_really_killed_it_ends_in_the_same_bits(optimizer, shots, compiled, monkeypatch):
     args = (optimizer, shots, compiled, 25, 3)
