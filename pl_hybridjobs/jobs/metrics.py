@@ -2,7 +2,8 @@
 
 Each line of ``metrics.jsonl`` is a JSON array; the first line names the columns. ``crc`` is 2**32 plus the CRC-32 of the rest of the
 line (what follows the first comma), so it always has ten digits. A record is written by one ``write`` call without a buffer: a kill
-loses none, and a reader sees it at once. NaN and infinities are the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
+loses none, and a reader sees it at once (rows of steps shorter than 20 ms: after 20 ms). NaN and infinities are the strings ``"nan"``,
+``"inf"`` and ``"-inf"``.
 
 Two kinds of lines are no records; their name is null. ``begin`` says that an attempt opened the log: what older attempts write after
 it does not count. ``rewind`` says that an attempt loaded a checkpoint: rows of older attempts whose ``seq`` is above the one in its
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.jobs.metric_lines import Array
 
 _CHECK_EVERY_S = 0.05
+_HOLD_S = 0.02
 _TAIL_BLOCK = 1 << 12
 _LARGEST_STEP = (1 << 63) - 1
 # Proves that the torture suite notices when an owner that lost its job goes on writing.
@@ -71,6 +73,8 @@ class MetricWriter:
         self._torn = False
         self._steps: dict[str, int] = {}
         self._names: dict[str, str] = {}
+        self._held: list[tuple[list[tuple[str, str, float]], int, float]] = []  # rows that are not written yet
+        self._written_at = 0.0
 
     def log(self, name: str, value: Any, step: int | None = None, *, timestamp: float | None = None) -> None:
         """Append one record.
@@ -90,21 +94,24 @@ class MetricWriter:
         if text is None:
             text = self._names[name] = json.dumps(_checked_name(name))
         number = value if type(value) is float else real_number(value, name)
-        shown = repr(number) if number - number == 0 else f'"{number!r}"'
         if step is not None and (type(step) is not int or not 0 <= step <= _LARGEST_STEP):
             step = _checked_step(step, name)
         when = time.time() if timestamp is None else _checked_time(timestamp, name)
         with self._lock:
+            self._write_held()
             if time.monotonic() > self._check_at or self._fd is None:
                 self._may_write()
             if step is None:
                 step = self._steps.get(name, -1) + 1
             self._seq += 1
-            self._append(f"{self._seq},{self._attempt},{text},{shown},{step},{when!r}]")
+            self._append(f"{self._seq},{self._attempt},{text},{_shown(number)},{step},{when!r}]")
             self._steps[name] = step
 
     def log_row(self, values: Mapping[str, Any], step: int) -> None:
-        """Append the records of one step by one ``write``: a kill between two of them is still possible, and harms neither.
+        """Append the records of one step.
+
+        Where steps come faster than every 20 ms, their records wait for each other and are written together: a kill may take those of the
+        last 20 ms, which are newer than any checkpoint. Whatever else is asked of the log, they are written first.
 
         Args:
             values: Real numbers by name, as for ``log``.
@@ -115,25 +122,36 @@ class MetricWriter:
             Fenced: See ``log``.
             StoreError: See ``log``.
         """
-        when = repr(time.time())
         with self._lock:
-            if time.monotonic() > self._check_at or self._fd is None:
-                self._may_write()
-            lines = []
+            row = []
             for name, value in values.items():
                 text = self._names.get(name)
                 if text is None:
                     text = self._names[name] = json.dumps(_checked_name(name))
-                number = value if type(value) is float else real_number(value, name)
-                shown = repr(number) if number - number == 0 else f'"{number!r}"'
+                row.append((name, text, value if type(value) is float else real_number(value, name)))
+            self._held.append((row, step, time.time()))
+            if time.monotonic() - self._written_at >= _HOLD_S:
+                self._write_held()
+
+    def _write_held(self) -> None:
+        if not self._held:
+            return
+        held, self._held = self._held, []
+        if time.monotonic() > self._check_at or self._fd is None:
+            self._may_write()
+        lines = []
+        for row, step, when in held:
+            for name, text, number in row:
                 self._seq += 1
-                lines.append(_line(f"{self._seq},{self._attempt},{text},{shown},{step},{when}]"))
+                lines.append(_line(f"{self._seq},{self._attempt},{text},{_shown(number)},{step},{when!r}]"))
                 self._steps[name] = step
-            self._write(b"".join(lines))
+        self._write(b"".join(lines))
+        self._written_at = time.monotonic()
 
     def cursor(self) -> dict[str, Any]:
         """Where the log stands, as JSON: belongs into each checkpoint."""
         with self._lock:
+            self._write_held()
             if self._fd is None and self._path.exists():
                 self._may_write()
             if self._fd is not None and os.fstat(self._fd).st_size != self._size:  # another process of this attempt wrote
@@ -147,6 +165,7 @@ class MetricWriter:
             cursor: What ``cursor()`` gave when the checkpoint was saved.
         """
         with self._lock:
+            self._write_held()
             self.count_on(cursor)
             if self._fd is None and not self._path.exists():
                 return
@@ -156,14 +175,18 @@ class MetricWriter:
     def count_on(self, cursor: Mapping[str, Any]) -> None:
         """Let the steps of metrics count on from an earlier place; what was written stays, until it is written again."""
         with self._lock:
+            self._write_held()
             self._steps = {str(name): int(step) for name, step in cursor["steps"].items()}
 
     def close(self) -> None:
         """Close the file; a later ``log`` opens it again."""
         with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            try:
+                self._write_held()
+            finally:
+                if self._fd is not None:
+                    os.close(self._fd)
+                    self._fd = None
 
     def _may_write(self) -> None:
         if _FENCED_OFF:
@@ -215,6 +238,10 @@ class MetricWriter:
         except OSError:
             with disk_errors(self._path):
                 raise
+
+
+def _shown(number: float) -> str:
+    return repr(number) if number - number == 0 else f'"{number!r}"'
 
 
 def _line(rest: str) -> bytes:

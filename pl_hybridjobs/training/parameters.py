@@ -270,8 +270,8 @@ def norm(gradient: Sequence[Any]) -> float:
     """The Euclidean norm of all leaves together."""
     total = 0.0
     for value in gradient:
-        flat = to_numpy(value).reshape(-1)
-        total += float(flat @ flat)
+        flat = to_numpy(value).reshape(-1).astype("float64", copy=False)  # squares overflow in single precision
+        total += float(flat.dot(flat))
     return math.sqrt(total) if total >= 0 else math.nan
 
 

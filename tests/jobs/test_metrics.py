@@ -611,6 +611,38 @@ print(table["a"].tolist() if "a" in table else [])
 # Live
 
 
+def test_rows_of_fast_steps_are_written_together_and_before_anything_else(path, writer):
+    for step in range(3):
+        writer.log_row({"cost": float(step), "norm": 1}, step)
+    assert list(read_metrics(path)["cost"]) == [0.0]  # the others wait
+    writer.log("mark", 7.0)
+    assert list(read_metrics(path)["cost"]) == [0.0, 1.0, 2.0]
+    writer.log_row({"cost": 3.0}, 3)
+    assert writer.cursor()["steps"] == {"cost": 3, "norm": 2, "mark": 0}
+    records = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert [record[1:4:2] for record in records if record[3]] == [
+        [seq, name] for seq, name in enumerate(["cost", "norm", "cost", "norm", "cost", "norm", "mark", "cost"], 1)
+    ]
+    writer.log_row({"cost": 4.0}, 4)
+    writer.close()
+    assert list(read_metrics(path).steps("cost")) == [0, 1, 2, 3, 4]
+
+
+def test_a_row_is_written_at_once_where_steps_are_slow(path, writer):
+    for step in range(3):
+        writer.log_row({"cost": float(step)}, step)
+        assert list(read_metrics(path).steps("cost")) == list(range(step + 1))
+        time.sleep(0.025)
+
+
+def test_a_bad_number_in_a_row_is_refused_at_once(path, writer):
+    writer.log_row({"cost": 0.0}, 0)
+    with pytest.raises(MetricError, match="complex"):
+        writer.log_row({"cost": 1j}, 1)
+    writer.close()
+    assert list(read_metrics(path).steps("cost")) == [0]
+
+
 def test_threads_may_log_at_once(path, writer):
     def work(name):
         for i in range(300):

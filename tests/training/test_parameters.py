@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -87,3 +88,10 @@ def test_split_and_merge_are_inverse():
 
 def test_the_norm_is_that_of_all_leaves_together():
     assert norm([np.array([3.0]), np.array([[4.0]])]) == 5.0
+
+
+def test_the_norm_is_that_of_all_leaves_even_where_squares_overflow_in_single_precision():
+    assert norm([np.array([[3.0]]), np.array([4.0], dtype=np.float32)]) == 5.0
+    assert norm([np.full(4, 1e30, dtype=np.float32)]) == pytest.approx(2e30)
+    assert norm([np.array([1.0, np.inf])]) == math.inf
+    assert math.isnan(norm([np.array([1.0, np.nan])]))
