@@ -24,6 +24,13 @@
     ├── Fenced                          a newer attempt owns the job: this process must not write
     ├── SimulationError (ValueError)    a circuit that the simulator cannot run
     ├── TrainingError (ValueError)      an objective that gives nothing to train with
+    ├── TranslationError (ValueError)   a circuit that a remote device's language cannot say
+    ├── BudgetExceeded                  the next submission would pass a budget: nothing was submitted
+    ├── QPUError                        a remote device, or the way to it
+    │   ├── ProviderError               the service refuses, cannot be reached, or answers what makes no sense
+    │   ├── DeviceOffline               the device takes no tasks now
+    │   ├── TaskFailed                  the provider says that a task failed, and why
+    │   └── TaskCancelled               somebody cancelled a task; it is not submitted again
     ├── RunnerError                     the runner cannot start, see or stop the job
     └── JobError                        how a job ended, raised by ``Job.result()``
         ├── JobFailed                   also an instance of the original class where that is importable
@@ -149,6 +156,47 @@ class SimulationError(HybridJobsError, ValueError):
 
 class TrainingError(HybridJobsError, ValueError):
     """Training cannot begin or go on: the objective gives no finite value, or the optimizer no step."""
+
+
+class TranslationError(HybridJobsError, ValueError):
+    """A circuit holds what the remote device's language cannot say; the message names it and what is supported."""
+
+
+class BudgetExceeded(HybridJobsError):
+    """The next submission would pass a budget. Nothing of it was submitted; the job can be resumed after the budget was raised."""
+
+
+class QPUError(HybridJobsError):
+    """Something is wrong with a remote device, or on the way to it."""
+
+
+class ProviderError(QPUError):
+    """The service refuses a request, cannot be reached after all retries, or answers what makes no sense."""
+
+
+class DeviceOffline(QPUError):
+    """The device takes no tasks now."""
+
+
+class TaskFailed(QPUError):
+    """The provider says that a task failed.
+
+    Args:
+        task_id: The provider's name of the task (on Amazon Braket: its ARN).
+        reason: The provider's words.
+        hint: Where to look, or what to do.
+    """
+
+    def __init__(self, task_id: str, reason: str, hint: str = "") -> None:
+        self.task_id, self.reason, self.hint = task_id, reason, hint
+        super().__init__(f"task {task_id} failed: {reason}" + (f"\n{hint}" if hint else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task_id, self.reason, self.hint)
+
+
+class TaskCancelled(QPUError):
+    """A task was cancelled, by somebody else or by the provider. It is never submitted again by itself."""
 
 
 class RunnerError(HybridJobsError):

@@ -17,19 +17,19 @@ ARROWS: dict[str, set[str]] = {
     "": {"errors", "jobs"},
     "errors": set(),
     "sim": {"errors"},
-    "devices": {"errors", "sim"},
-    "jobs": {"errors"},
-    "cost": {"errors", "jobs"},
-    "training": {"errors", "jobs"},
+    "cost": {"errors"},
+    "devices": {"errors", "sim", "cost"},
+    "jobs": {"errors", "cost"},
+    "training": {"errors", "jobs", "cost"},
     "braket": {"errors", "jobs", "devices", "cost"},
-    "emulator": {"errors", "sim"},
-    "cli": {"", "errors", "jobs"},
+    "emulator": {"errors"},
+    "cli": {"", "errors", "jobs", "cost", "emulator"},
     "compat": {"", "errors", "jobs"},
 }
 
 # Module -> the only places that may import it.
 KEEPERS: dict[str, tuple[str, ...]] = {
-    "sqlite3": ("pl_hybridjobs.jobs.store",),
+    "sqlite3": ("pl_hybridjobs.jobs.store", "pl_hybridjobs.cost.ledger"),
     "boto3": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "botocore": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "rich": ("pl_hybridjobs.cli", "pl_hybridjobs.training.render"),
@@ -53,7 +53,7 @@ HEAVY = {
     "pandas",
 }
 HEAVY |= {"pennylane", "rich", "scipy", "torch"}
-LIGHT_ROOMS = {"", "errors", "jobs"}
+LIGHT_ROOMS = {"", "errors", "jobs", "cost"}
 
 
 def _is_in(module: str, places: tuple[str, ...]) -> bool:
