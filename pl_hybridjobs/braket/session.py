@@ -1,0 +1,369 @@
+"""The way to Amazon Web Services: region, credentials, clients, the bucket for results, and which requests are sent again.
+
+Every request goes through ``Session.call``. It repeats what was throttled, what met an error of the service or of the network, and what was
+refused since this machine's clock is wrong (it then signs by the service's clock), with growing random pauses ("full jitter", Brooker,
+"Exponential Backoff And Jitter", AWS Architecture Blog, 2015). After an error that leaves open whether a request was carried out, only those are
+repeated that may be carried out twice: reads, and what carries a client token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pl_hybridjobs.errors import ProviderError
+
+TRY_WITHOUT = "Without an account, `hybridjobs emulator` starts an offline Amazon Braket to try things with."
+
+_THROTTLED = frozenset(
+    "ThrottlingException Throttling ThrottledException TooManyRequestsException RequestLimitExceeded SlowDown ServiceQuotaExceededException".split()
+)
+_SKEWED = frozenset("RequestTimeTooSkewed RequestExpired InvalidSignatureException SignatureDoesNotMatch".split())
+_BAD_CREDENTIALS = frozenset(
+    "ExpiredToken ExpiredTokenException UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken".split()
+)
+_READS = ("get_", "head_", "list_", "search_")
+_LEAST_SKEW_S = 60.0  # AWS takes signatures that are up to five minutes old: less is no reason for a refusal
+_TIMEOUT_S = 30.0
+_NAMES = {"braket": "Amazon Braket's", "s3": "S3's", "sts": "STS's"}
+_NETWORK = "Check the network, the region, and the AWS_ENDPOINT_URL variables of the environment."
+_NO_REGION = (
+    "no region is known: this device is in several, and neither region= nor AWS_REGION, AWS_DEFAULT_REGION or a profile names one. "
+    "Write for example region='us-east-1'."
+)
+
+
+class Refusal(ProviderError):
+    """A service of AWS says no.
+
+    Args:
+        code: As the service names it, such as ``"ValidationException"``.
+        message: Its words.
+        operation: What was asked of it.
+        advice: What to do.
+    """
+
+    def __init__(self, code: str, message: str, operation: str, advice: str = "") -> None:
+        self.code, self.message, self.operation, self.advice = code, message, operation, advice
+        super().__init__(f"{operation} said no: {message} ({code})." + (f" {advice}" if advice else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.operation, self.advice)
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How long to go on.
+
+    Attributes:
+        attempts: In all, the first one included.
+        first_s: The longest pause before the second attempt; each further one may be twice as long.
+        longest_s: Of all pauses.
+    """
+
+    attempts: int = 12
+    first_s: float = 0.1
+    longest_s: float = 10.0
+
+    def pause_s(self, failures: int) -> float:
+        """A random pause after so many failures."""
+        return random.uniform(0, min(self.longest_s, self.first_s * 2 ** (failures - 1)))  # noqa: S311: no secret
+
+
+class Session:
+    """One region of one account. Making it contacts nothing; its methods may be called from several threads.
+
+    Args:
+        region: "": the environment's or the profile's.
+        profile: A profile of the AWS configuration files; "": the usual one.
+        bucket: For results. "": that of the Braket job we are in, else ``amazon-braket-<region>-<account>``, which is made when it is missing.
+        prefix: Of keys in the bucket. "": that of the Braket job, else "tasks".
+        retries: How long to go on after passing faults.
+        connections: To each service at once.
+    """
+
+    def __init__(
+        self, *, region: str = "", profile: str = "", bucket: str = "", prefix: str = "", retries: Retries | None = None, connections: int = 64
+    ) -> None:
+        self.skew_s = 0.0  # how far the service's clock goes ahead of ours
+        self._region, self._profile, self._bucket, self._prefix = region, profile, bucket, prefix.strip("/")
+        self._retries = retries or Retries()
+        self._connections = connections
+        self._session: Any = None
+        self._clients: dict[str, Any] = {}
+        self._account = ""
+        self._location: tuple[str, str] | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def region(self) -> str:
+        """Where requests go.
+
+        Raises:
+            ProviderError: Nothing names it.
+        """
+        region = self._region or os.environ.get("AWS_REGION") or self._boto().region_name
+        if not region:
+            raise ProviderError(_NO_REGION)
+        return str(region)
+
+    def now(self) -> datetime:
+        """By the service's clock, as far as it is known."""
+        return datetime.now(UTC) + timedelta(seconds=self.skew_s)
+
+    def call(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
+        """Send a request, and again while that may help.
+
+        Args:
+            service: "braket", "s3" or "sts".
+            operation: boto3's name of it, such as ``"get_device"``.
+            **request: Its parameters.
+
+        Raises:
+            Refusal: The service's answer is no.
+            ProviderError: There are no credentials, or the service cannot be reached.
+        """
+        return self._persist(service, operation, request, lambda reply: reply)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """An object of S3.
+
+        Raises:
+            Refusal: Also where it is not there: ``is_missing`` tells.
+            ProviderError: S3 cannot be reached.
+        """
+        return bytes(self._persist("s3", "get_object", {"Bucket": bucket, "Key": key}, lambda reply: reply["Body"].read()))
+
+    def location(self) -> tuple[str, str]:
+        """Bucket and prefix for results; looked at once, and made if it is ours to make.
+
+        Raises:
+            ProviderError: The bucket is somebody else's, or is not there.
+        """
+        with self._lock:
+            if self._location is None:
+                self._location = self._choose_location()
+            return self._location
+
+    # Clients -----------------------------------------------------------------------------------------------------------------
+
+    def _boto(self) -> Any:
+        with self._lock:
+            if self._session is None:
+                import boto3
+                from botocore.exceptions import BotoCoreError
+
+                try:
+                    self._session = boto3.Session(profile_name=self._profile or None, region_name=self._region or None)
+                    found = self._session.get_credentials()
+                except BotoCoreError as error:
+                    raise ProviderError(_without_credentials(self._profile, str(error))) from error
+                if found is None:
+                    self._session = None
+                    raise ProviderError(_without_credentials(self._profile))
+            return self._session
+
+    def _client(self, service: str) -> Any:
+        with self._lock:
+            if service not in self._clients:
+                from botocore.config import Config
+
+                config = Config(
+                    retries={"total_max_attempts": 1},  # we know what may be repeated, botocore does not
+                    max_pool_connections=self._connections,
+                    connect_timeout=_TIMEOUT_S,
+                    read_timeout=_TIMEOUT_S,
+                    user_agent_appid="pl-hybridjobs",
+                )
+                # The environment's AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_BRAKET are boto3's work; this one is Braket's own SDK's.
+                endpoint = os.environ.get("BRAKET_ENDPOINT") if service == "braket" else None
+                client = self._boto().client(service, region_name=self.region, config=config, endpoint_url=endpoint)
+                client.meta.events.register(f"choose-signer.{service}", self._choose_signer)
+                self._clients[service] = client
+            return self._clients[service]
+
+    def _choose_signer(self, context: dict[str, Any], signing_name: str, **_: Any) -> str | None:
+        if not self.skew_s:
+            return None
+        context["hybridjobs_skew_s"] = self.skew_s
+        return _shifted_signer(is_s3=signing_name == "s3")
+
+    # Sending -----------------------------------------------------------------------------------------------------------------
+
+    def _persist(self, service: str, operation: str, request: dict[str, Any], take: Callable[[Any], Any]) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        client = self._client(service)
+        is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) == ("s3", "create_bucket")
+        for attempt in itertools.count(1):
+            skew_s = self.skew_s
+            try:
+                return take(getattr(client, operation)(**request))
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                if attempt >= self._retries.attempts or not self._may_pass(error, is_repeatable, skew_s):
+                    raise self._explained(error, service, operation, attempt) from error
+            time.sleep(self._retries.pause_s(attempt))
+
+    def _may_pass(self, error: Any, is_repeatable: bool, skew_s: float) -> bool:
+        """Whether it makes sense, and is safe, to send a request again that was signed with this skew."""
+        from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
+        from botocore.parsers import ResponseParserError
+
+        if not isinstance(error, ClientError):
+            never_sent = isinstance(error, ConnectTimeoutError | EndpointConnectionError)
+            return never_sent or (is_repeatable and isinstance(error, HTTPClientError | ResponseParserError))
+        code, answer = error.response["Error"].get("Code", ""), error.response.get("ResponseMetadata", {})
+        if code in _THROTTLED or answer.get("HTTPStatusCode") == 429:
+            return True
+        if code in _SKEWED:
+            self._learn_time(answer.get("HTTPHeaders", {}).get("date", ""))
+            return abs(self.skew_s - skew_s) > _LEAST_SKEW_S
+        return is_repeatable and answer.get("HTTPStatusCode", 0) >= 500
+
+    def _learn_time(self, date: str) -> None:
+        with contextlib.suppress(ValueError, TypeError):
+            self.skew_s = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+
+    def _explained(self, error: Any, service: str, operation: str, attempts: int) -> ProviderError:
+        from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, PartialCredentialsError
+        from botocore.parsers import ResponseParserError
+
+        name = _NAMES[service] + " " + "".join(part.title() for part in operation.split("_"))
+        if isinstance(error, ClientError):
+            told = error.response["Error"]
+            code = str(told.get("Code", "unknown"))
+            message = str(told.get("Message") or error.response.get("message") or "no reason was given").rstrip(".")
+            return Refusal(code, message, name, self._advice(code, service, operation, attempts))
+        if isinstance(error, NoCredentialsError | PartialCredentialsError):
+            return ProviderError(_without_credentials(self._profile, str(error)))
+        if isinstance(error, HTTPClientError | ResponseParserError):
+            where = self._client(service).meta.endpoint_url
+            return ProviderError(f"{name}: no proper answer from {where} in {attempts} attempts, the last time: {error}. {_NETWORK} {TRY_WITHOUT}")
+        return ProviderError(f"{name} could not be sent: {error}")
+
+    def _advice(self, code: str, service: str, operation: str, attempts: int) -> str:
+        if code in _SKEWED and abs(self.skew_s) > _LEAST_SKEW_S:
+            return f"The service's clock goes {self.skew_s:+.0f} s ahead of this machine's: set this machine's clock."
+        if code in _SKEWED or code in _BAD_CREDENTIALS:
+            return f"The credentials of {_profile_name(self._profile)} are wrong or have expired; log in again. {TRY_WITHOUT}"
+        if code == "ServiceQuotaExceededException":
+            return f"Tried {attempts} times. Lower max_parallel, or ask AWS for a larger quota (console: Service Quotas, Amazon Braket)."
+        if code in _THROTTLED:
+            return f"Tried {attempts} times. Others of the same account may be sending, too: lower max_parallel, or try later."
+        if code.startswith("AccessDenied") and service == "braket":
+            action = "".join(part.title() for part in operation.split("_"))
+            return f"Ask for the permission braket:{action} (the managed policy AmazonBraketFullAccess has it)."
+        return ""
+
+    # The bucket --------------------------------------------------------------------------------------------------------------
+
+    def _choose_location(self) -> tuple[str, str]:
+        job_bucket = os.environ.get("AMZN_BRAKET_OUT_S3_BUCKET", "")
+        prefix = self._prefix or _job_prefix(job_bucket) or "tasks"
+        if not self._bucket and job_bucket:
+            return job_bucket, prefix  # the job's own role need not be allowed to look at it
+        bucket = self._bucket or f"amazon-braket-{self.region}-{self._account_id()}"
+        if not self._has(bucket):
+            if self._bucket:
+                raise ProviderError(f"the bucket {bucket!r} for results does not exist. Create it in {self.region}, or leave bucket= out.")
+            self._create(bucket)
+        return bucket, prefix
+
+    def _account_id(self) -> str:
+        if not self._account:
+            self._account = str(self.call("sts", "get_caller_identity")["Account"])
+        return self._account
+
+    def _has(self, bucket: str) -> bool:
+        """Whether it is there, and ours."""
+        try:
+            self.call("s3", "head_bucket", Bucket=bucket, ExpectedBucketOwner=self._account_id())
+        except Refusal as refusal:
+            if is_missing(refusal):
+                return False
+            if refusal.code in ("403", "AccessDenied"):
+                raise ProviderError(
+                    f"the bucket {bucket!r} for results belongs to another account than {self._account_id()}, or this user may not see it. "
+                    "Results of tasks could be read or replaced by its owner: name one of your own as bucket=."
+                ) from refusal
+            raise
+        return True
+
+    def _create(self, bucket: str) -> None:
+        place = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+        try:
+            self.call("s3", "create_bucket", Bucket=bucket, **place)
+        except Refusal as refusal:
+            if refusal.code == "BucketAlreadyExists":
+                raise ProviderError(
+                    f"the bucket {bucket!r}, where Amazon Braket's results go by default, belongs to another account: name one as bucket=."
+                ) from refusal
+            if refusal.code not in ("BucketAlreadyOwnedByYou", "OperationAborted"):  # another process makes it at this moment
+                raise
+
+
+def is_missing(refusal: Refusal) -> bool:
+    """Whether S3 says that something is not there."""
+    return refusal.code in ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
+
+
+def _job_prefix(bucket: str) -> str:
+    """Where the Braket job that we are in wants its tasks' results."""
+    return os.environ.get("AMZN_BRAKET_TASK_RESULTS_S3_URI", "").removeprefix(f"s3://{bucket}/").strip("/") if bucket else ""
+
+
+def _profile_name(profile: str) -> str:
+    name = profile or os.environ.get("AWS_PROFILE") or ""
+    return f"profile {name!r}" if name else "the environment or of the default profile"
+
+
+def _without_credentials(profile: str, problem: str = "") -> str:
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    missing = [key for key in keys if not os.environ.get(key)]
+    files = [
+        Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser(),
+        Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser(),
+    ]
+    wanted = profile or os.environ.get("AWS_PROFILE") or "default"
+    looked = [
+        f"the environment ({' and '.join(missing)} not set)" if missing else "the environment",
+        f"profile {wanted!r} of " + " and ".join(f"{path}{'' if path.is_file() else ' (no such file)'}" for path in files),
+        "the role of a container or of an EC2 instance",
+    ]
+    return (
+        f"no AWS credentials were found{f' ({problem})' if problem else ''}. Looked for, in this order: {'; '.join(looked)}. "
+        f"`aws configure` or `aws sso login` writes them. {TRY_WITHOUT}"
+    )
+
+
+@cache
+def _shifted_signer(*, is_s3: bool) -> str:
+    """The name under which botocore knows a signature by the service's clock."""
+    from botocore.auth import AUTH_TYPE_MAPS, SIGV4_TIMESTAMP, S3SigV4Auth, SigV4Auth
+    from botocore.compat import get_current_datetime
+
+    base: Any = S3SigV4Auth if is_s3 else SigV4Auth
+
+    class Shifted(base):  # type: ignore[misc]
+        """As botocore's, at another time."""
+
+        def _modify_request_before_signing(self, request: Any) -> None:
+            shifted = get_current_datetime() + timedelta(seconds=request.context["hybridjobs_skew_s"])
+            request.context["timestamp"] = shifted.strftime(SIGV4_TIMESTAMP)
+            super()._modify_request_before_signing(request)
+
+    name = f"hybridjobs-{'s3' if is_s3 else 'v4'}"
+    AUTH_TYPE_MAPS[name] = Shifted
+    return name
