@@ -1,0 +1,238 @@
+"""An OpenQASM program that a device can run: read once, checked against the device's capabilities, all complaints gathered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from braket.default_simulator.openqasm.circuit import Circuit
+from braket.default_simulator.openqasm.interpreter import Interpreter
+from braket.default_simulator.openqasm.program_context import ProgramContext
+
+from pl_hybridjobs.emulator.devices import Device
+
+#: Wider circuits need more memory than the emulator takes: 2**n amplitudes, or 4**n elements.
+MOST_QUBITS, MOST_QUBITS_NOISY = 24, 12
+
+#: The pragma that the default simulator's grammar does not have.
+GRADIENT = re.compile(r"^\s*#pragma\s+braket\s+result\s+adjoint_gradient\s+expectation\((?P<observable>.*)\)\s*(?P<names>[^()]*)$", re.M)
+_DECLARED_INPUT = re.compile(r"^\s*input\s+\w+(?:\[\d+\])?\s+(\w+)\s*;", re.M)
+_PRAGMA_OF_RESULT = {
+    "adjoint_gradient": "AdjointGradient",
+    "amplitude": "Amplitude",
+    "densitymatrix": "DensityMatrix",
+    "expectation": "Expectation",
+    "probability": "Probability",
+    "sample": "Sample",
+    "statevector": "StateVector",
+    "variance": "Variance",
+}
+
+
+@dataclass(frozen=True)
+class Used:
+    """A gate as the program applies it."""
+
+    name: str
+    qubits: tuple[int, ...]
+    verbatim: bool
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What an ``adjoint_gradient`` pragma asks for.
+
+    Attributes:
+        observable: As written, for example ``"2 * x(q[0]) @ z(q[1]) + h(q[2])"``.
+        names: The inputs; empty: all.
+    """
+
+    observable: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program with its inputs, read.
+
+    Attributes:
+        source: OpenQASM 3, as it came.
+        inputs: Values of its ``input`` declarations.
+        context: What the interpreter made of it.
+        used: The gates, in order.
+        gradient: What is asked for besides, None: nothing.
+    """
+
+    source: str
+    inputs: Mapping[str, Any]
+    context: Recorder
+    used: tuple[Used, ...]
+    gradient: Gradient | None = None
+
+    @property
+    def circuit(self) -> Circuit:
+        """Instructions, results and measured qubits."""
+        return self.context.circuit
+
+
+class Recorder(ProgramContext):
+    """The default simulator's context, which also remembers what the program used."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.used: list[Used] = []
+
+    def add_gate_instruction(self, gate_name: str, target: tuple[int, ...], params: Any, ctrl_modifiers: list[int], power: int) -> None:
+        """Called by the interpreter for each gate, those inside of gate definitions too."""
+        self.used.append(Used(gate_name, tuple(target), self.in_verbatim_box))
+        super().add_gate_instruction(gate_name, target, params, ctrl_modifiers=ctrl_modifiers, power=power)
+
+
+@dataclass
+class Complaints:
+    """What is wrong with a program."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Once each."""
+        if text not in self.texts:
+            self.texts.append(text)
+
+
+def read(source: str, inputs: Mapping[str, Any], shots: int, simulator: Any) -> Program:
+    """Interpret a program.
+
+    Args:
+        source: OpenQASM 3.
+        inputs: By name; those that are missing stay symbols.
+        shots: Needed where measurements in the middle branch the run.
+        simulator: Computes those branches.
+
+    Raises:
+        ValueError: It cannot be read; the message says why.
+    """
+    if re.search(r"^\s*include\b", source, re.M):
+        raise ValueError("include statements are not supported.")
+    asked = GRADIENT.search(source)
+    gradient = None
+    if asked:
+        names = tuple(name.strip() for name in asked["names"].split(",") if name.strip() not in ("", "all"))
+        gradient = Gradient(asked["observable"], names)
+    context = Recorder(simulator=simulator)
+    context._shots = shots  # as the simulator's own run does
+    try:
+        Interpreter(context).run(GRADIENT.sub("", source), dict(inputs))
+        context.circuit  # noqa: B018 - measurements that were put off are made now
+    except Exception as error:  # noqa: BLE001 - the parser raises whatever it likes on bad text
+        raise ValueError(f"the program cannot be read: {error}") from error
+    return Program(source, inputs, context, tuple(context.used), gradient)
+
+
+def complaints_about(program: Program, device: Device, shots: int, *, experimental: bool) -> list[str]:
+    """What the device cannot do of a program."""
+    found = Complaints()
+    for complain in (_inputs, _gates, _qubits, _neighbours, _noise):
+        for text in complain(program, device):
+            found.add(text)
+    for text in (*_results(program, device, shots), *_dynamics(program, device, experimental)):
+        found.add(text)
+    return found.texts
+
+
+def _line(source: str, word: str) -> str:
+    """``"[line 7] "``, where a word begins a line."""
+    numbers = (n for n, line in enumerate(source.splitlines(), 1) if re.match(rf"\s*{re.escape(word)}\b", line))
+    number = next(numbers, None)
+    return f"[line {number}] " if number else ""
+
+
+def _inputs(program: Program, device: Device) -> Iterator[str]:
+    del device
+    declared = _DECLARED_INPUT.findall(program.source)
+    for name in declared:
+        if name not in program.inputs:
+            yield f"Missing input variable '{name}'."
+    for name in program.inputs:
+        if name not in declared:
+            yield f"Input variable '{name}' is given, but the program declares no such input."
+
+
+def _gates(program: Program, device: Device) -> Iterator[str]:
+    for gate in program.used:
+        if gate.verbatim and gate.name.lower() not in device.native_gates:
+            native = ", ".join(sorted(device.native_gates)) or "none"
+            yield f"{_line(program.source, gate.name)}uses a gate: {gate.name} in a verbatim box, which is not native. Native gates: {native}"
+        elif not gate.verbatim and gate.name.lower() not in device.gates:
+            yield f"{_line(program.source, gate.name)}uses a gate: {gate.name} which is not supported by the device or defined via a defcal"
+    boxed = any(line.strip().startswith("#pragma braket verbatim") for line in program.source.splitlines())
+    if boxed and "verbatim" not in device.program["supportedPragmas"]:
+        yield "uses a verbatim box, which the device does not support"
+    if "#pragma braket unitary" in program.source and "braket_unitary_matrix" not in device.program["supportedPragmas"]:
+        yield "uses the pragma braket unitary, which the device does not support"
+
+
+def _qubits(program: Program, device: Device) -> Iterator[str]:
+    count = max(program.context.num_qubits, program.circuit.num_qubits)
+    if count > device.qubit_count:
+        yield f"uses {count} qubits, but the device has {device.qubit_count}"
+        return
+    most = MOST_QUBITS_NOISY if device.is_noisy else MOST_QUBITS
+    if program.circuit.num_qubits > most:
+        yield f"uses {program.circuit.num_qubits} qubits: the device could, but the emulator simulates at most {most} here"
+    physical = {int(number) for number in re.findall(r"\$(\d+)\b", program.source)}
+    if physical and not device.program.get("supportPhysicalQubits"):
+        yield "uses physical qubits, which the device does not support"
+    elif physical:
+        there = set(range(device.qubit_count)) if device.graph is None else set(device.graph)
+        for qubit in sorted(physical - there):
+            yield f"uses the physical qubit ${qubit}, which the device does not have"
+
+
+def _neighbours(program: Program, device: Device) -> Iterator[str]:
+    if device.graph is None:
+        return
+    for gate in program.used:
+        if gate.verbatim and len(gate.qubits) == 2 and gate.qubits[1] not in device.graph.get(gate.qubits[0], frozenset()):
+            yield f"{_line(program.source, gate.name)}qubits {gate.qubits[0]} and {gate.qubits[1]} are not connected on the device"
+
+
+def _noise(program: Program, device: Device) -> Iterator[str]:
+    pragmas = set(re.findall(r"#pragma\s+braket\s+noise\s+(\w+)", program.source))
+    for name in sorted(pragmas):
+        if f"braket_noise_{name}" not in device.program["supportedPragmas"]:
+            yield f"uses the noise {name}, which the device does not support"
+
+
+def _results(program: Program, device: Device, shots: int) -> Iterator[str]:
+    known = {row["name"]: row for row in device.program["supportedResultTypes"]}
+    asked = [str(result.type.value) for result in program.circuit.results] + (["adjoint_gradient"] if program.gradient else [])
+    for result in program.circuit.results:
+        row = known.get(_PRAGMA_OF_RESULT[result.type.value])
+        for factor in getattr(result, "observable", None) or ():
+            name = factor if isinstance(factor, str) else "hermitian"
+            if row and name not in row.get("observables", ()):
+                yield f"the observable {name} is not supported by the device in the result type {result.type.value}"
+    for name in asked:
+        row = known.get(_PRAGMA_OF_RESULT[name])
+        if row is None:
+            yield f"the result type {name} is not supported by the device"
+        elif not row["minShots"] <= shots <= row["maxShots"]:
+            yield f"the result type {name} takes {row['minShots']} to {row['maxShots']} shots, not {shots}"
+    if not shots and not asked:
+        yield "Result types must be specified when shots=0"
+    if program.gradient and len(asked) > 1:
+        yield "the result type adjoint_gradient must be the only one"
+    if asked and program.circuit.measured_qubits:
+        yield "a program has either result types or measurements, not both"
+
+
+def _dynamics(program: Program, device: Device, experimental: bool) -> Iterator[str]:
+    dynamic = program.context.is_branched or any(gate.name in ("measure_ff", "cc_prx") for gate in program.used)
+    resets = re.search(r"^\s*reset\b", program.source, re.M)
+    if (dynamic or resets) and not device.dynamic:
+        yield "measures or resets qubits in the middle of the circuit, which the device does not support"
+    elif (dynamic or resets) and not experimental:
+        yield "measures or resets qubits in the middle of the circuit: set experimentalCapabilities to ALL"

@@ -1,0 +1,117 @@
+"""The front door: one port for Amazon Braket and, through moto, for S3, CloudWatch Logs, STS, IAM and ECR."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from pl_hybridjobs.emulator.clock import Clock
+from pl_hybridjobs.emulator.faults import Dice
+from pl_hybridjobs.emulator.model import Refused, body_of, request_of
+from pl_hybridjobs.emulator.operations import Operations
+from pl_hybridjobs.errors import InvalidCall
+
+Environ = dict[str, Any]
+Start = Callable[[str, list[tuple[str, str]]], Any]
+
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
+_REASONS = {200: "OK", 201: "Created"}
+HOST = "127.0.0.1"
+
+
+class _Handler(MotoRequestHandler):
+    """Keeps its thoughts to itself."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        """Nothing: a request a line is no use to anybody here."""
+
+
+class Service:
+    """A WSGI application and the server that runs it, in threads of this process.
+
+    Args:
+        operations: What Braket does.
+        dice: What goes wrong.
+        clock: The service's time.
+        port: 0: a free one.
+    """
+
+    def __init__(self, operations: Operations, dice: Dice, clock: Clock, port: int) -> None:
+        self._operations, self._dice, self._clock = operations, dice, clock
+        self._others = DomainDispatcherApplication(create_backend_app)
+        try:
+            self._server = make_server(HOST, port, self, threaded=True, request_handler=_Handler)
+        except (OSError, SystemExit) as error:
+            raise InvalidCall("emulator", [f"port {port} cannot be used ({error}); port=0 takes a free one."]) from error
+        self.port = int(self._server.port)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="emulator", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
+        if scope and scope["service"] != "braket":
+            return self._others_answer(environ, start, scope["service"])
+        if scope is None and not environ["PATH_INFO"].startswith(("/device", "/quantum-task", "/job", "/tags/", "/spending-limit")):
+            return self._others_answer(environ, start, "")
+        status, headers, body = self._answer(environ, scope["region"] if scope else "")
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "x-amzn-RequestId": str(uuid.uuid4()), **headers}
+        start(f"{status} {_REASONS.get(status, 'Refused')}", list(headers.items()))
+        return [body]
+
+    def _others_answer(self, environ: Environ, start: Start, service: str) -> Iterable[bytes]:
+        reads = service == "s3" and environ["REQUEST_METHOD"] == "GET"
+        if reads and self._dice.at_s3(environ["PATH_INFO"]):
+            body = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
+            start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            return [body]
+        app: Callable[[Environ, Start], Iterable[bytes]] = self._others.get_application(environ)
+        return app(environ, start)
+
+    def _answer(self, environ: Environ, region: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of Braket's answer.
+
+        Raises:
+            ConnectionAbortedError: There is to be none; the server closes the connection.
+        """
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        try:
+            if not region:
+                raise Refused("MissingAuthenticationTokenException", "The request is not signed.")
+            if self._clock.is_out_of_step(environ.get("HTTP_X_AMZ_DATE", "")):
+                raise Refused("InvalidSignatureException", f"Signature expired or not yet current: the service's time is {self._clock.now()}.")
+            operation, params = request_of(environ["REQUEST_METHOD"], environ["RAW_URI"], body)
+            fault = self._dice.at_the_door(f"{operation.name} {_subject(params)}")
+            if fault == "throttle":
+                raise Refused("ThrottlingException", "Rate exceeded (fault injection)")
+            if fault == "error":
+                raise Refused("InternalServiceException", "The service failed (fault injection)")
+            answer = self._operations.call(operation.name, params, region)
+            if fault == "duplicate":
+                answer = self._operations.call(operation.name, params, region)
+            if fault == "drop":
+                raise ConnectionAbortedError("fault injection")
+            return operation.http["responseCode"], {}, body_of(operation, answer)
+        except Refused as refused:
+            members = {name: value for name, value in refused.members.items() if value is not None}
+            return refused.status, {"x-amzn-ErrorType": refused.code}, json.dumps(members).encode()
+
+
+def _subject(params: Mapping[str, Any]) -> str:
+    """What a request is about: its idempotency key where it has one, so that a retry is the same request."""
+    for name in ("clientToken", "quantumTaskArn", "spendingLimitArn", "resourceArn", "deviceArn"):
+        if name in params:
+            return str(params[name])
+    return ""
