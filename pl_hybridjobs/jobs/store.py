@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pl_hybridjobs.errors import AmbiguousName, JobNotFound, RunnerError, StoreError, did_you_mean
+from pl_hybridjobs.home import default_home
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import (
     crash_point,
@@ -46,16 +47,6 @@ CREATE INDEX jobs_open ON jobs (final) WHERE final = 0;
 CREATE INDEX jobs_created ON jobs (created);
 CREATE TABLE names (base TEXT PRIMARY KEY, last INTEGER NOT NULL);
 """
-
-
-def default_home() -> Path:
-    """``$HYBRIDJOBS_HOME``, or the platform's user data folder."""
-    chosen = os.environ.get("HYBRIDJOBS_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("hybridjobs", appauthor=False))
 
 
 class Store:

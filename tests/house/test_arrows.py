@@ -16,14 +16,15 @@ from tests.house.source import PACKAGE, ROOT, Module, calls, imports, imports_of
 ARROWS: dict[str, set[str]] = {
     "": {"errors", "jobs"},
     "errors": set(),
+    "home": set(),
     "sim": {"errors"},
-    "cost": {"errors"},
+    "cost": {"errors", "home"},
     "devices": {"errors", "sim", "cost"},
-    "jobs": {"errors", "cost"},
+    "jobs": {"errors", "home", "cost"},
     "training": {"errors", "jobs", "cost"},
     "braket": {"errors", "jobs", "devices", "cost"},
     "emulator": {"errors"},
-    "cli": {"", "errors", "jobs", "cost", "emulator"},
+    "cli": {"", "errors", "home", "jobs", "cost", "emulator"},
     "compat": {"", "errors", "jobs"},
 }
 
@@ -53,7 +54,7 @@ HEAVY = {
     "pandas",
 }
 HEAVY |= {"pennylane", "rich", "scipy", "torch"}
-LIGHT_ROOMS = {"", "errors", "jobs", "cost"}
+LIGHT_ROOMS = {"", "errors", "home", "jobs", "cost"}
 
 
 def _is_in(module: str, places: tuple[str, ...]) -> bool:

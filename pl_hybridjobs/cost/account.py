@@ -1,0 +1,233 @@
+"""Who pays: a ledger with a budget, and the accounts above it that must agree as well.
+
+A job's account is its folder's ``spend.sqlite``; above it is the user's, ``$HYBRIDJOBS_HOME/spend.sqlite``, with the budget that
+``hybridjobs budget set`` writes. Outside a job the user's account is the one that is charged. ``current()`` is what a device asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pl_hybridjobs.cost.budget import Budget
+from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
+from pl_hybridjobs.cost.prices import money
+from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.home import default_home
+
+LEDGER = "spend.sqlite"
+BUDGET = "budget.json"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A ledger and its budget, below others. What is reserved here is reserved in all of them, or in none.
+
+    Attributes:
+        name: Whose it is, for people: ``"job vqe-3"``.
+        ledger: The journal; those of the parents only count.
+        budget: What may be bought; a function is asked each time, so that a raised budget counts at once.
+        parents: Accounts above, the nearest first.
+        namespace: Makes the keys of purchases: a job's id, so that a resumed job finds what it bought, else something random.
+        remedy: How its budget is raised, for errors.
+        guard: Raises if this process may not buy any more (a newer attempt owns the job).
+    """
+
+    name: str
+    ledger: Ledger
+    budget: Budget | Callable[[], Budget] = field(default_factory=Budget)
+    parents: tuple[Account, ...] = ()
+    namespace: str = ""
+    remedy: str = "Raise the budget, or buy less."
+    guard: Callable[[], None] | None = None
+
+    @property
+    def limits(self) -> Budget:
+        """What may be bought, as it is now."""
+        return self.budget if isinstance(self.budget, Budget) else self.budget()
+
+    def reserve(self, charges: Sequence[Charge], *, session: str = "", session_budget: Budget | None = None) -> None:
+        """Set money aside in all accounts, or in none. Doing it again with the same keys changes nothing.
+
+        Args:
+            charges: What is to be bought.
+            session: A name that the tasks go by together, within this account.
+            session_budget: What that session may buy.
+
+        Raises:
+            BudgetExceeded: It would pass the budget of an account or of the session; nothing was reserved.
+        """
+        if self.guard is not None:
+            self.guard()
+        reserved: list[tuple[Account, tuple[str, ...]]] = []
+        try:
+            for account in (*reversed(self.parents), self):  # the journal last: what it holds, all hold
+                own = account is self
+                keys = account.ledger.reserve(
+                    charges,
+                    account.limits,
+                    session=session if own else "",
+                    session_budget=session_budget if own else None,
+                    namespace=self.namespace,
+                    owner=account.name,
+                    remedy=account.remedy,
+                )
+                reserved.append((account, keys))
+        except BaseException:
+            for account, keys in reversed(reserved):
+                account.ledger.release(keys)
+            raise
+
+    def intend(self, keys: Iterable[str]) -> None:
+        """Write down that they are about to be submitted."""
+        if self.guard is not None:
+            self.guard()
+        self.ledger.intend(keys)
+
+    def submitted(self, task_ids: Mapping[str, str]) -> None:
+        """Write down their names at the provider, by key."""
+        self.ledger.submitted(task_ids)
+
+    def settle(
+        self, key: str, state: State | str, usd: Decimal | float | None = None, seconds: float | None = None, shots: int | None = None
+    ) -> None:
+        """A task has ended. See ``settle_all``."""
+        self.settle_all([Settlement(key, State(state), None if usd is None else money(usd), seconds, shots)])
+
+    def settle_all(self, settlements: Iterable[Settlement]) -> None:
+        """Tasks have ended; see ``Ledger.settle_all``."""
+        ended = list(settlements)
+        for account in (self, *self.parents):
+            account.ledger.settle_all(ended)
+
+    def release(self, keys: Iterable[str]) -> None:
+        """It is certain that they were never bought."""
+        names = list(keys)
+        for account in (self, *self.parents):
+            account.ledger.release(names)
+
+    def find(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """What the journal knows of these purchases, by key."""
+        return self.ledger.find(keys)
+
+    def cost(self, *, session: str | None = None) -> Cost:
+        """What was spent here, or by a session of this account."""
+        return self.ledger.cost(session=session)
+
+    def catch_up(self) -> None:
+        """Tell the accounts above what the journal knows and they missed, because a process died in between.
+
+        Only for who owns the namespace: nobody else may be reserving in it now.
+        """
+        journal = self.ledger.entries(namespace=self.namespace)
+        for account in self.parents:
+            account.ledger.adopt(self.namespace, journal)
+
+
+def of_user(home: Path | None = None) -> Account:
+    """The user's account: all that was bought with this home folder."""
+    return _of_user(home or default_home(), os.getpid())
+
+
+@functools.lru_cache(maxsize=8)
+def _of_user(home: Path, pid: int) -> Account:
+    del pid  # a forked child makes keys of its own
+    return Account(
+        "the user",
+        Ledger(home / LEDGER),
+        lambda: read_budget(home / BUDGET),
+        namespace=uuid.uuid4().hex,
+        remedy="To go on, raise it: `hybridjobs budget set`; `hybridjobs budget` shows it.",
+    )
+
+
+def of_job(folder: Path, *, parents: tuple[Account, ...] = (), guard: Callable[[], None] | None = None) -> Account:
+    """A job's account: what its folder says, now. A copied folder can be read anywhere.
+
+    Args:
+        folder: The job's folder.
+        parents: Accounts above.
+        guard: See ``Account``.
+
+    Raises:
+        FolderCorrupt: The folder's ``job.json`` cannot be read.
+    """
+    spec = _read(folder / "job.json")
+    given = Budget.from_json(spec.get("budget"))
+    return Account(
+        f"job {spec.get('name', folder.name)}",
+        Ledger(folder / LEDGER),
+        lambda: given.changed(read_budget(folder / BUDGET)),
+        parents,
+        str(spec.get("id", folder.name)),
+        "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
+        f"`hybridjobs resume {spec.get('name', folder.name)!r} --max-usd ...`.",
+        guard,
+    )
+
+
+def read_budget(path: Path) -> Budget:
+    """The budget in a file; no limit if there is no file.
+
+    Raises:
+        FolderCorrupt: It cannot be read: no limit would be the wrong guess.
+    """
+    content = _read(path) if path.exists() else {}
+    budget = Budget.from_json(content)
+    if complaints := budget.complaints():
+        raise FolderCorrupt(f"{path} is damaged: {'; '.join(complaints)}. Write it again with `hybridjobs budget set`, or remove it.")
+    return budget
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FolderCorrupt(f"{path} cannot be read ({error}), so nothing may be bought. Restore it from a copy.") from error
+    if not isinstance(content, dict):
+        raise FolderCorrupt(f"{path} is damaged, so nothing may be bought. Restore it from a copy.")
+    return content
+
+
+_here: ContextVar[Account | None] = ContextVar("pl_hybridjobs_account", default=None)
+_process: Account | None = None
+
+
+@contextlib.contextmanager
+def activate(account: Account, *, whole_process: bool) -> Iterator[Account]:
+    """Make an account the one that is charged, for this thread (inline jobs) or for the whole process (workers)."""
+    global _process  # noqa: PLW0603 - the one process-wide fact: which job this process buys for
+    token = _here.set(account)
+    previous = _process
+    if whole_process:
+        _process = account
+    try:
+        yield account
+    finally:
+        _process = previous
+        _here.reset(token)
+        account.ledger.close()
+
+
+def current() -> Account:
+    """The account that is charged here: the job's, and outside a job the user's. A process that a job started belongs to the job."""
+    active = _here.get() or _process
+    if active is not None:
+        return active
+    folder = os.environ.get("HYBRIDJOBS_JOB_FOLDER")
+    return _adopted(Path(folder), os.getpid()) if folder else of_user()
+
+
+@functools.lru_cache(maxsize=1)
+def _adopted(folder: Path, pid: int) -> Account:
+    del pid  # a forked child opens files of its own
+    return of_job(folder, parents=(of_user(),))

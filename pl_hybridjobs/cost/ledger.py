@@ -1,0 +1,618 @@
+"""What was bought, and what is about to be: one SQLite file, one row a task. It is also the journal that a resumed job reads.
+
+A task is ``reserved`` before anything happens, ``submitting`` once it may have reached the provider, ``submitted`` when its name there is
+known, and then ``completed``, ``failed`` or ``cancelled``; or ``released`` if it is certain that it was never bought. What was reserved
+counts against budgets until it is settled or released, whoever dies in between.
+
+Each method is one transaction of write-ahead logging with ``synchronous = FULL``: one fsync, however many tasks. Money is kept in whole
+billionths of a dollar, so that sums are exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from pl_hybridjobs.cost.budget import Budget
+from pl_hybridjobs.cost.prices import NANO_USD, kind_of, money, plain, show
+from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt, FolderTooNew, InvalidCall, KeyConflict, StoreError
+
+T = TypeVar("T")
+
+_BUSY_S = 60.0
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE entries (
+    key TEXT PRIMARY KEY, namespace TEXT NOT NULL, session TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    task_id TEXT NOT NULL, state TEXT NOT NULL, tasks INTEGER NOT NULL, shots INTEGER NOT NULL, estimated_nusd INTEGER,
+    final_nusd INTEGER, seconds REAL NOT NULL, created REAL NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX entries_namespace ON entries (namespace, state);
+CREATE INDEX entries_session ON entries (session) WHERE session != '';
+"""
+_COLUMNS = (
+    "key, namespace, session, target, fingerprint, task_id, state, tasks, shots, estimated_nusd, final_nusd, seconds, created, updated"
+)
+_PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+_FINAL = "('completed', 'failed', 'cancelled')"
+_NAMED = "(SELECT value FROM json_each(?))"  # a list of keys of any length is one parameter
+
+
+class State(StrEnum):
+    """Where a task stands, as the ledger knows."""
+
+    RESERVED = "reserved"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+
+    @property
+    def is_final(self) -> bool:
+        """It was bought, and has ended."""
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a task will cost: an estimate, made before it is submitted.
+
+    Attributes:
+        key: Names the purchase; the same key never buys twice.
+        target: The device.
+        tasks: How many the provider bills.
+        shots: Of all its circuits together.
+        usd: US dollars; None: the device's price is not known.
+        seconds: That it will bill for, where time is billed.
+        fingerprint: Of what is bought; the same key with another fingerprint is refused.
+    """
+
+    key: str
+    target: str
+    tasks: int = 1
+    shots: int = 0
+    usd: Decimal | None = Decimal(0)
+    seconds: float = 0.0
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How a task ended, and what it cost.
+
+    Attributes:
+        key: Of its charge.
+        state: "completed", "failed" or "cancelled".
+        usd: What it cost; None: of a completed task what was estimated, of others nothing.
+        seconds: That were billed; None: as with ``usd``.
+        shots: That were made; None: those that were asked for.
+    """
+
+    key: str
+    state: State
+    usd: Decimal | None = None
+    seconds: float | None = None
+    shots: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a task as the ledger knows it. Times are Unix time in seconds."""
+
+    key: str
+    namespace: str  #: whose it is: a job's id
+    session: str
+    target: str
+    fingerprint: str
+    task_id: str  #: the provider's name of it; "" before it is known
+    state: State
+    tasks: int
+    shots: int
+    estimated_usd: Decimal | None  #: None: not known
+    final_usd: Decimal | None  #: None: not known, or not yet
+    seconds: float
+    created: float
+    updated: float
+
+    @property
+    def usd(self) -> Decimal | None:
+        """The best figure that there is."""
+        return self.final_usd if self.state.is_final else self.estimated_usd
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent. Money is exact (``decimal.Decimal``); ``float(cost)`` is the sum of both as a float.
+
+    Attributes:
+        usd_final: Of tasks that have ended.
+        usd_estimated: Of tasks that are reserved or running.
+        tasks: All that were reserved and not given back.
+        shots: Of these.
+        seconds: That devices bill for.
+        unknown_tasks: Those of ``tasks`` whose price is not known; they are in no sum of money.
+        by_device: The same for each device.
+        by_kind: The same for each kind: "qpu", "simulator", or another provider's name.
+    """
+
+    usd_final: Decimal = Decimal(0)
+    usd_estimated: Decimal = Decimal(0)
+    tasks: int = 0
+    shots: int = 0
+    seconds: float = 0.0
+    unknown_tasks: int = 0
+    by_device: Mapping[str, Cost] = field(default_factory=dict, repr=False)
+    by_kind: Mapping[str, Cost] = field(default_factory=dict, repr=False)
+
+    @property
+    def usd(self) -> Decimal:
+        """Both: what has ended, and what is reserved or running."""
+        return self.usd_final + self.usd_estimated
+
+    def __float__(self) -> float:
+        return float(self.usd)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.usd_final + other.usd_final,
+            self.usd_estimated + other.usd_estimated,
+            self.tasks + other.tasks,
+            self.shots + other.shots,
+            self.seconds + other.seconds,
+            self.unknown_tasks + other.unknown_tasks,
+            _merged(self.by_device, other.by_device),
+            _merged(self.by_kind, other.by_kind),
+        )
+
+    def __str__(self) -> str:
+        if not self.tasks:
+            return "nothing bought"
+        text = show(self.usd)
+        if self.usd_estimated:
+            text += f" ({show(self.usd_estimated)} of it estimated)"
+        text += f", {self.tasks} task{'s' * (self.tasks != 1)}, {self.shots} shot{'s' * (self.shots != 1)}"
+        if self.seconds:
+            text += f", {self.seconds:.4g} s"
+        if self.unknown_tasks:
+            text += f"; the price of {self.unknown_tasks} task{'s' * (self.unknown_tasks != 1)} is not known and not in the sum"
+        return text
+
+
+def _merged(one: Mapping[str, Cost], other: Mapping[str, Cost]) -> dict[str, Cost]:
+    return {name: one.get(name, Cost()) + other.get(name, Cost()) for name in {**one, **other}}
+
+
+class Ledger:
+    """A file of purchases. Safe for threads and for processes; making it opens nothing, and reading never creates the file.
+
+    Args:
+        path: The file. Its folder is made when first written to.
+
+    Raises:
+        StoreError: (all methods) The file cannot be used: disk full, read-only, no locks.
+        FolderCorrupt: (all methods) It is damaged. It is never replaced by an empty one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.path)!r})"
+
+    def reserve(
+        self,
+        charges: Sequence[Charge],
+        budget: Budget | None = None,
+        *,
+        session: str = "",
+        session_budget: Budget | None = None,
+        namespace: str = "",
+        owner: str = "this account",
+        remedy: str = "Raise the budget, or buy less.",
+    ) -> tuple[str, ...]:
+        """Set money aside for tasks, all of them or none. Keys that are there already, and were not released, change nothing.
+
+        Args:
+            charges: What is to be bought.
+            budget: What all entries of this ledger together may reach.
+            session: A name that the tasks go by together.
+            session_budget: What all entries of that session together may reach.
+            namespace: Whose they are.
+            owner: Whose budget it is, for the error.
+            remedy: How to go on, for the error.
+
+        Returns:
+            The keys that were reserved now.
+
+        Raises:
+            BudgetExceeded: A limit would be passed; nothing was reserved.
+            KeyConflict: A key stands for another purchase.
+        """
+        wanted = {charge.key: charge for charge in charges}
+        with self._write() as database:
+            known = self._find(database, wanted)
+            for key, entry in known.items():
+                _check_same(entry, wanted[key])
+            new = [charge for key, charge in wanted.items() if key not in known or known[key].state is State.RELEASED]
+            if not new:
+                return ()
+            complaints = _passed_limits(database, new, budget, owner, "", ())
+            if session:
+                complaints += _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
+            if complaints:
+                tasks, where = sum(c.tasks for c in new), ", ".join(sorted({c.target for c in new}))
+                first = f"The next {tasks} task{'s' * (tasks != 1)} on {where} would pass a budget, so nothing was submitted."
+                raise BudgetExceeded("\n".join([first, *complaints, remedy]))
+            now = time.time()
+            rows = [
+                Entry(
+                    c.key,
+                    namespace,
+                    session,
+                    c.target,
+                    c.fingerprint,
+                    "",
+                    State.RESERVED,
+                    c.tasks,
+                    c.shots,
+                    c.usd,
+                    None,
+                    c.seconds,
+                    now,
+                    now,
+                )
+                for c in new
+            ]
+            database.executemany(_PUT, [_row(entry) for entry in rows])
+        return tuple(charge.key for charge in new)
+
+    def intend(self, keys: Iterable[str]) -> None:
+        """From now on they may have reached the provider.
+
+        Raises:
+            InvalidCall: One was not reserved, or was released.
+        """
+        names = list(keys)
+        with self._write() as database:
+            missing = self._absent(database, names)
+            if missing:
+                raise InvalidCall("Ledger.intend", [f"{key} was not reserved; reserve it first" for key in missing])
+            database.execute(
+                f"UPDATE entries SET state = 'submitting', updated = ? WHERE state = 'reserved' AND key IN {_NAMED}",
+                (time.time(), json.dumps(names)),
+            )
+
+    def submitted(self, task_ids: Mapping[str, str]) -> None:
+        """They were bought, and these are their names at the provider, by key.
+
+        Raises:
+            KeyConflict: A key has another task already: it was bought twice.
+            InvalidCall: One was not reserved, or was released.
+        """
+        with self._write() as database:
+            known = self._find(database, task_ids)
+            for key, task_id in task_ids.items():
+                entry = known.get(key)
+                if entry is None or entry.state is State.RELEASED:
+                    raise InvalidCall("Ledger.submitted", [f"{key} (task {task_id}) was not reserved"])
+                if entry.task_id and entry.task_id != task_id:
+                    raise KeyConflict(f"The purchase {key} is task {entry.task_id}, and was submitted again as {task_id}: look at both.")
+            now = time.time()
+            database.executemany(
+                "UPDATE entries SET task_id = ?, updated = ?, "
+                "state = CASE WHEN state IN ('reserved', 'submitting') THEN 'submitted' ELSE state END WHERE key = ? AND task_id = ''",
+                [(task_id, now, key) for key, task_id in task_ids.items()],
+            )
+
+    def settle(
+        self, key: str, state: State | str, usd: Decimal | float | None = None, seconds: float | None = None, shots: int | None = None
+    ) -> None:
+        """A task has ended. See ``settle_all``."""
+        self.settle_all([Settlement(key, State(state), None if usd is None else money(usd), seconds, shots)])
+
+    def settle_all(self, settlements: Iterable[Settlement]) -> None:
+        """Tasks have ended. Settling one again in the same way replaces its figures, as when the bill comes later.
+
+        Raises:
+            KeyConflict: One has ended in another way already.
+            InvalidCall: One was not reserved, or was released, or the state is not final.
+        """
+        ended = {settlement.key: settlement for settlement in settlements}
+        with self._write() as database:
+            known = self._find(database, ended)
+            for key, one in ended.items():
+                entry = known.get(key)
+                if entry is None or entry.state is State.RELEASED or not one.state.is_final:
+                    now_it_is = entry.state if entry else "not reserved"
+                    raise InvalidCall("Ledger.settle", [f"{key} cannot become {one.state}: it is {now_it_is}"])
+                if entry.state.is_final and entry.state is not one.state:
+                    raise KeyConflict(f"The purchase {key} has {entry.state} already; it cannot become {one.state}.")
+            now = time.time()
+            database.executemany(
+                "UPDATE entries SET state = ?, final_nusd = ?, seconds = ?, shots = ?, updated = ? WHERE key = ?",
+                [(*_final_figures(known[key], one), now, key) for key, one in ended.items()],
+            )
+
+    def release(self, keys: Iterable[str]) -> None:
+        """It is certain that they were never bought: they count no more, and may be reserved again.
+
+        Raises:
+            InvalidCall: One was submitted.
+        """
+        names = list(keys)
+        with self._write() as database:
+            bought = [e for e in self._find(database, names).values() if e.state is State.SUBMITTED or e.state.is_final]
+            if bought:
+                raise InvalidCall("Ledger.release", [f"{e.key} is {e.state} (task {e.task_id}); it was bought" for e in bought])
+            database.execute(
+                f"UPDATE entries SET state = 'released', updated = ? WHERE state != 'released' AND key IN {_NAMED}",
+                (time.time(), json.dumps(names)),
+            )
+
+    def find(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Those of these purchases that there are, by key."""
+        with self._read() as database:
+            return self._find(database, keys) if database else {}
+
+    def entries(self, *, session: str | None = None, namespace: str | None = None) -> list[Entry]:
+        """All purchases, oldest first; or a session's, or a namespace's."""
+        where, values = _where(session=session, namespace=namespace)
+        with self._read() as database:
+            if database is None:
+                return []
+            rows = database.execute(f"SELECT {_COLUMNS} FROM entries WHERE 1{where} ORDER BY created, key", values)
+            return [_entry(row) for row in rows]
+
+    def cost(self, *, session: str | None = None, namespace: str | None = None) -> Cost:
+        """What was spent, of all or of a session or a namespace."""
+        where, values = _where(session=session, namespace=namespace)
+        total = Cost()
+        with self._read() as database:
+            for target, _, part in _figures(database, where, values) if database else ():
+                total += replace(part, by_device={target: part}, by_kind={kind_of(target): part})
+        return total
+
+    def adopt(self, namespace: str, journal: Sequence[Entry]) -> None:
+        """Make this ledger's entries of a namespace say what its journal says, which is written after this one is reserved in,
+        and settled before it.
+
+        Only for who owns the namespace: reservations that the journal has never heard of are released.
+
+        Args:
+            namespace: Whose entries.
+            journal: All of them.
+        """
+        there = {entry.key: entry for entry in journal}
+        here = {entry.key: entry for entry in self.entries(namespace=namespace)}
+        changed = [entry for key, entry in there.items() if key not in here or _told(here[key]) != _told(entry)]
+        orphans = [key for key, entry in here.items() if key not in there and entry.state is State.RESERVED]
+        if not changed and not orphans:
+            return
+        with self._write() as database:
+            database.executemany(_PUT, [_row(replace(entry, session="")) for entry in changed])
+            database.execute(
+                f"UPDATE entries SET state = 'released', updated = ? WHERE state = 'reserved' AND key IN {_NAMED}",
+                (time.time(), json.dumps(orphans)),
+            )
+
+    def close(self) -> None:
+        """Close the file. The next call opens it again."""
+        with self._lock:
+            if self._database is not None and self._pid == os.getpid():
+                self._database.close()
+            self._database = None
+
+    @staticmethod
+    def _find(database: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Entry]:
+        rows = database.execute(f"SELECT {_COLUMNS} FROM entries WHERE key IN {_NAMED}", (json.dumps(list(keys)),))
+        return {row[0]: _entry(row) for row in rows}
+
+    def _absent(self, database: sqlite3.Connection, keys: Iterable[str]) -> list[str]:
+        known = self._find(database, keys)
+        return [key for key in keys if key not in known or known[key].state is State.RELEASED]
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._disk_errors():
+            database = self._opened()
+            _patiently(lambda: database.execute("BEGIN IMMEDIATE"))
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection | None]:
+        with self._lock, self._disk_errors():
+            if not self.path.exists():
+                yield None
+            elif self._database is not None and self._pid == os.getpid():
+                yield self._database
+            else:
+                with contextlib.closing(self._opened_to_read()) as database:
+                    yield database if _patiently(lambda: _version(database)) else None
+
+    def _opened(self) -> sqlite3.Connection:
+        """The connection to write with, which stays open: closing the last one would sync the whole file. A forked child opens its own."""
+        if self._database is None or self._pid != os.getpid():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            try:
+                self._set_up(database)
+            except BaseException:
+                database.close()
+                raise
+            self._database, self._pid = database, os.getpid()
+        return self._database
+
+    def _set_up(self, database: sqlite3.Connection) -> None:
+        _patiently(lambda: database.execute("PRAGMA journal_mode = WAL"))
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
+        if _version(database) == _SCHEMA_VERSION:
+            return
+        self.path.chmod(0o600)
+        _patiently(lambda: database.execute("BEGIN IMMEDIATE"))
+        version = _version(database)
+        if version == 0:  # nobody was faster
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        database.execute("COMMIT")
+        if version > _SCHEMA_VERSION:
+            raise FolderTooNew(f"{self.path} was written by a newer version of pl-hybridjobs; update this one.")
+
+    def _opened_to_read(self) -> sqlite3.Connection:
+        """Reading needs no right to write: a copy on a read-only disk is taken as it lies there."""
+        name = self.path.absolute().as_uri()
+        database = sqlite3.connect(f"{name}?mode=ro", timeout=_BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
+        try:
+            _patiently(lambda: _version(database))
+        except sqlite3.OperationalError:
+            database.close()
+            if os.access(self.path.parent, os.W_OK):
+                raise
+            database = sqlite3.connect(f"{name}?immutable=1", isolation_level=None, check_same_thread=False, uri=True)
+        return database
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"The ledger {self.path} cannot be used: {error}. Nothing is bought without it. If the disk is full or read-only, mend "
+                "that; if another process holds it for long, `fuser` on that file finds it."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise FolderCorrupt(
+                f"The ledger {self.path} is damaged: {error}. It says what was bought, so it is not replaced: restore it from a copy, or, "
+                "if you know from the provider what was spent, move it away and set a budget for the rest."
+            ) from error
+
+
+def _check_same(entry: Entry, charge: Charge) -> None:
+    if entry.target != charge.target or (entry.fingerprint and charge.fingerprint and entry.fingerprint != charge.fingerprint):
+        raise KeyConflict(f"The purchase {charge.key} on {entry.target} is there already, and is not this one, on {charge.target}.")
+
+
+def _passed_limits(
+    database: sqlite3.Connection, new: Sequence[Charge], budget: Budget | None, owner: str, where: str, values: tuple[str, ...]
+) -> list[str]:
+    """What is wrong with buying these, one sentence for each limit that would be passed."""
+    if not budget:
+        return []
+    found = []
+    unknown = sorted({charge.target for charge in new if charge.usd is None})
+    if budget.usd is not None and unknown:
+        found.append(
+            f"  - The budget of {owner} has max_usd, and the price of {', '.join(unknown)} is not known. Name it in a price file "
+            '(HYBRIDJOBS_PRICES=prices.json with {"<device>": {"per_task_usd": "0.30", "per_shot_usd": "0.01"}}), or limit tasks or shots '
+            "instead of dollars."
+        )
+    parts = list(_figures(database, where, values))
+    spent = sum((cost for _, ended, cost in parts if ended), Cost())
+    reserved = sum((cost for _, ended, cost in parts if not ended), Cost())
+    limits: tuple[tuple[str, Any, Any, Any, Any], ...] = (
+        ("max_usd", budget.usd, spent.usd, reserved.usd, sum((c.usd for c in new if c.usd is not None), Decimal(0))),
+        ("max_tasks", budget.max_tasks, spent.tasks, reserved.tasks, sum(c.tasks for c in new)),
+        ("max_shots", budget.max_shots, spent.shots, reserved.shots, sum(c.shots for c in new)),
+        ("max_time_s", budget.max_time_s, spent.seconds, reserved.seconds, sum(c.seconds for c in new)),
+    )
+    for name, cap, *amounts in limits:
+        if cap is not None and sum(amounts) > cap:
+            text = plain if name == "max_usd" else "{:,g}".format
+            terms = " + ".join(f"{text(amount)} {word}" for amount, word in zip(amounts, ("spent", "reserved", "asked"), strict=True))
+            found.append(f"  - The budget of {owner} has {name} = {text(cap)}: {terms} make {text(sum(amounts))}.")
+    return found
+
+
+def _figures(database: sqlite3.Connection, where: str, values: Sequence[str]) -> Iterator[tuple[str, bool, Cost]]:
+    """Sums for each device, apart for what has ended and what has not."""
+    rows = database.execute(
+        f"SELECT target, state IN {_FINAL} AS ended, SUM(tasks), SUM(shots), SUM(seconds), "
+        f"SUM(CASE WHEN state IN {_FINAL} THEN final_nusd ELSE estimated_nusd END), "
+        f"SUM(CASE WHEN (CASE WHEN state IN {_FINAL} THEN final_nusd ELSE estimated_nusd END) IS NULL THEN tasks ELSE 0 END) "
+        f"FROM entries WHERE state != 'released'{where} GROUP BY target, ended",
+        tuple(values),
+    )
+    for target, ended, tasks, shots, seconds, nusd, unknown in rows:
+        usd = _usd(nusd or 0)
+        yield target, bool(ended), Cost(usd if ended else Decimal(0), Decimal(0) if ended else usd, tasks, shots, seconds, unknown)
+
+
+def _where(**equal: str | None) -> tuple[str, tuple[str, ...]]:
+    given = {name: value for name, value in equal.items() if value is not None}
+    return "".join(f" AND {name} = ?" for name in given), tuple(given.values())
+
+
+def _final_figures(entry: Entry, one: Settlement) -> tuple[str, int | None, float, int]:
+    completed = one.state is State.COMPLETED
+    usd = one.usd if one.usd is not None else entry.estimated_usd if completed else Decimal(0)
+    seconds = one.seconds if one.seconds is not None else entry.seconds if completed else 0.0
+    return one.state.value, _nano(usd), seconds, entry.shots if one.shots is None else one.shots
+
+
+def _told(entry: Entry) -> tuple[Any, ...]:
+    """What one ledger may know later than another."""
+    open_states = (State.RESERVED, State.SUBMITTING, State.SUBMITTED)
+    return State.RESERVED if entry.state in open_states else entry.state, entry.final_usd, entry.seconds, entry.shots
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    key, namespace, session, target, fingerprint, task_id, state, tasks, shots, estimated, final, *rest = row
+    return Entry(key, namespace, session, target, fingerprint, task_id, State(state), tasks, shots, _usd(estimated), _usd(final), *rest)
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    e = entry
+    head = (e.key, e.namespace, e.session, e.target, e.fingerprint, e.task_id, e.state.value, e.tasks, e.shots)
+    return (*head, _nano(e.estimated_usd), _nano(e.final_usd), e.seconds, e.created, e.updated)
+
+
+def _nano(usd: Decimal | None) -> int | None:
+    return None if usd is None else int(money(usd) / NANO_USD)
+
+
+@overload
+def _usd(nano: None) -> None: ...
+@overload
+def _usd(nano: int) -> Decimal: ...
+def _usd(nano: int | None) -> Decimal | None:
+    return None if nano is None else nano * NANO_USD
+
+
+def _version(database: sqlite3.Connection) -> int:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """SQLite's busy handler is skipped in some races (a change to WAL, a stale snapshot): try again, with jitter, for a bounded time."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if ("locked" not in str(error) and "busy" not in str(error)) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - jitter, not cryptography

@@ -1,0 +1,168 @@
+"""Accounts: all of them agree, or nothing is bought."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from decimal import Decimal
+
+import pytest
+
+from pl_hybridjobs.cost import account as accounts
+from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.cost.budget import Budget
+from pl_hybridjobs.cost.ledger import Cost, Ledger
+from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
+from tests.cost.buyer import PRICE, charge
+
+
+@pytest.fixture
+def family(tmp_path):
+    """The user's account and two jobs' below it."""
+    user = Account("the user", Ledger(tmp_path / "user.sqlite"), Budget(max_tasks=3))
+    jobs = [Account(f"job {n}", Ledger(tmp_path / f"{n}.sqlite"), Budget(max_tasks=2), (user,), namespace=n) for n in "ab"]
+    yield user, *jobs
+    for one in (user, *jobs):
+        one.ledger.close()
+
+
+def test_what_a_job_buys_counts_for_the_user_too(family):
+    user, job, _ = family
+    job.reserve([charge("1"), charge("2")])
+    job.intend(["1", "2"])
+    job.submitted({"1": "task-1"})
+    job.settle("1", "completed", 0.25)
+    job.release(["2"])
+
+    assert job.cost().usd == user.cost().usd == Decimal("0.25")
+    assert job.find(["1"])["1"].task_id == "task-1"
+
+
+def test_if_one_account_refuses_none_is_charged(family):
+    user, one, other = family
+    with pytest.raises(BudgetExceeded, match="budget of job a has max_tasks = 2"):
+        one.reserve([charge("1"), charge("2"), charge("3")])
+    assert user.cost() == one.cost() == Cost()
+
+    one.reserve([charge("1"), charge("2")])
+    with pytest.raises(BudgetExceeded, match="budget of the user has max_tasks = 3: 0 spent \\+ 2 reserved \\+ 2 asked make 4"):
+        other.reserve([charge("3"), charge("4")])
+    assert other.cost() == Cost()
+    assert user.cost().tasks == 2
+
+
+def test_the_accounts_above_catch_up_with_a_journal_that_went_on_without_them(family):
+    """As after a kill between two files: settled in the journal only, and reserved above only."""
+    user, job, other = family
+    other.reserve([charge("x")])
+    job.reserve([charge("1"), charge("2")])
+    job.ledger.settle("1", "completed", 0.25)
+    job.ledger.release(["2"])
+    user.ledger.reserve([charge("3")], namespace="a")
+    assert user.cost().tasks == 4
+
+    job.catch_up()
+
+    assert job.cost().usd == Decimal("0.25")
+    assert user.cost().usd == Decimal("0.25") + other.cost().usd
+    before = user.ledger.entries()
+    job.catch_up()
+    assert user.ledger.entries() == before
+
+
+def test_a_process_that_lost_its_job_may_not_buy(family):
+    user, job, _ = family
+
+    def fenced():
+        raise RuntimeError("a newer attempt owns the job")
+
+    lost = Account(job.name, job.ledger, parents=(user,), guard=fenced)
+    with pytest.raises(RuntimeError, match="newer attempt"):
+        lost.reserve([charge("1")])
+    assert user.cost() == Cost()
+
+
+def test_a_raised_budget_counts_at_once(tmp_path):
+    limit = Budget(max_tasks=0)
+    mine = Account("me", Ledger(tmp_path / "l.sqlite"), lambda: limit)
+    with pytest.raises(BudgetExceeded):
+        mine.reserve([charge("1")])
+    limit = Budget(max_tasks=1)
+    mine.reserve([charge("1")])
+    mine.ledger.close()
+
+
+def test_outside_a_job_the_user_pays_with_the_budget_of_the_home_folder(jobs_home):
+    jobs_home.mkdir()
+    (jobs_home / "budget.json").write_text(json.dumps({"max_usd": "0.50"}))
+    mine = accounts.current()
+    mine.reserve([charge("1")])
+
+    with pytest.raises(BudgetExceeded, match=r"budget of the user has max_usd = 0\.50.*(?s:.*)hybridjobs budget set"):
+        accounts.current().reserve([charge("2")])
+    assert mine.ledger.path == jobs_home / "spend.sqlite"
+    assert accounts.current().namespace == mine.namespace != ""
+    mine.ledger.close()
+
+
+@pytest.mark.parametrize("content", ["{", '{"max_usd": "-3"}', "[]"])
+def test_a_budget_file_that_cannot_be_read_stops_all_buying(jobs_home, content):
+    jobs_home.mkdir()
+    (jobs_home / "budget.json").write_text(content)
+
+    with pytest.raises(FolderCorrupt, match=r"budget\.json"):
+        accounts.current().reserve([charge("1")])
+
+
+def _job_folder(path, budget):
+    path.mkdir(parents=True)
+    (path / "job.json").write_text(json.dumps({"id": "job-1", "name": "vqe", "budget": budget}))
+    return path
+
+
+def test_a_jobs_account_is_what_its_folder_says(tmp_path):
+    folder = _job_folder(tmp_path / "elsewhere", {"max_usd": "0.30", "max_tasks": 5})
+    job = accounts.of_job(folder)
+    assert (job.name, job.namespace, job.limits) == ("job vqe", "job-1", Budget(max_usd="0.30", max_tasks=5))
+    job.reserve([charge("1")])
+    with pytest.raises(BudgetExceeded, match=r"hybridjobs resume 'vqe' --max-usd"):
+        job.reserve([charge("2")])
+
+    (folder / "budget.json").write_text(json.dumps({"max_usd": "0.60"}))
+    job.reserve([charge("2")])
+    assert job.limits == Budget(max_usd="0.60", max_tasks=5)
+    job.ledger.close()
+
+
+def test_an_account_is_active_in_its_thread_or_in_the_whole_process(tmp_path):
+    mine = Account("me", Ledger(tmp_path / "l.sqlite"))
+    seen = []
+
+    def look():
+        thread = threading.Thread(target=lambda: seen.append(accounts.current().name))
+        thread.start()
+        thread.join()
+
+    with accounts.activate(mine, whole_process=False):
+        assert accounts.current() is mine
+        look()
+    with accounts.activate(mine, whole_process=True):
+        look()
+    assert (seen, accounts.current().name) == (["the user", "me"], "the user")
+
+
+def test_a_process_that_a_job_started_pays_from_the_jobs_account(tmp_path, jobs_home):
+    folder = _job_folder(tmp_path / "job", {"max_tasks": 1})
+    code = (
+        "from pl_hybridjobs.cost import account; from tests.cost.buyer import charge; "
+        "account.current().reserve([charge('1')]); account.current().reserve([charge('2')])"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HYBRIDJOBS_JOB_FOLDER": str(folder)}, capture_output=True, text=True
+    )
+
+    assert "budget of job vqe has max_tasks = 1" in child.stderr
+    assert accounts.of_job(folder).cost().usd == accounts.of_user(jobs_home).cost().usd == PRICE
