@@ -24,12 +24,8 @@ _LONGEST = 200  # of what is quoted
 
 
 def wrong_options(wires: Any, c_dtype: Any) -> list[str]:
-    """What is wrong with a device's options. No wires at all are none of it: PennyLane's devices take 0."""
-    wrong = []
-    if isinstance(wires, Number) and not isinstance(wires, Integral):
-        wrong.append(f"wires must be a whole number, labels or None, not {wires!r}")
-    elif isinstance(wires, Integral) and int(wires) < 0:
-        wrong.append(f"wires must not be negative, and is {wires}")
+    """What is wrong with a simulator's options."""
+    wrong = wrong_wires(wires)
     try:
         known = np.dtype(c_dtype).name in ("complex64", "complex128")
     except TypeError:
@@ -37,6 +33,15 @@ def wrong_options(wires: Any, c_dtype: Any) -> list[str]:
     if not known:
         wrong.append(f"c_dtype must be complex64 or complex128, not {c_dtype}")
     return wrong
+
+
+def wrong_wires(wires: Any) -> list[str]:
+    """What is wrong with a device's wires. No wires at all are none of it: PennyLane's devices take 0."""
+    if isinstance(wires, Number) and not isinstance(wires, Integral):
+        return [f"wires must be a whole number, labels or None, not {wires!r}"]
+    if isinstance(wires, Integral) and int(wires) < 0:
+        return [f"wires must not be negative, and is {wires}"]
+    return []
 
 
 def refuse(name: str, wrong: Sequence[str]) -> None:

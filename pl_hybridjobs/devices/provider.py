@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from pennylane.tape import QuantumScript
 
+    from pl_hybridjobs.cost.prices import Price
+
     Array = np.ndarray[Any, Any]
 
 
@@ -120,7 +122,7 @@ class Task:
         circuits: With what the device can do, on its wires, 0 to n - 1 in the device's order. With shots: measurements are one
             ``qml.sample`` or ``qml.counts`` without an observable, of the measured wires; without: what ``Capabilities.analytic`` names.
         shots: Of each circuit; 0: analytic.
-        gradient: Also wanted: the derivatives by the trainable parameters of the one circuit.
+        gradient: Also wanted: the derivatives by the trainable parameters of the one circuit. Otherwise circuits have none of those.
         verbatim: Run it as it is, on the physical qubits that the wires name.
         session: The name that it goes by with others; "" for none.
         tags: For the provider to keep.
@@ -206,6 +208,9 @@ class QPU(Protocol):
 
     def availability(self) -> Availability:
         """Looked up each time."""
+
+    def price(self) -> Price | None:
+        """What tasks cost; None: not known, which is never taken for nothing."""
 
     def submit(self, task: Task) -> str:
         """Buy a task, or find the one that this key has bought before.

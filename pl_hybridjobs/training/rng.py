@@ -17,7 +17,8 @@ class RandomStates:
     JAX has no global state: its keys are values, and belong into the parameters, the optimizer's state or the device's seed.
 
     Args:
-        devices: PennyLane devices that draw samples; those with the usual attributes ``_rng`` and ``_prng_key`` are known.
+        devices: PennyLane devices that draw samples; those with the usual attributes ``_rng`` and ``_prng_key`` are known, and those that
+            say themselves what belongs to a checkpoint, by ``checkpoint_state()`` and ``restore_state(state)``.
         generators: NumPy's ``Generator`` and ``RandomState``, Python's ``Random``, torch's ``Generator``.
     """
 
@@ -118,8 +119,9 @@ def restore_generator(generator: Any, state: Any) -> None:
 
 
 def _device_state(device: Any) -> dict[str, Any]:
-    rng, key = (getattr(device, name, None) for name in ("_rng", "_prng_key"))
-    return {"rng": generator_state(rng) if is_generator(rng) else None, "key": key}
+    rng, key, own = (getattr(device, name, None) for name in ("_rng", "_prng_key", "checkpoint_state"))
+    state = {"rng": generator_state(rng) if is_generator(rng) else None, "key": key}
+    return state if own is None else {**state, "own": own()}
 
 
 def _restore_device(device: Any, state: dict[str, Any]) -> None:
@@ -127,6 +129,8 @@ def _restore_device(device: Any, state: dict[str, Any]) -> None:
         restore_generator(device._rng, state["rng"])
     if state["key"] is not None:
         device._prng_key = state["key"]
+    if "own" in state:
+        device.restore_state(state["own"])
 
 
 def _tuples(value: Any) -> Any:

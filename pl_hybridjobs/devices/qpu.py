@@ -1,0 +1,496 @@
+"""``hybridjobs.qpu``: remote devices behind PennyLane's device API. One call of a QNode, or one gradient, is one submission."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
+
+import pennylane as qml
+from pennylane.devices import Device, ExecutionConfig, MCMConfig
+from pennylane.devices.modifiers import single_tape_support
+from pennylane.exceptions import DeviceError, QuantumFunctionError
+from pennylane.measurements import ExpectationMP
+from pennylane.ops import MidMeasure
+from pennylane.tape import QuantumScript
+
+from pl_hybridjobs.cost import account as accounts
+from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.devices import grouping, lowering
+from pl_hybridjobs.devices.checks import refuse, short, wrong_wires
+from pl_hybridjobs.devices.fingerprint import fingerprint
+from pl_hybridjobs.devices.provider import QPU, Capabilities, CircuitResult, Task, TaskResult
+from pl_hybridjobs.devices.sessions import Session
+from pl_hybridjobs.devices.submission import Policy, Submission, TaskRecord
+from pl_hybridjobs.errors import InvalidCall, TaskCancelled, TaskFailed, did_you_mean
+
+_FALLBACK = "fallback:"
+_BY_DEVICE = ("adjoint", "device", "best")
+
+
+def provider_of(target: str) -> str:
+    """The provider that a target belongs to: what stands before the colon, or the service of an Amazon resource name."""
+    if target.startswith("arn:"):
+        parts = target.split(":")
+        return parts[2] if len(parts) > 2 else ""
+    return target.partition(":")[0]
+
+
+def open_qpu(target: str, **options: Any) -> QPU:
+    """The remote device that a target names. Contacts nothing.
+
+    Raises:
+        InvalidCall: No such provider, or it does not know the target or an option.
+    """
+    providers = {entry.name: entry for entry in entry_points(group="pl_hybridjobs.qpus")}
+    name = provider_of(target)
+    if name not in providers:
+        known = ", ".join(sorted(providers)) or "none"
+        raise InvalidCall(target, [f"no installed provider knows it; providers are {known}.{did_you_mean(name, providers)}"])
+    return cast(QPU, providers[name].load()(target, **options))
+
+
+@dataclass
+class _Seat:
+    """A device's place in an account: what makes the keys of its purchases the same whenever a job is resumed."""
+
+    account: Account
+    number: int
+    calls: int = 0
+
+
+_seats: WeakKeyDictionary[Account, int] = WeakKeyDictionary()
+_seats_lock = threading.Lock()
+
+
+@single_tape_support
+class HybridQPU(Device):
+    """A remote device: a QPU, a cloud simulator, or a rehearsal of one.
+
+    What is bought is reserved in the account first (``hybrid_job(budget=...)``), written to its journal before and after it is sent, and
+    never bought twice: a job that was killed collects what it had bought.
+
+    Args:
+        target: Which: ``"rehearsal:qpu"``, ``"arn:aws:braket:..."``.
+        wires: Number of wires, or their labels; None: those of each circuit. With ``verbatim=True``: numbers of physical qubits.
+        shots: As PennyLane's devices have it; the QNode's shots count.
+        session: A ``Session``, or the name of one.
+        on_offline: "stop" with an error; "wait"; or ``"fallback:<target>"``: use that device, and say so.
+        on_failure: What becomes of a call's other tasks if one fails: "abort" cancels them, "continue" waits for them. Then it raises.
+        max_parallel: Tasks in flight at once; None: as many as the device takes, at most 50.
+        poll_interval_s: The longest time between two looks at a task.
+        timeout_s: For all tasks of a call; None: as long as it takes. What was bought goes on, and is collected by the same call later.
+        verbatim: Run circuits as they are: in native gates, on the physical qubits that their wires name.
+        tags: For the provider to keep with each task.
+        **provider_options: The provider's own, see there.
+
+    Raises:
+        DeviceError: Options that make no sense, all of them at once.
+
+    Attributes:
+        last_tasks: What became of the tasks of the last call, and on which device each ran.
+    """
+
+    name: ClassVar[str] = "hybridjobs.qpu"
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        wires: Any = None,
+        shots: Any = None,
+        session: Session | str | None = None,
+        on_offline: str = "stop",
+        on_failure: str = "abort",
+        max_parallel: int | None = None,
+        poll_interval_s: float = 1.0,
+        timeout_s: float | None = None,
+        verbatim: bool = False,
+        tags: Mapping[str, str] | None = None,
+        **provider_options: Any,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__", "provider_options", "target")}
+        self._made_of = (target, {**given, **provider_options})
+        wrong = [*wrong_wires(wires), *_wrong_options(on_offline, on_failure, max_parallel, poll_interval_s, timeout_s, verbatim)]
+        try:
+            session = Session(session) if isinstance(session, str) else session
+            Session("tags", tags or {})
+            if not (session is None or isinstance(session, Session)):
+                wrong.append(f"session={session!r} must be a Session, a name, or None")
+        except InvalidCall as error:
+            wrong += error.complaints
+        opened: list[QPU] = []
+        other = on_offline.removeprefix(_FALLBACK) if isinstance(on_offline, str) and on_offline.startswith(_FALLBACK) else ""
+        for name in filter(None, (target, other)):
+            try:
+                same = name == target or provider_of(name) == provider_of(str(target))
+                opened.append(open_qpu(name, **(provider_options if same else {})))
+            except (InvalidCall, AttributeError) as error:
+                wrong += error.complaints if isinstance(error, InvalidCall) else [f"target={name!r} must be a text"]
+        refuse(self.name, wrong)
+        super().__init__(wires=wires, shots=shots)
+        self.qpu = opened[0]
+        self.fallback = opened[1] if other else None
+        self.session = cast(Session | None, session)
+        self.tags = dict(tags or {})
+        self.verbatim = verbatim
+        on_failure = (self.session.on_failure if self.session is not None else None) or on_failure
+        offline = "leave" if other else on_offline
+        self.policy = Policy(cast(Any, offline), cast(Any, on_failure), max_parallel, poll_interval_s, timeout_s)
+        self.last_tasks: tuple[TaskRecord, ...] = ()
+        self._seat: _Seat | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, self._made_of
+
+    @property
+    def target(self) -> str:
+        """What the user wrote."""
+        return self.qpu.target
+
+    # A job's checkpoints carry it: a resumed job makes the same keys again, and finds what it has bought --------------------
+
+    def checkpoint_state(self) -> dict[str, int]:
+        """What makes the next purchases' keys."""
+        return {"calls": self._sit(accounts.current()).calls}
+
+    def restore_state(self, state: Mapping[str, int]) -> None:
+        """See ``checkpoint_state``."""
+        self._sit(accounts.current()).calls = int(state["calls"])
+
+    def _sit(self, account: Account) -> _Seat:
+        if self._seat is None or self._seat.account is not account:
+            with _seats_lock:
+                number = _seats.get(account, 0)
+                _seats[account] = number + 1
+            self._seat = _Seat(account, number)
+        return self._seat
+
+    # Configuration -----------------------------------------------------------------------------------------------------
+
+    def supports_derivatives(self, execution_config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> bool:
+        """Whether the device itself has a derivative of this kind. As long as no circuit is known, nothing is looked up.
+
+        Raises:
+            QuantumFunctionError: A method that was asked for by its name does not fit the circuit.
+        """
+        if execution_config is None:
+            return True
+        method = execution_config.gradient_method
+        if method not in _BY_DEVICE:
+            return False
+        why_not = None if circuit is None else self._why_not(execution_config, circuit)
+        if why_not and method != "best":
+            raise QuantumFunctionError(f"{self.name} does not support {method} with this circuit: {why_not}")
+        return why_not is None
+
+    def _why_not(self, config: ExecutionConfig, circuit: QuantumScript) -> str | None:
+        instead = "use diff_method='parameter-shift', which is one submission too"
+        if circuit.shots:
+            return f"it has {circuit.shots.total_shots} shots; {instead}"
+        if not self.qpu.capabilities().adjoint_gradient:
+            return f"{self.target} has no derivatives of its own; {instead}"
+        if (config.derivative_order or 1) > 1:
+            return f"it has first derivatives only; {instead}"
+        if len(circuit.measurements) != 1 or not isinstance(circuit.measurements[0], ExpectationMP):
+            return f"the derivatives are those of one expectation value; {instead}"
+        obs = circuit.measurements[0].obs
+        if obs is None or obs.pauli_rep is None:
+            return f"{short(circuit.measurements[0])} is no sum of Pauli words; {instead}"
+        if any(isinstance(op, MidMeasure) for op in circuit.operations):
+            return f"it measures in its middle; {instead}"
+        return None
+
+    def setup_execution_config(self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None) -> ExecutionConfig:
+        """Fill in what the user left open. May be called on its own result."""
+        config = config or ExecutionConfig()
+        if config.device_options:
+            raise DeviceError(f"{self.name} has no device option {', '.join(sorted(config.device_options))}")
+        by_device = config.gradient_method in _BY_DEVICE and circuit is not None and self._why_not(config, circuit) is None
+        return replace(
+            config,
+            gradient_method="adjoint" if by_device else config.gradient_method,
+            use_device_gradient=by_device,
+            use_device_jacobian_product=False,
+            # One task gives both, and costs hardly more than one of them.
+            grad_on_execution=by_device if config.grad_on_execution is None else config.grad_on_execution and by_device,
+            mcm_config=self._mid_circuit(config.mcm_config or MCMConfig(), circuit),
+            convert_to_numpy=True,
+        )
+
+    def _mid_circuit(self, config: MCMConfig, circuit: QuantumScript | None) -> MCMConfig:
+        method = config.mcm_method
+        if method not in (None, "device", "deferred"):
+            raise DeviceError(f"{self.name} cannot run mid-circuit measurements by {str(method)!r}; it has 'device' and 'deferred'")
+        if circuit is None or method == "deferred" or not any(isinstance(op, MidMeasure) for op in circuit.operations):
+            return replace(config, mcm_method=method or "deferred")
+        can = self.qpu.capabilities().mid_circuit
+        if method == "device" and not can:
+            raise DeviceError(f"{self.target} cannot measure in the middle of a circuit; use mcm_method='deferred'")
+        is_about_outcomes = any(mp.mv is not None for mp in circuit.measurements)
+        return replace(config, mcm_method=method or ("device" if can and not is_about_outcomes else "deferred"))
+
+    def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
+        """The steps from any circuit to one that ``execute`` takes."""
+        config = execution_config or ExecutionConfig()
+        return lowering.pipeline(
+            config,
+            self.qpu.capabilities(),
+            self.wires,
+            verbatim=self.verbatim,
+            gradient=bool(config.use_device_gradient),
+            name=f"{self.name} ({self.target})",
+        )
+
+    # Execution -----------------------------------------------------------------------------------------------------------
+
+    def execute(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
+        """Buy, wait, and collect: results of circuits that came out of ``preprocess_transforms``.
+
+        Raises:
+            DeviceError: The device cannot run one of them; all complaints about all of them. Nothing was bought.
+            BudgetExceeded: Nothing was bought.
+            QPUError: See ``submission.Submission.run``.
+        """
+        found = self._bought(circuits, gradient=False)
+        return tuple(_values(result, circuit) for result, circuit in zip(found, circuits, strict=True))
+
+    def execute_and_compute_derivatives(
+        self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Results and Jacobians, where the device has derivatives of its own: one task for each circuit."""
+        found = self._bought(circuits, gradient=True)
+        values = tuple(_values(result, circuit) for result, circuit in zip(found, circuits, strict=True))
+        return values, tuple(map(_jacobian, found))
+
+    def compute_derivatives(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
+        """Jacobians."""
+        return tuple(map(_jacobian, self._bought(circuits, gradient=True)))
+
+    def _bought(self, circuits: Sequence[QuantumScript], *, gradient: bool) -> list[CircuitResult]:
+        """What the device makes of all circuits of a call."""
+        if not circuits:
+            return []
+        refuse(self.name, lowering.complaints(circuits, self.qpu.capabilities(), self.wires, verbatim=self.verbatim, target=self.target))
+        account = accounts.current()
+        with self._lock:
+            seat = self._sit(account)
+            call = seat.calls
+            seat.calls += 1
+        purchase = _Call(self, account, f"{account.namespace}|{seat.number}|{call}", gradient)
+        try:
+            return purchase.run(circuits)
+        except (TaskFailed, TaskCancelled):
+            raise
+        except BaseException:
+            # Nothing came of it yet: the same call again finds what was bought meanwhile.
+            with self._lock:
+                if seat.calls == call + 1:
+                    seat.calls = call
+            raise
+        finally:
+            self.last_tasks = purchase.records
+
+    def as_sent(self, circuit: QuantumScript, *, gradient: bool) -> QuantumScript:
+        """A circuit on the device's numbers; without its shots, which a task has, and with nothing trained unless that is asked for."""
+        told: dict[str, Any] = {"shots": None, "trainable_params": circuit.trainable_params if gradient else []}
+        if self.verbatim:
+            return circuit.copy(**told)
+        if self.wires is None:
+            return circuit.map_to_standard_wires().copy(**told)
+        numbers = {label: number for number, label in enumerate(self.wires)}
+        if all(label == number for label, number in numbers.items()):
+            return circuit.copy(**told)
+        ((mapped,), _) = qml.map_wires(circuit, numbers)
+        return mapped.copy(**told)
+
+
+class _Call:
+    """The purchases of one call of a device.
+
+    Attributes:
+        records: What became of the tasks so far.
+    """
+
+    def __init__(self, device: HybridQPU, account: Account, name: str, gradient: bool) -> None:
+        self._device = device
+        self._account = account
+        self._name = name
+        self._gradient = gradient
+        self.records: tuple[TaskRecord, ...] = ()
+
+    def run(self, circuits: Sequence[QuantumScript]) -> list[CircuitResult]:
+        """What they give."""
+        device = self._device
+        shots = [circuit.shots.total_shots or 0 for circuit in circuits]
+        ours = [device.as_sent(circuit, gradient=self._gradient) for circuit in circuits]
+        parts, tasks, prints = self._tasks(device.qpu, ours, shots, self._name)
+        if device.fallback is None:
+            results = self._buy(device.qpu, tasks, prints, shots, device.policy)
+            return grouping.joined(ours, parts, cast(list[TaskResult], results))
+        other = [self._tasks_elsewhere(device.fallback, task) for task in tasks]
+        known = self._account.find([task.key for _, elsewhere, _ in other for task in elsewhere])
+        there = [any(task.key in known and known[task.key].state != "released" for task in elsewhere) for _, elsewhere, _ in other]
+        here = [number for number, is_there in enumerate(there) if not is_there]
+        found: list[TaskResult | None] = [None] * len(tasks)
+        if here:
+            bought = self._buy(device.qpu, [tasks[n] for n in here], [prints[n] for n in here], shots, device.policy)
+            for number, result in zip(here, bought, strict=True):
+                found[number] = result
+        away = [number for number, result in enumerate(found) if result is None]
+        if away:
+            self._buy_elsewhere(device.fallback, [(number, *other[number]) for number in away], found, [] if here else shots)
+        return grouping.joined(ours, parts, cast(list[TaskResult], found))
+
+    def _tasks(
+        self, qpu: QPU, circuits: Sequence[QuantumScript], shots: Sequence[int], name: str
+    ) -> tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]:
+        """What to buy for these circuits on a device, and what each task is."""
+        device, session = self._device, self._device.session
+        groups = [(part,) for part in grouping.all_alone(shots)] if self._gradient else grouping.grouped(shots, qpu.capabilities())
+        tasks, prints = [], []
+        for number, parts in enumerate(groups):
+            chosen = tuple(circuits[part.circuit] for part in parts)
+            print_ = fingerprint(chosen, qpu.target, parts[0].shots, self._gradient, device.verbatim)
+            tasks.append(
+                Task(
+                    key=hashlib.sha256(f"{name}|{number}|{print_}".encode()).hexdigest(),
+                    circuits=chosen,
+                    shots=parts[0].shots,
+                    gradient=self._gradient,
+                    verbatim=device.verbatim,
+                    session=session.name if session is not None else "",
+                    tags={**(session.tags if session is not None else {}), **device.tags},
+                    token=session.token if session is not None else "",
+                )
+            )
+            prints.append(print_)
+        return groups, tasks, prints
+
+    def _buy(
+        self, qpu: QPU, tasks: Sequence[Task], prints: Sequence[str], shots: Sequence[int], policy: Policy
+    ) -> Sequence[TaskResult | None]:
+        device = self._device
+        submission = Submission(
+            qpu, tasks, prints, self._account, policy, session=device.session, on_submitted=self._track_task
+        )
+        try:
+            submission.reserve()
+            if device.session is not None:
+                device.session.used_on(qpu.target)
+            self._track(shots, submission.records)
+            submission.run()
+        finally:
+            self.records += submission.records
+        return submission.results
+
+    # Another device --------------------------------------------------------------------------------------------------------
+
+    def _tasks_elsewhere(self, qpu: QPU, task: Task) -> tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]:
+        circuits = [lowering.lowered(circuit, qpu.capabilities(), self._device.name) for circuit in task.circuits]
+        return self._tasks(qpu, circuits, [task.shots] * len(circuits), f"{task.key}|{qpu.target}")
+
+    def _buy_elsewhere(
+        self,
+        qpu: QPU,
+        wanted: Sequence[tuple[int, list[tuple[grouping.Part, ...]], list[Task], list[str]]],
+        found: list[TaskResult | None],
+        shots: Sequence[int],
+    ) -> None:
+        """Fill in what the first device did not make."""
+        device = self._device
+        tasks = [task for _, _, there, _ in wanted for task in there]
+        capabilities = qpu.capabilities()
+        wrong = [
+            sentence
+            for task in tasks
+            for sentence in lowering.complaints(
+                [circuit.copy(shots=task.shots or None) for circuit in task.circuits],
+                capabilities,
+                None,
+                verbatim=device.verbatim,
+                target=qpu.target,
+            )
+        ]
+        refuse(f"{device.name}: {device.target} is offline, and", list(dict.fromkeys(wrong)))
+        print(f"{device.target} is offline: {len(tasks)} tasks go to {qpu.target}, as on_offline says", file=sys.stderr, flush=True)
+        prints = [print_ for _, _, _, there in wanted for print_ in there]
+        results = iter(self._buy(qpu, tasks, prints, shots, replace(device.policy, on_offline="stop")))
+        for number, parts, there, _ in wanted:
+            made = cast(list[TaskResult], [next(results) for _ in there])
+            circuits = range(1 + max(part.circuit for group in parts for part in group))
+            joined = grouping.joined(circuits, parts, made)
+            found[number] = TaskResult(made[0].task_id, qpu.target, tuple(joined), sum(m.billed_s for m in made), sum(m.shots for m in made))
+
+    # Tracking --------------------------------------------------------------------------------------------------------------
+
+    def _track(self, shots: Sequence[int], records: Sequence[TaskRecord]) -> None:
+        """Before anything is sent: what is about to be bought."""
+        tracker = self._device.tracker
+        if not tracker.active:
+            return
+        if shots:
+            tracker.update(batches=1)
+            tracker.record()
+        for count in shots:
+            tracker.update(executions=1, **({"shots": count} if count else {}), **({"derivatives": 1} if self._gradient else {}))
+            tracker.record()
+        new = [record for record in records if not record.from_journal]
+        if new:
+            costs = [record.cost_usd for record in new]
+            known = [cost for cost in costs if cost is not None]
+            tracker.update(tasks=len(new), cost_usd=sum(known) if len(known) == len(costs) else None)
+            tracker.record()
+
+    def _track_task(self, record: TaskRecord) -> None:
+        tracker = self._device.tracker
+        if tracker.active:
+            tracker.update(task_id=record.task_id, device=record.target)
+            tracker.record()
+
+
+def _remade(target: str, options: Mapping[str, Any]) -> HybridQPU:
+    """Out of a pickle, in another process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it warned of once (shots)
+        return HybridQPU(target, **options)
+
+
+def _wrong_options(
+    on_offline: Any, on_failure: Any, max_parallel: Any, poll_interval_s: Any, timeout_s: Any, verbatim: Any
+) -> list[str]:
+    found = []
+    if on_offline not in ("stop", "wait") and not (isinstance(on_offline, str) and on_offline.startswith(_FALLBACK)):
+        found.append(f"on_offline={on_offline!r} must be 'stop', 'wait' or 'fallback:<target>'")
+    if on_failure not in ("abort", "continue"):
+        found.append(f"on_failure={on_failure!r} must be 'abort' or 'continue'")
+    if max_parallel is not None and (not isinstance(max_parallel, int) or isinstance(max_parallel, bool) or max_parallel < 1):
+        found.append(f"max_parallel={max_parallel!r} must be a whole number of at least 1, or None")
+    for name, value in (("poll_interval_s", poll_interval_s), ("timeout_s", timeout_s)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        if not is_number and not (name == "timeout_s" and value is None):
+            found.append(f"{name}={value!r} must be a positive number of seconds")
+    if not isinstance(verbatim, bool):
+        found.append(f"verbatim={verbatim!r} must be True or False")
+    return found
+
+
+def _values(result: CircuitResult, circuit: QuantumScript) -> Any:
+    """As PennyLane wants them: bits for each copy of the shots, or the exact values."""
+    if circuit.shots:
+        return grouping.by_copies(result.bits, circuit.shots)
+    return result.values if len(result.values) > 1 else result.values[0]
+
+
+def _jacobian(result: CircuitResult) -> Any:
+    import numpy as np
+
+    parts = tuple(np.array(value) for value in result.gradient)
+    return parts[0] if len(parts) == 1 else parts

@@ -1,0 +1,465 @@
+"""Buying tasks: look into the journal, reserve, write down the intent, submit, wait, collect, settle. Nothing is bought twice.
+
+The network is talked to by a bounded number of threads, each of which brings one task from its submission to its end. The journal (the
+account's ledger) is written by the calling thread alone, for all that has happened meanwhile in one transaction. What a killed process
+leaves behind is enough for the next one: what may have been sent is sent again under the same key, which buys nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pl_hybridjobs.cost.ledger import Charge, Settlement, State
+from pl_hybridjobs.devices.provider import QPU, Task, TaskResult, TaskState, TaskStatus
+from pl_hybridjobs.errors import DeviceOffline, ProviderError, QPUError, ResultNotReady, TaskCancelled, TaskFailed, TranslationError
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.account import Account
+    from pl_hybridjobs.devices.sessions import Session
+
+_FIRST_POLL_S = 0.02
+_POLL_SHARE = 0.1  # of the time that a task has taken so far, between two looks at it
+_TALK_S = 60.0  # between two lines about waiting
+_THREADS = 50
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How to go about it.
+
+    Attributes:
+        on_offline: "stop"; "wait"; or "leave": what the device does not take stays as it is, in the state "offline".
+        on_failure: "abort": cancel what has not ended; "continue": wait for it, so that it is paid for and kept.
+        max_parallel: Tasks in flight at once; None: as many as the device takes, at most 50.
+        poll_interval_s: The longest time between two looks at a task.
+        timeout_s: For all tasks together; None: as long as it takes.
+    """
+
+    on_offline: Literal["stop", "wait", "leave"] = "stop"
+    on_failure: Literal["abort", "continue"] = "abort"
+    max_parallel: int | None = None
+    poll_interval_s: float = 1.0
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What became of a task.
+
+    Attributes:
+        key: Names the purchase in the journal.
+        task_id: The provider's name of it; "" if it was not submitted.
+        target: The device.
+        state: Where it stood when it was looked at last: a ``TaskState``, "waiting" before it was submitted, or "offline".
+        circuits: How many it holds.
+        shots: Of all of them together.
+        cost_usd: What it costs: an estimate until it has ended; None: not known.
+        from_journal: It was bought before, by a process that did not collect it, or by an earlier attempt of the job.
+        reason: Why it failed or was cancelled.
+    """
+
+    key: str
+    task_id: str
+    target: str
+    state: str
+    circuits: int
+    shots: int
+    cost_usd: float | None
+    from_journal: bool = False
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class _Item:
+    """A task on its way. Changed by the calling thread alone, but for ``is_sent``, which its own thread sets before it sends."""
+
+    task: Task
+    fingerprint: str
+    usd: Decimal | None = None  # estimated
+    task_id: str = ""
+    state: str = "waiting"
+    from_journal: bool = False
+    is_sent: bool = False  # it may have reached the provider, now or in an earlier life
+    is_ours_to_cancel: bool = False  # the batch is given up
+    status: TaskStatus | None = None
+    result: TaskResult | None = None
+    error: BaseException | None = None
+
+    @property
+    def shots(self) -> int:
+        return self.task.shots * len(self.task.circuits)
+
+    def record(self, target: str) -> TaskRecord:
+        cost = self.status.cost_usd if self.status is not None and self.status.state.is_final else None
+        if cost is None and self.usd is not None:
+            cost = float(self.usd)
+        reason = self.status.reason if self.status is not None else ""
+        circuits = len(self.task.circuits)
+        return TaskRecord(self.task.key, self.task_id, target, self.state, circuits, self.shots, cost, self.from_journal, reason)
+
+
+class Submission:
+    """Tasks of one call, from the journal to their results.
+
+    Args:
+        qpu: Where they are bought.
+        tasks: With their keys.
+        fingerprints: What each of them is, so that a key never stands for two purchases.
+        account: Who pays.
+        policy: How to go about it.
+        session: The session that they belong to.
+        on_submitted: Told of each task that has a name at the provider, in the calling thread.
+    """
+
+    def __init__(
+        self,
+        qpu: QPU,
+        tasks: Sequence[Task],
+        fingerprints: Sequence[str],
+        account: Account,
+        policy: Policy,
+        *,
+        session: Session | None = None,
+        on_submitted: Callable[[TaskRecord], None] | None = None,
+    ) -> None:
+        self._qpu = qpu
+        self._account = account
+        self._policy = policy
+        self._session = session
+        self._on_submitted = on_submitted
+        self._items = [_Item(task, fingerprint) for task, fingerprint in zip(tasks, fingerprints, strict=True)]
+        self._events: queue.SimpleQueue[tuple[_Item, str, Any]] = queue.SimpleQueue()
+        self._stop = threading.Event()  # leave everything as it is
+        self._abort = threading.Event()  # cancel everything
+        self._wake = threading.Event()  # one of the two was set
+        self._away = threading.Lock()  # held by the thread that waits for the device to come back
+        self._talked_s = time.monotonic()
+
+    @property
+    def records(self) -> tuple[TaskRecord, ...]:
+        """What became of the tasks, in order."""
+        return tuple(item.record(self._qpu.target) for item in self._items)
+
+    @property
+    def results(self) -> list[TaskResult | None]:
+        """What they gave, in order; None: offline."""
+        return [item.result for item in self._items]
+
+    def reserve(self) -> None:
+        """Find what was bought before, and set money aside for the rest.
+
+        Raises:
+            BudgetExceeded: Nothing was submitted.
+            TaskCancelled: One of them was, in an earlier life of the job.
+        """
+        self._look_up()
+        price = self._qpu.price()
+        seconds = price.minimum_s if price is not None else 0.0
+        new = [item for item in self._items if not item.from_journal]
+        for item in new:
+            item.usd = None if price is None else price.usd(tasks=1, shots=item.shots, seconds=seconds)
+        charges = [
+            Charge(item.task.key, self._qpu.target, 1, item.shots, item.usd, seconds, fingerprint=item.fingerprint) for item in new
+        ]
+        name, budget = ("", None) if self._session is None else (self._session.name, self._session.budget)
+        if charges:
+            self._account.reserve(charges, session=name, session_budget=budget)
+
+    def _look_up(self) -> None:
+        open_items = list(self._items)
+        while open_items:
+            found = self._account.find([item.task.key for item in open_items])
+            again = []
+            for item in open_items:
+                entry = found.get(item.task.key)
+                if entry is None or entry.state is State.RELEASED:
+                    continue
+                if entry.state is State.CANCELLED:
+                    raise _cancelled(entry.task_id, "", self._qpu.target)
+                if entry.state is State.FAILED:  # to come here again was somebody's decision: a new purchase, after the failed one
+                    item.task = replace(item.task, key=hashlib.sha256(f"{item.task.key} again".encode()).hexdigest())
+                    again.append(item)
+                elif entry.task_id:
+                    item.task_id, item.from_journal, item.is_sent, item.usd = entry.task_id, True, True, entry.usd
+                    item.state = "completed" if entry.state is State.COMPLETED else "submitted"
+                else:
+                    item.is_sent = entry.state is State.SUBMITTING
+            open_items = again
+
+    def run(self) -> None:
+        """Submit what is not bought yet, wait, collect. Afterwards ``results`` and ``records`` are filled.
+
+        Raises:
+            TaskFailed: One failed.
+            TaskCancelled: Somebody cancelled one.
+            DeviceOffline: By the policy.
+            ResultNotReady: The time is over. Nothing is lost: the same call again collects what was bought.
+            QPUError: Something else is wrong at the provider, or on the way to it. Nothing is lost either.
+        """
+        fresh = [item for item in self._items if not item.from_journal]
+        if fresh:
+            self._account.intend([item.task.key for item in fresh])
+        for item in self._items:
+            if item.from_journal and self._on_submitted is not None:
+                self._on_submitted(item.record(self._qpu.target))
+        most = self._policy.max_parallel or min(self._qpu.capabilities().max_in_flight or _THREADS, _THREADS)
+        pool = ThreadPoolExecutor(max(1, min(most, len(self._items))), thread_name_prefix="hybridjobs-qpu")
+        try:
+            for item in self._items:
+                pool.submit(self._bring, item)
+            self._wait()
+        except BaseException as error:
+            self._leave(pool, error)
+            raise
+        pool.shutdown()
+        self._raise_failures()
+
+    # In the calling thread -------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Until all have ended, in whatever way."""
+        deadline_s = None if self._policy.timeout_s is None else time.monotonic() + self._policy.timeout_s
+        guarded_s = time.monotonic()
+        left = len(self._items)
+        while left:
+            left -= self._note(self._next_events(0.2))
+            first = next((item for item in self._items if item.error is not None and not self._is_borne(item.error)), None)
+            if first is not None and first.error is not None:
+                raise first.error
+            if self._policy.on_failure == "abort" and any(item.state in ("failed", "cancelled") for item in self._items):
+                self._abort.set()
+                self._wake.set()
+            now_s = time.monotonic()
+            if self._account.guard is not None and now_s - guarded_s > 1.0:
+                guarded_s = now_s
+                self._account.guard()
+            if deadline_s is not None and now_s > deadline_s:
+                running = [item.task_id for item in self._items if item.task_id and item.result is None]
+                raise ResultNotReady(
+                    f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. They go on; "
+                    f"the same call again, or the resumed job, collects them. In flight: {', '.join(running[:5]) or 'none'}"
+                )
+            self._talk(now_s)
+
+    def _next_events(self, timeout_s: float) -> list[tuple[_Item, str, Any]]:
+        """All that has happened, at most one for each item in a row."""
+        events = []
+        try:
+            events.append(self._events.get(timeout=timeout_s))
+            while True:
+                events.append(self._events.get_nowait())
+        except queue.Empty:
+            return events
+
+    def _note(self, events: Sequence[tuple[_Item, str, Any]]) -> int:
+        """Write down what has happened, in two transactions; say how many tasks were left by their threads."""
+        named: dict[str, str] = {}
+        ended: list[Settlement] = []
+        left = 0
+        for item, what, value in events:
+            if what == "submitted":
+                item.task_id, item.state = value, "submitted"
+                named[item.task.key] = value
+            elif what == "status":
+                item.status = value
+                item.state = value.state.value
+                if value.state.is_final:
+                    ended.append(self._settlement(item, None))
+            elif what == "result":
+                item.result = value
+                if not item.from_journal or item.state != "completed":
+                    item.state = "completed"
+                    ended.append(self._settlement(item, value))
+            elif what == "error":
+                item.error = value
+                if isinstance(value, DeviceOffline):
+                    item.state = "offline"
+            else:
+                left += 1
+        if named:
+            self._account.submitted(named)
+        if ended:
+            self._account.settle_all(ended)
+        if self._on_submitted is not None:
+            for item, what, _ in events:
+                if what == "submitted":
+                    self._on_submitted(item.record(self._qpu.target))
+        return left
+
+    def _settlement(self, item: _Item, result: TaskResult | None) -> Settlement:
+        """Tasks that we cancelled ourselves count as failed: only those that others cancelled are not bought again."""
+        status = item.status
+        usd = None if status is None or status.cost_usd is None else Decimal(str(status.cost_usd))
+        state = State(item.state)
+        if state is State.CANCELLED and item.is_ours_to_cancel:
+            state = State.FAILED
+        seconds = result.billed_s or None if result is not None else None
+        if usd is None and seconds is not None and (price := self._qpu.price()) is not None:
+            usd = price.usd(tasks=1, shots=item.shots, seconds=seconds)
+        return Settlement(item.task.key, state, usd, seconds, None if result is None else result.shots or None)
+
+    def _is_borne(self, error: BaseException) -> bool:
+        return isinstance(error, DeviceOffline) and self._policy.on_offline == "leave"
+
+    def _leave(self, pool: ThreadPoolExecutor, error: BaseException) -> None:
+        """Stop looking; write down what is known by now, and release what was never sent."""
+        self._stop.set()
+        self._wake.set()
+        pool.shutdown(cancel_futures=True)
+        self._note(self._next_events(0.0))
+        self._release()
+        running = sum(bool(item.task_id) and item.result is None for item in self._items)
+        if running and isinstance(error, QPUError):
+            error.add_note(f"{running} tasks of this call are bought, and go on: the same call again, or the resumed job, collects them.")
+
+    def _release(self) -> None:
+        """What was certainly not bought costs nothing."""
+        keys = []
+        for item in self._items:
+            refused = isinstance(item.error, DeviceOffline | TranslationError)
+            if not item.task_id and (not item.is_sent or refused):
+                keys.append(item.task.key)
+        if keys:
+            self._account.release(keys)
+
+    def _raise_failures(self) -> None:
+        self._release()
+        failed = [item for item in self._items if item.state in ("failed", "cancelled") and not item.is_ours_to_cancel]
+        if not failed:
+            return
+        count = Counter(item.state for item in self._items)
+        summary = ", ".join(f"{number} {state}" for state, number in count.items())
+        first, status = failed[0], failed[0].status
+        reason = status.reason if status is not None and status.reason else "the provider gives no reason"
+        if first.state == "cancelled":
+            raise _cancelled(first.task_id, reason, self._qpu.target)
+        raise TaskFailed(first.task_id, reason, f"On {self._qpu.target}, one of {len(self._items)} tasks of this call: {summary}.")
+
+    def _talk(self, now_s: float) -> None:
+        """Where waiting tasks stand, once a minute."""
+        if now_s - self._talked_s < _TALK_S:
+            return
+        self._talked_s = now_s
+        statuses = [item.status for item in self._items if item.status is not None and item.status.state is TaskState.QUEUED]
+        count = Counter(item.state for item in self._items)
+        places = sorted({status.queue_position for status in statuses if status.queue_position}, key=lambda text: (len(text), text))
+        where = f", in the queue at {places[0]}" + (f" to {places[-1]}" if len(places) > 1 else "") if places else ""
+        priority = next((f" ({status.priority} priority)" for status in statuses if status.priority), "")
+        states = ", ".join(f"{number} {state}" for state, number in count.items())
+        print(f"{self._qpu.target}: {states}{where}{priority}", file=sys.stderr, flush=True)
+
+    # In a thread for each task in flight -----------------------------------------------------------------------------------
+
+    def _bring(self, item: _Item) -> None:
+        """From its submission to its end. Says what happens as events."""
+        try:
+            if not item.task_id:
+                if self._wake.is_set():
+                    return
+                item.is_sent, before = True, item.is_sent
+                task_id = self._submitted(item, before)
+                if task_id is None:
+                    return
+                self._events.put((item, "submitted", task_id))
+            else:
+                task_id = item.task_id
+            self._follow(item, task_id)
+        except BaseException as error:  # noqa: BLE001 - raised in the calling thread
+            self._events.put((item, "error", error))
+        finally:
+            self._events.put((item, "left", None))
+
+    def _submitted(self, item: _Item, was_sent: bool) -> str | None:
+        """Its name at the provider; None: the call is given up."""
+        while True:
+            try:
+                return self._qpu.submit(item.task)
+            except DeviceOffline as error:
+                if was_sent:  # an earlier life may have bought it: this is not known before the device is back
+                    error.add_note("This purchase was under way when a process died: what became of it shows when the device is back.")
+                if self._policy.on_offline != "wait":
+                    raise
+                if not self._came_back(str(error)):
+                    item.is_sent = was_sent
+                    return None
+
+    def _came_back(self, why: str) -> bool:
+        """Wait until the device is online; False: the call is given up."""
+        with self._away:
+            pause_s = _FIRST_POLL_S
+            while not self._wake.wait(pause_s):
+                availability = self._qpu.availability()
+                if availability.state == "online":
+                    return True
+                if availability.state == "retired":
+                    raise DeviceOffline(f"{self._qpu.target} is retired, so it does not come back: {why}")
+                pause_s = min(2 * pause_s, max(self._policy.poll_interval_s, 0.1))
+        return False
+
+    def _follow(self, item: _Item, task_id: str) -> None:
+        """Look at it until it has ended; then fetch what it gave."""
+        began_s = time.monotonic()
+        seen = None
+        is_done = item.state == "completed"
+        while not is_done:
+            status = self._qpu.status(task_id)
+            if status.state is TaskState.COMPLETED:
+                item.status = status
+                break
+            if status != seen:
+                seen = status
+                self._events.put((item, "status", status))
+            if status.state.is_final:
+                return
+            pause_s = min(max(_FIRST_POLL_S, _POLL_SHARE * (time.monotonic() - began_s)), self._policy.poll_interval_s)
+            if self._abort.is_set():
+                if not item.is_ours_to_cancel:
+                    item.is_ours_to_cancel = True
+                    self._qpu.cancel(task_id)
+                self._stop.wait(pause_s)
+            else:
+                self._wake.wait(pause_s)
+            if self._stop.is_set():
+                return
+        result = self._qpu.result(task_id, item.task.circuits)
+        _check(result, item.task)
+        self._events.put((item, "result", result))
+
+
+def _check(result: TaskResult, task: Task) -> None:
+    """A result of another shape would be silently wrong.
+
+    Raises:
+        ProviderError: It has another shape.
+    """
+    if len(result.circuits) != len(task.circuits):
+        raise ProviderError(f"task {result.task_id} returned {len(result.circuits)} results for {len(task.circuits)} circuits")
+    for made, circuit in zip(result.circuits, task.circuits, strict=True):
+        if task.shots:
+            expected = (task.shots, len(circuit.measurements[0].wires))
+            if made.bits is None or made.bits.shape != expected:
+                got = "no bits" if made.bits is None else f"bits of shape {made.bits.shape}"
+                raise ProviderError(f"task {result.task_id} returned {got}, not {expected}")
+        elif len(made.values) != len(circuit.measurements) or (task.gradient and len(made.gradient) != len(circuit.trainable_params)):
+            raise ProviderError(
+                f"task {result.task_id} returned {len(made.values)} values and {len(made.gradient)} derivatives for "
+                f"{len(circuit.measurements)} measurements and {len(circuit.trainable_params)} parameters"
+            )
+
+
+def _cancelled(task_id: str, reason: str, target: str) -> TaskCancelled:
+    why = f": {reason}" if reason else ""
+    return TaskCancelled(
+        f"task {task_id} on {target} was cancelled{why}. It is not submitted again by itself, nor when this job is resumed: "
+        "if it is wanted after all, run it as a new job."
+    )
