@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from braket.default_simulator.openqasm.interpreter import Interpreter
 from braket.default_simulator.openqasm.program_context import ProgramContext
 from braket.default_simulator.result_types import _from_braket_observable
 from sympy import Expr, Symbol
 
-from pl_hybridjobs.emulator.programs import GRADIENT, Program
+from pl_hybridjobs.emulator.programs import GRADIENT, Program, interpret
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +38,8 @@ def gradient_of(program: Program) -> dict[str, Any]:
     assert asked is not None
     terms = [_term(text) for text in _summands(asked.observable)]
     pragmas = "\n".join(f"#pragma braket result expectation {text}" for _, text in terms)
-    context = Interpreter(ProgramContext()).run(f"{GRADIENT.sub('', program.source)}\n{pragmas}\n", {})
+    context = ProgramContext()
+    interpret(f"{GRADIENT.sub('', program.source)}\n{pragmas}\n", {}, context)
     circuit = context.circuit
     numbers = {qubit: place for place, qubit in enumerate(sorted(circuit.qubit_set))}
     names = asked.names or tuple(sorted(program.inputs))

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -110,6 +111,7 @@ class Tasks:
         self._tasks: dict[str, Task] = {}
         self._tokens: dict[tuple[str, str], tuple[str, str]] = {}
         self._actions: dict[str, Action] = {}
+        self._repeats: Counter[str] = Counter()
         self._waiting: dict[str, tuple[list[str], list[str]]] = {device.arn: ([], []) for device in fleet}  # priority, normal
         self._running: dict[str, set[str]] = {device.arn: set() for device in fleet}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -150,7 +152,7 @@ class Tasks:
         name = uuid.UUID(bytes=hashlib.sha256(f"{self._seed}|{region}|{token[1]}".encode()).digest()[:16], version=4)
         arn = f"arn:aws:braket:{region}:{buckets.ACCOUNT}:quantum-task/{name}"
         experimental = request.get("experimentalCapabilities", {}).get("enabled") == "ALL"
-        action = prepare(request["action"], device, request["shots"], experimental=experimental, seed=(self._seed, name.int))
+        action = prepare(request["action"], device, request["shots"], experimental=experimental, seed=self._sample_seed(digest))
         task = Task(
             arn=arn,
             device=device,
@@ -244,6 +246,12 @@ class Tasks:
         if before != digest:
             raise Refused("ValidationException", f"The client token {token[1]} was used before, with other parameters.")
         return arn
+
+    def _sample_seed(self, digest: str) -> tuple[int, ...]:
+        """The same tasks give the same samples, whatever their tokens; a repeated task gives others."""
+        with self._changed:
+            self._repeats[digest] += 1
+            return self._seed, int(digest, 16), self._repeats[digest]
 
     def _check_quota(self, device: Device) -> None:
         count = sum(1 for t in self._tasks.values() if t.device.arn == device.arn and t.status not in FINAL)
