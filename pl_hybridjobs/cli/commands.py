@@ -12,6 +12,7 @@ import click
 
 from pl_hybridjobs import __version__
 from pl_hybridjobs.cli import render
+from pl_hybridjobs.cli.emulator import emulator
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import State
@@ -310,6 +311,9 @@ def doctor(as_json: bool) -> None:
     else:
         render.findings(findings)
     sys.exit(1 if any(finding.state == "broken" for finding in findings) else 0)
+
+
+cli.add_command(emulator)
 
 
 def _open(name: str) -> Job:

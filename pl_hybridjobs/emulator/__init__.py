@@ -12,6 +12,9 @@ It shows what a client does; what Amazon's service checks, charges and says in i
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.emulator.faults import Faults
@@ -20,7 +23,7 @@ from pl_hybridjobs.errors import InvalidCall
 if TYPE_CHECKING:
     from pl_hybridjobs.emulator.running import Emulator
 
-__all__ = ["Faults", "emulator"]
+__all__ = ["Faults", "emulator", "foreground"]
 
 
 def emulator(**options: Any) -> Emulator:
@@ -39,3 +42,29 @@ def emulator(**options: Any) -> Emulator:
             raise
         raise InvalidCall("emulator", [f"{error.name} is not installed: pip install 'pl-hybridjobs[emulator]'"]) from error
     return Emulator(**options)
+
+
+def foreground(say: Callable[[str], object], region: str, **options: Any) -> None:
+    """Run an emulator until Ctrl-C or SIGTERM, and say the bill.
+
+    What it says first can be read by a shell: comments, and one ``export`` for each variable.
+
+    Args:
+        say: Is given lines of text.
+        region: Which the variables name.
+        **options: As for ``emulator``.
+    """
+    with emulator(**options) as running:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            say(f"# Amazon Braket, emulated at {running.url} (seed {running.seed}) until Ctrl-C")
+            for device in running.devices:
+                say(f"#   {device.arn}")
+            for name, value in running.environment(region).items():
+                say(f"export {name}={value}")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            for line in ("the virtual bill:", *str(running.bill).splitlines()):
+                say(f"# {line}")
+        finally:
+            signal.signal(signal.SIGTERM, before)

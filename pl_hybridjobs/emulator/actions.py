@@ -158,7 +158,8 @@ def _input_sets(program: Any, index: int, failures: list[dict[str, Any]]) -> lis
 
 
 def _bad_set(complaints: list[str], failures: list[dict[str, Any]]) -> Refused:
-    return Refused("ValidationException", " ".join(complaints), reason="ProgramSetValidationFailed", programSetValidationFailures=failures or None)
+    more = {"reason": "ProgramSetValidationFailed", "programSetValidationFailures": failures or None}
+    return Refused("ValidationException", " ".join(complaints), **more)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,9 @@ class Limits:
                 raise Refused("ValidationException", f"The spending limit {limit.arn} takes no tasks outside of its time period.")
             left = limit.usd - limit.spent - limit.queued_usd
             if usd > left:
-                raise Refused("ValidationException", f"The task may cost {usd} USD, more than the {left} USD left of the spending limit {limit.arn}.")
+                raise Refused(
+                    "ValidationException", f"The task may cost {usd} USD, more than the {left} USD left of the spending limit {limit.arn}."
+                )
             self._limits[limit.arn] = replace(limit, queued={**limit.queued, task: usd})
 
     def settle(self, task: str, usd: Decimal) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ Params = Mapping[str, Any]
 Answer = dict[str, Any]
 
 _PAGE = 100
-_MOST_TAGS = 50
+_MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 128, 256
 _MOST_SHOWN_WAITING, _MOST_SHOWN_POSITION = 4000, 2000
 _COMPARE: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
     "LT": lambda value, given: value < given[0],
@@ -241,10 +241,10 @@ def _capped(count: int, most: int) -> str:
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
-    complaints: Iterable[str] = [
-        *(f"the tag {key!r} begins with aws:, which is reserved" for key in tags if key.lower().startswith("aws:")),
-        *(f"the tag {key[:20]!r}... has more than 128 characters, or its value more than 256" for key, v in tags.items() if len(key) > 128 or len(v) > 256),
-        *([f"{len(tags)} tags are more than {_MOST_TAGS}"] if len(tags) > _MOST_TAGS else []),
-    ]
+    complaints = [f"the tag {key!r} begins with aws:, which is reserved" for key in tags if key.lower().startswith("aws:")]
+    long = [key for key, value in tags.items() if len(key) > _LONGEST_KEY or len(value) > _LONGEST_VALUE]
+    complaints += [f"the tag {key[:20]!r} has a key or a value that is too long" for key in long]
+    if len(tags) > _MOST_TAGS:
+        complaints.append(f"{len(tags)} tags are more than {_MOST_TAGS}")
     if complaints:
         raise Refused("ValidationException", "; ".join(complaints))

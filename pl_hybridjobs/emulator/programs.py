@@ -141,7 +141,7 @@ def read(source: str, inputs: Mapping[str, Any], shots: int, simulator: Any) -> 
     try:
         interpret(GRADIENT.sub("", source), inputs, context)
         context.circuit  # noqa: B018 - measurements that were put off are made now
-    except Exception as error:  # noqa: BLE001 - the parser raises whatever it likes on bad text
+    except Exception as error:  # the parser raises whatever it likes on bad text
         raise ValueError(f"the program cannot be read: {error}") from error
     return Program(source, inputs, context, tuple(context.used), gradient)
 
@@ -210,7 +210,7 @@ def _gates(program: Program, device: Device) -> Iterator[str]:
     for gate in program.used:
         if gate.verbatim and gate.name.lower() not in device.native_gates:
             native = ", ".join(sorted(device.native_gates)) or "none"
-            yield f"{_line(program.source, gate.name)}uses a gate: {gate.name} in a verbatim box, which is not native. Native gates: {native}"
+            yield f"{_line(program.source, gate.name)}uses a gate: {gate.name} in a verbatim box; native are {native}"
         elif not gate.verbatim and gate.name.lower() not in device.gates:
             yield f"{_line(program.source, gate.name)}uses a gate: {gate.name} which is not supported by the device or defined via a defcal"
     boxed = any(line.strip().startswith("#pragma braket verbatim") for line in program.source.splitlines())

@@ -22,6 +22,7 @@ Environ = dict[str, Any]
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate (fault injection).</Message></Error>"
 _REASONS = {200: "OK", 201: "Created"}
 HOST = "127.0.0.1"
 
@@ -29,7 +30,7 @@ HOST = "127.0.0.1"
 class _Handler(MotoRequestHandler):
     """Keeps its thoughts to itself."""
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+    def log(self, type: str, message: str, *args: Any) -> None:
         """Nothing: a request a line is no use to anybody here."""
 
 
@@ -62,6 +63,7 @@ class Service:
         self._server.server_close()
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        """WSGI: one request, answered by Braket or by moto."""
         scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
         if scope and scope["service"] != "braket":
             return self._others_answer(environ, start, scope["service"])
@@ -75,9 +77,8 @@ class Service:
     def _others_answer(self, environ: Environ, start: Start, service: str) -> Iterable[bytes]:
         reads = service == "s3" and environ["REQUEST_METHOD"] == "GET"
         if reads and self._dice.at_s3(environ["PATH_INFO"]):
-            body = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
-            start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-            return [body]
+            start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(_SLOW_DOWN)))])
+            return [_SLOW_DOWN]
         # moto's dispatcher looks at 150 folders for each request; S3 is where most of them go.
         app: Callable[[Environ, Start], Iterable[bytes]] = self._s3 if service == "s3" else self._others.get_application(environ)
         return app(environ, start)
@@ -93,7 +94,7 @@ class Service:
             if not region:
                 raise Refused("MissingAuthenticationTokenException", "The request is not signed.")
             if self._clock.is_out_of_step(environ.get("HTTP_X_AMZ_DATE", "")):
-                raise Refused("InvalidSignatureException", f"Signature expired or not yet current: the service's time is {self._clock.now()}.")
+                raise Refused("InvalidSignatureException", f"Signature not current: the service's time is {self._clock.now()}.")
             operation, params = request_of(environ["REQUEST_METHOD"], environ["RAW_URI"], body)
             fault = self._dice.at_the_door(f"{operation.name} {_subject(params)}")
             if fault == "throttle":

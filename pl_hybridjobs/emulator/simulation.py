@@ -6,9 +6,8 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,15 @@ from pl_hybridjobs.emulator.gradients import gradient_of
 from pl_hybridjobs.emulator.programs import Program
 
 Array = np.ndarray[Any, Any]
+
+_VENDOR_PARTS = {
+    "aqtMetadata": "aqt_metadata",
+    "ionqMetadata": "ionq_metadata",
+    "iqmMetadata": "iqm_metadata",
+    "rigettiMetadata": "rigetti_metadata",
+}
+#: What shots say of an observable, from its eigenvalue in each.
+_SUMMARIES: dict[str, Callable[[Array], Any]] = {"sample": np.asarray, "expectation": np.mean, "variance": np.var}
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def _estimate(result: Any, bits: Array, measured: tuple[int, ...]) -> Any:
     if kind == "probability":
         columns = bits if targets is None else bits[:, [measured.index(q) for q in targets]]
         return np.bincount(_indices(columns), minlength=2 ** columns.shape[1]) / len(bits)
-    summary = {"sample": lambda values: values, "expectation": np.mean, "variance": np.var}[kind]
+    summary = _SUMMARIES[kind]
     if targets is None:
         return [summary(_eigenvalues(result.observable, [qubit], bits, measured)) for qubit in measured]
     return summary(_eigenvalues(result.observable, targets, bits, measured))
@@ -167,16 +175,11 @@ def header(name: str) -> dict[str, str]:
     return {"name": f"braket.task_result.{name}", "version": "1"}
 
 
-@cache
-def _vendor_parts() -> dict[str, str]:
-    return {"ionqMetadata": "ionq_metadata", "iqmMetadata": "iqm_metadata", "rigettiMetadata": "rigetti_metadata", "aqtMetadata": "aqt_metadata"}
-
-
 def additional(device: Device, source: str, duration_s: float) -> dict[str, Any]:
     """What the vendor adds to a result."""
     if device.is_simulator:
         return {"simulatorMetadata": {"braketSchemaHeader": header("simulator_metadata"), "executionDuration": round(1000 * duration_s)}}
-    part: dict[str, Any] = {"braketSchemaHeader": header(_vendor_parts()[device.metadata])}
+    part: dict[str, Any] = {"braketSchemaHeader": header(_VENDOR_PARTS[device.metadata])}
     if device.metadata != "ionqMetadata":
         part["compiledProgram"] = source
     return {device.metadata: part}

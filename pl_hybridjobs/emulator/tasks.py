@@ -256,7 +256,9 @@ class Tasks:
     def _check_quota(self, device: Device) -> None:
         count = sum(1 for t in self._tasks.values() if t.device.arn == device.arn and t.status not in FINAL)
         if self._quota is not None and count >= self._quota:
-            raise Refused("ServiceQuotaExceededException", f"There are {count} tasks on their way on {device.arn}; the quota is {self._quota}.")
+            raise Refused(
+                "ServiceQuotaExceededException", f"There are {count} tasks on their way on {device.arn}; the quota is {self._quota}."
+            )
 
     def _drop_from_queue(self, task: Task) -> None:
         for queue in self._waiting[task.device.arn]:

@@ -33,6 +33,8 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("pl_hybridjobs.jobs.store", "pl_hybridjobs.cost.ledger"),
     "boto3": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "botocore": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
+    "moto": ("pl_hybridjobs.emulator",),
+    "braket": ("pl_hybridjobs.emulator",),
     "rich": ("pl_hybridjobs.cli", "pl_hybridjobs.training.render"),
     "click": ("pl_hybridjobs.cli",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
@@ -203,7 +205,15 @@ def test_every_room_has_a_row_in_the_table():
 
 
 # Import names that differ from the distribution's name; PyPI folds "-" and "_".
-_DISTRIBUTIONS = {"IPython": "ipykernel", "nbformat": "nbclient", "yaml": "pyyaml"}
+_DISTRIBUTIONS = {
+    "IPython": "ipykernel",
+    "botocore": "boto3",
+    "braket": "amazon_braket_default_simulator",
+    "nbformat": "nbclient",
+    "sympy": "amazon_braket_default_simulator",  # it makes its symbols
+    "werkzeug": "moto",  # its server
+    "yaml": "pyyaml",
+}
 # Looked up where the user has it, never needed.
 # Catalyst and qsim are timed in an environment of their own, since they pin other versions of what we need.
 _OPTIONAL = {
@@ -213,7 +223,7 @@ _OPTIONAL = {
 }
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("pl_hybridjobs", ["plot"]), ("tests", ["plot", "test"]), ("demos", ["plot"])])
+@pytest.mark.parametrize(("folder", "extras"), [("pl_hybridjobs", ["plot", "emulator"]), ("tests", ["plot", "test"]), ("demos", ["plot"])])
 def test_every_third_party_import_is_declared(folder, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = project["dependencies"] + [r for extra in extras for r in project["optional-dependencies"][extra]]
