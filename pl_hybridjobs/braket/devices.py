@@ -1,7 +1,7 @@
 """Devices of Amazon Braket: their resource names, and what GetDevice says of them, as the port's ``Capabilities`` and ``Availability``.
 
-The JSON is that of ``amazon-braket-schemas`` (braket.device_schema.*). It is read with tolerance: fields that are not known are ignored, fields
-that are missing count as "not told".
+The JSON is that of ``amazon-braket-schemas`` (braket.device_schema.*). It is read with tolerance: fields that are not known are ignored,
+fields that are missing count as "not told".
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def arn_of(target: str) -> tuple[Arn, list[str]]:
     path = resource.split("/")
     kind, vendor, name = path[1:] if len(path) == 4 else ("", "", "")
     if len(path) != 4 or path[0] != "device" or not all(path):
-        found.append(f"its last part is {resource!r}, and must look like 'device/qpu/<vendor>/<name>' or 'device/quantum-simulator/amazon/<name>'")
+        found.append(f"its last part is {resource!r}, not 'device/qpu/<vendor>/<name>' or 'device/quantum-simulator/amazon/<name>'")
     elif kind not in ("qpu", "quantum-simulator"):
         found.append(f"it is a device of the kind {kind!r}; there are 'qpu' and 'quantum-simulator'")
     elif kind == "qpu" and not region:

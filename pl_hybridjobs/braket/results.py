@@ -54,7 +54,7 @@ class Executables:
 
 
 def executables(groups: Iterable[ProgramGroup]) -> list[Executables]:
-    """Groups as programs of a program set: how often a program runs is how many values its inputs have, and a program without inputs runs once."""
+    """Groups as programs of a program set. A program runs as often as its inputs have values, and without inputs once."""
     found = []
     for group in groups:
         runs = [group.indices] if group.columns else [(index,) for index in group.indices]
@@ -156,7 +156,9 @@ class Results:
             try:
                 return take(json.loads(self._session.read(bucket, key)))
             except Refusal as refusal:
-                if not is_missing(refusal) and refusal.code != "AccessDenied":  # who may not list a bucket is not told that something is missing
+                if (
+                    not is_missing(refusal) and refusal.code != "AccessDenied"
+                ):  # who may not list a bucket is not told that something is missing
                     raise
                 what, problem = f"there is nothing ({refusal.message})", refusal
             except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
@@ -164,8 +166,8 @@ class Results:
                 what, problem = f"what is there makes no sense ({detail})", error
             if time.monotonic() + pause_s > deadline_s:
                 raise ProviderError(
-                    f"task {told['quantumTaskArn']} is completed, but at s3://{bucket}/{key} {what}, {self._timeout_s:g} s later. The task is "
-                    "paid for, and will not be bought again: look at that place, then call again, if needed with a longer results_timeout_s."
+                    f"task {told['quantumTaskArn']} is completed, but at s3://{bucket}/{key} {what}, {self._timeout_s:g} s later. "
+                    "The task is paid for, and not bought again: look there, then call again, maybe with a longer results_timeout_s."
                 ) from problem
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -1,15 +1,14 @@
 """The way to Amazon Web Services: region, credentials, clients, the bucket for results, and which requests are sent again.
 
-Every request goes through ``Session.call``. It repeats what was throttled, what met an error of the service or of the network, and what was
-refused since this machine's clock is wrong (it then signs by the service's clock), with growing random pauses ("full jitter", Brooker,
-"Exponential Backoff And Jitter", AWS Architecture Blog, 2015). After an error that leaves open whether a request was carried out, only those are
-repeated that may be carried out twice: reads, and what carries a client token.
+Every request goes through ``Session.call``. It repeats what was throttled, what met an error of the service or of the network, and what
+was refused since this machine's clock is wrong (it then signs by the service's clock), with growing random pauses ("full jitter": Brooker,
+"Exponential Backoff And Jitter", AWS Architecture Blog, 2015). After an error that leaves open whether a request was carried out, only
+those are repeated that may be carried out twice: reads, and what carries a client token.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import threading
@@ -27,11 +26,19 @@ from pl_hybridjobs.errors import ProviderError
 TRY_WITHOUT = "Without an account, `hybridjobs emulator` starts an offline Amazon Braket to try things with."
 
 _THROTTLED = frozenset(
-    "ThrottlingException Throttling ThrottledException TooManyRequestsException RequestLimitExceeded SlowDown ServiceQuotaExceededException".split()
+    {
+        "RequestLimitExceeded",
+        "ServiceQuotaExceededException",  # of tasks in flight: some will end
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
 )
-_SKEWED = frozenset("RequestTimeTooSkewed RequestExpired InvalidSignatureException SignatureDoesNotMatch".split())
+_SKEWED = frozenset({"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"})
 _BAD_CREDENTIALS = frozenset(
-    "ExpiredToken ExpiredTokenException UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken".split()
+    {"ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
 )
 _READS = ("get_", "head_", "list_", "search_")
 _LEAST_SKEW_S = 60.0  # AWS takes signatures that are up to five minutes old: less is no reason for a refusal
@@ -78,7 +85,7 @@ class Retries:
 
     def pause_s(self, failures: int) -> float:
         """A random pause after so many failures."""
-        return random.uniform(0, min(self.longest_s, self.first_s * 2 ** (failures - 1)))  # noqa: S311: no secret
+        return random.uniform(0, min(self.longest_s, self.first_s * 2 ** (failures - 1)))  # noqa: S311 - no secret
 
 
 class Session:
@@ -87,17 +94,27 @@ class Session:
     Args:
         region: "": the environment's or the profile's.
         profile: A profile of the AWS configuration files; "": the usual one.
-        bucket: For results. "": that of the Braket job we are in, else ``amazon-braket-<region>-<account>``, which is made when it is missing.
+        bucket: For results. "": that of the Braket job we are in, else ``amazon-braket-<region>-<account>``, made if missing.
         prefix: Of keys in the bucket. "": that of the Braket job, else "tasks".
+        endpoint_url: Of all services, such as an emulator's; "": as the environment says, else Amazon's own.
         retries: How long to go on after passing faults.
         connections: To each service at once.
     """
 
     def __init__(
-        self, *, region: str = "", profile: str = "", bucket: str = "", prefix: str = "", retries: Retries | None = None, connections: int = 64
+        self,
+        *,
+        region: str = "",
+        profile: str = "",
+        bucket: str = "",
+        prefix: str = "",
+        endpoint_url: str = "",
+        retries: Retries | None = None,
+        connections: int = 64,
     ) -> None:
         self.skew_s = 0.0  # how far the service's clock goes ahead of ours
         self._region, self._profile, self._bucket, self._prefix = region, profile, bucket, prefix.strip("/")
+        self._endpoint_url = endpoint_url
         self._retries = retries or Retries()
         self._connections = connections
         self._session: Any = None
@@ -134,7 +151,7 @@ class Session:
             Refusal: The service's answer is no.
             ProviderError: There are no credentials, or the service cannot be reached.
         """
-        return self._persist(service, operation, request, lambda reply: reply)
+        return dict(self._persist(service, operation, request, lambda reply: reply))
 
     def read(self, bucket: str, key: str) -> bytes:
         """An object of S3.
@@ -163,9 +180,12 @@ class Session:
             if self._session is None:
                 import boto3
                 from botocore.exceptions import BotoCoreError
+                from botocore.session import Session as CoreSession
 
                 try:
-                    self._session = boto3.Session(profile_name=self._profile or None, region_name=self._region or None)
+                    core = CoreSession(profile=self._profile or None)
+                    core.register_component("data_loader", _loader())
+                    self._session = boto3.Session(botocore_session=core, region_name=self._region or None)
                     found = self._session.get_credentials()
                 except BotoCoreError as error:
                     raise ProviderError(_without_credentials(self._profile, str(error))) from error
@@ -187,7 +207,7 @@ class Session:
                     user_agent_appid="pl-hybridjobs",
                 )
                 # The environment's AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_BRAKET are boto3's work; this one is Braket's own SDK's.
-                endpoint = os.environ.get("BRAKET_ENDPOINT") if service == "braket" else None
+                endpoint = self._endpoint_url or (os.environ.get("BRAKET_ENDPOINT") if service == "braket" else None)
                 client = self._boto().client(service, region_name=self.region, config=config, endpoint_url=endpoint)
                 client.meta.events.register(f"choose-signer.{service}", self._choose_signer)
                 self._clients[service] = client
@@ -207,7 +227,9 @@ class Session:
 
         client = self._client(service)
         is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) == ("s3", "create_bucket")
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             skew_s = self.skew_s
             try:
                 return take(getattr(client, operation)(**request))
@@ -250,7 +272,9 @@ class Session:
             return ProviderError(_without_credentials(self._profile, str(error)))
         if isinstance(error, HTTPClientError | ResponseParserError):
             where = self._client(service).meta.endpoint_url
-            return ProviderError(f"{name}: no proper answer from {where} in {attempts} attempts, the last time: {error}. {_NETWORK} {TRY_WITHOUT}")
+            return ProviderError(
+                f"{name}: no proper answer from {where} in {attempts} attempts, the last time: {error}. {_NETWORK} {TRY_WITHOUT}"
+            )
         return ProviderError(f"{name} could not be sent: {error}")
 
     def _advice(self, code: str, service: str, operation: str, attempts: int) -> str:
@@ -346,6 +370,14 @@ def _without_credentials(profile: str, problem: str = "") -> str:
         f"no AWS credentials were found{f' ({problem})' if problem else ''}. Looked for, in this order: {'; '.join(looked)}. "
         f"`aws configure` or `aws sso login` writes them. {TRY_WITHOUT}"
     )
+
+
+@cache
+def _loader() -> Any:
+    """What botocore knows of services, read once in a process: that takes half a second."""
+    from botocore.loaders import create_loader
+
+    return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 @cache

@@ -1,7 +1,7 @@
 """Quantum tasks on Amazon Braket, as a provider of the port to remote devices: ``qml.device("hybridjobs.qpu", "arn:aws:braket:...")``.
 
-A task is created under its key as client token, so that a reply that is lost buys nothing twice. Requests: the botocore model "braket", 2019-09-01;
-actions, results: ``amazon-braket-schemas`` (braket.ir.openqasm, braket.task_result).
+A task is created under its key as client token, so that a reply that is lost buys nothing twice. Requests: the botocore model "braket",
+2019-09-01; actions, results: ``amazon-braket-schemas`` (braket.ir.openqasm, braket.task_result).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "profile": (str,),
     "bucket": (str,),
     "prefix": (str,),
+    "endpoint_url": (str,),
     "reservation_arn": (str,),
     "device_parameters": (Mapping,),
     "experimental": (bool,),
@@ -53,22 +54,25 @@ _STATES = {
 SESSION_TAG, VERBATIM_TAG = "hybridjobs:session", "hybridjobs:verbatim"
 
 
-def open(target: str, **options: Any) -> Braket:  # noqa: A001 - the entry point's name
+def open(target: str, **options: Any) -> Braket:
     """The entry point. Contacts nothing.
 
     Args:
         target: The device's Amazon resource name.
-        **options: ``region`` (of simulators, which are in several), ``profile`` (of the AWS configuration files), ``bucket`` and ``prefix`` (for
-            results), ``reservation_arn``, ``device_parameters`` (further fields of the device's parameters, such as IonQ's
-            ``{"errorMitigation": [...]}``), ``experimental`` (switch experimental capabilities on), ``results_timeout_s`` (how long a
-            completed task's results may be missing or unreadable), ``attempts`` (of each request, where another may help).
+        **options: ``region`` (of simulators, which are in several), ``profile`` (of the AWS configuration files), ``bucket`` and ``prefix``
+            (for results), ``endpoint_url`` (of an emulator; else the environment's), ``reservation_arn``, ``device_parameters`` (further
+            fields of the device's parameters, such as IonQ's ``{"errorMitigation": [...]}``), ``experimental`` (switch experimental
+            capabilities on), ``results_timeout_s`` (how long a completed task's results may be missing or unreadable), ``attempts``
+            (of each request, where another may help).
 
     Raises:
         InvalidCall: The name or an option is wrong; all complaints.
     """
     arn, found = devices.arn_of(target)
     found += [
-        f"there is no option {name!r}; there are {', '.join(_OPTIONS)}.{did_you_mean(name, _OPTIONS)}" for name in options if name not in _OPTIONS
+        f"there is no option {name!r}; there are {', '.join(_OPTIONS)}.{did_you_mean(name, _OPTIONS)}"
+        for name in options
+        if name not in _OPTIONS
     ]
     given = {name: value for name, value in options.items() if name in _OPTIONS and value is not None}
     wrong = {name for name, value in given.items() if not isinstance(value, _OPTIONS[name])}
@@ -86,7 +90,7 @@ def _complaints(arn: Arn, given: Mapping[str, Any]) -> list[str]:
         found.append(f"region={region!r}, but the device is in {arn.region}: leave region= out")
     bucket = given.get("bucket", "")
     if bucket and not _BUCKET.fullmatch(bucket):
-        found.append(f"bucket={bucket!r} is no name of a bucket: 3 to 63 small letters, digits, dots and hyphens, without s3:// and folders (prefix=)")
+        found.append(f"bucket={bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders (prefix=)")
     if reservation := given.get("reservation_arn", ""):
         match = _RESERVATION.fullmatch(reservation)
         if match is None:
@@ -111,6 +115,7 @@ class Braket:
         profile: str = "",
         bucket: str = "",
         prefix: str = "",
+        endpoint_url: str = "",
         reservation_arn: str = "",
         device_parameters: Mapping[str, Any] | None = None,
         experimental: bool = False,
@@ -122,7 +127,12 @@ class Braket:
         self._reservation, self._experimental = reservation_arn, experimental
         self._parameters = dict(device_parameters or {})
         self._session = Session(
-            region=arn.region or region, profile=profile, bucket=bucket, prefix=prefix, retries=Retries(attempts=attempts)
+            region=arn.region or region,
+            profile=profile,
+            bucket=bucket,
+            prefix=prefix,
+            endpoint_url=endpoint_url,
+            retries=Retries(attempts=attempts),
         )
         self._watch = Watch(self._session, self.target)
         self._results = Results(self._session, results_timeout_s)
@@ -257,7 +267,7 @@ class Braket:
         return openqasm.dumps(circuit, shots=shots, gradient=gradient, verbatim=verbatim, **self._dialect)
 
     def _groups(self, circuits: Sequence[QuantumScript], shots: int, *, verbatim: bool) -> list[openqasm.ProgramGroup]:
-        return openqasm.dumps_many(circuits, shots=shots, verbatim=verbatim, **self._dialect)
+        return list(openqasm.dumps_many(circuits, shots=shots, verbatim=verbatim, **self._dialect))
 
     @property
     def _dialect(self) -> dict[str, Any]:

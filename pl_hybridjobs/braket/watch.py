@@ -1,7 +1,7 @@
 """Where many tasks stand, with few requests.
 
-A few tasks are asked for one by one (GetQuantumTask). When there are more, one search (SearchQuantumTasks, 100 tasks a page) tells of all of them,
-at most five times a second, which is what accounts may search by default; whoever asks in between gets the last answer.
+A few tasks are asked for one by one (GetQuantumTask). When there are more, one search (SearchQuantumTasks, 100 tasks a page) tells of all
+of them, at most five times a second, which is what accounts may search by default; whoever asks in between gets the last answer.
 """
 
 from __future__ import annotations
