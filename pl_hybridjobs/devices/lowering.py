@@ -26,7 +26,7 @@ from pennylane.measurements import (
 from pennylane.operation import Operator
 from pennylane.ops import Conditional, MidMeasure
 from pennylane.tape import QuantumScript
-from pennylane.transforms import defer_measurements, diagonalize_measurements, split_non_commuting, split_to_single_terms, transform
+from pennylane.transforms import defer_measurements, split_non_commuting, split_to_single_terms, transform
 from pennylane.wires import Wires
 
 from pl_hybridjobs.devices import batches, decomposition
@@ -218,9 +218,9 @@ def _names(obs: Operator) -> frozenset[str]:
 
 @transform
 def _split_trainable(tape: QuantumScript) -> Any:
-    """Observables whose coefficients have derivatives become their terms, which are summed outside of the device."""
+    """Observables whose coefficients have derivatives become circuits of their terms, which are summed outside of the device."""
     if any(qml.math.requires_grad(value) for mp in tape.measurements if mp.obs is not None for value in mp.obs.data):
-        return split_to_single_terms(tape)
+        return split_non_commuting(tape, grouping_strategy=None)
     return (tape,), _first
 
 
@@ -235,8 +235,7 @@ def to_bits(tape: QuantumScript) -> Any:
         return (tape,), _first
     if not tape.shots:
         return _rotated(tape)
-    ((rotated,), _) = diagonalize_measurements(tape)
-    wires = Wires.all_wires([mp.wires for mp in rotated.measurements])
+    wires = Wires.all_wires([mp.wires for mp in tape.measurements])
     measured = Wires([wire for wire in tape.wires if wire in wires] or list(wires))
 
     def processed(samples: Any) -> Any:
@@ -247,16 +246,34 @@ def to_bits(tape: QuantumScript) -> Any:
         (bits,) = results
         return tuple(map(processed, bits)) if tape.shots.has_partitioned_shots else processed(bits)
 
-    return (rotated.copy(measurements=[qml.sample(wires=measured)]),), joined
+    operations = [*tape.operations, *_rotations(tape.measurements)]
+    return (tape.copy(operations=operations, measurements=[qml.sample(wires=measured)]),), joined
+
+
+def _rotations(measurements: Sequence[MeasurementProcess]) -> list[Operator]:
+    """Gates that bring the eigenbasis of all observables, which commute qubit by qubit or act on different wires, to that of bits."""
+    letters: dict[Any, str] = {}
+    gates: list[Operator] = []
+    for mp in measurements:
+        if mp.obs is None:
+            continue
+        if qml.pauli.is_pauli_word(mp.obs):
+            ((word, _),) = mp.obs.pauli_rep.items()
+            letters |= word
+        else:
+            gates += mp.diagonalizing_gates()
+    for wire, letter in letters.items():
+        gates += {"X": qml.X, "Y": qml.Y, "Z": qml.Z}[letter](wire).diagonalizing_gates()
+    return gates
 
 
 def _rotated(tape: QuantumScript) -> Any:
     """Probabilities in the basis of an observable, by probabilities of bits."""
     if not any(isinstance(mp, ProbabilityMP) and mp.obs is not None for mp in tape.measurements):
         return (tape,), _first
-    ((rotated,), _) = diagonalize_measurements(tape)
-    given = [ProbabilityMP(wires=mp.wires) if isinstance(mp, ProbabilityMP) else mp for mp in rotated.measurements]
-    return (rotated.copy(measurements=given),), _first
+    turned = [mp for mp in tape.measurements if isinstance(mp, ProbabilityMP)]
+    given = [ProbabilityMP(wires=mp.wires) if isinstance(mp, ProbabilityMP) else mp for mp in tape.measurements]
+    return (tape.copy(operations=[*tape.operations, *_rotations(turned)], measurements=given),), _first
 
 
 @transform

@@ -150,7 +150,7 @@ def open_rehearsal(target: str, **options: Any) -> Rehearsal:
 
     Args:
         target: With options behind a ``?``, if there are any.
-        **options: See ``Manners``. They come before the target's.
+        **options: See ``Manners``. Those in the target come before them.
 
     Raises:
         InvalidCall: No such device or option; all complaints.
@@ -160,10 +160,10 @@ def open_rehearsal(target: str, **options: Any) -> Rehearsal:
     given: dict[str, Any] = dict(_USUAL.get(name, {}))
     kinds = typing.get_type_hints(Manners)
     texts = dict(parse_qsl(query, keep_blank_values=True))
-    for option in {**texts, **options}:
+    for option in {**options, **texts}:
         if option not in kinds:
             found.append(f"a rehearsal has no option {option!r}; it has {', '.join(kinds)}.{did_you_mean(option, kinds)}")
-        elif option in options:
+        elif option not in texts:
             given[option] = options[option]
         else:
             try:
@@ -325,9 +325,10 @@ class Rehearsal:
         with self._lock:
             return tuple(sorted(self._purchases(), key=lambda purchase: purchase.number))
 
-    def cost_usd(self, task: Purchase) -> float:
-        """What a completed task costs."""
-        return self.manners.task_usd + self.manners.shot_usd * task.shots * task.circuits
+    def cost_usd(self, task: Purchase) -> float | None:
+        """What a completed task costs; None where prices are not known."""
+        price = self.price()
+        return None if price is None else float(price.usd(tasks=1, shots=task.shots * task.circuits))
 
     def _call(self) -> None:
         """Each call takes its time; those that are throttled take it twice."""

@@ -236,9 +236,6 @@ class Submission:
             first = next((item for item in self._items if item.error is not None and not self._is_borne(item.error)), None)
             if first is not None and first.error is not None:
                 raise first.error
-            if self._policy.on_failure == "abort" and any(item.state in ("failed", "cancelled") for item in self._items):
-                self._abort.set()
-                self._wake.set()
             now_s = time.monotonic()
             if self._account.guard is not None and now_s - guarded_s > 1.0:
                 guarded_s = now_s
@@ -420,6 +417,9 @@ class Submission:
                 seen = status
                 self._events.put((item, "status", status))
             if status.state.is_final:
+                if self._policy.on_failure == "abort":
+                    self._abort.set()
+                    self._wake.set()
                 return
             pause_s = min(max(_FIRST_POLL_S, _POLL_SHARE * (time.monotonic() - began_s)), self._policy.poll_interval_s)
             if self._abort.is_set():
