@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from pl_hybridjobs.emulator.bill import Bill
@@ -121,6 +122,15 @@ class Emulator:
     def wait(self, timeout_s: float = 30.0) -> bool:
         """Until no task is on its way; False: the time is over."""
         return self._tasks.wait_for_all(timeout_s)
+
+    def wait_until(self, true: Callable[[], bool], timeout_s: float = 30.0) -> bool:
+        """Until something is so, looked at each 5 ms; False: the time is over."""
+        end = time.monotonic() + timeout_s
+        while not true():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
 
     def environment(self, region: str = DEFAULT_REGION) -> dict[str, str]:
         """Variables that make boto3, the Braket SDK and this package talk to it; the credentials are made up."""

@@ -89,7 +89,7 @@ def run(program: Program, simulator: Any, shots: int) -> Run:
         results = [gradient_of(program)]
         return Run((), None, results, time.perf_counter() - began)
     if program.context.is_branched:
-        made = simulator._run_branched(program.context, ProgramIR.construct(source=program.source), shots, 1, "")
+        made = simulator._run_branched(program.context, ProgramIR.construct(source=program.source), shots, 1, "now")
         bits = np.array(made.measurements, dtype=np.uint8)
         return Run(tuple(made.measuredQubits), bits, [], time.perf_counter() - began)
 
