@@ -226,13 +226,17 @@ class Session:
         from botocore.parsers import ResponseParserError
 
         client = self._client(service)
+        required = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape.required_members
         is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) == ("s3", "create_bucket")
         attempt = 0
         while True:
             attempt += 1
             skew_s = self.skew_s
             try:
-                return take(getattr(client, operation)(**request))
+                reply = getattr(client, operation)(**request)
+                if missing := [name for name in required if name not in reply]:
+                    raise ResponseParserError(f"the answer lacks {', '.join(missing)}")  # botocore takes a torn one for an empty one
+                return take(reply)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if attempt >= self._retries.attempts or not self._may_pass(error, is_repeatable, skew_s):
                     raise self._explained(error, service, operation, attempt) from error
@@ -240,12 +244,11 @@ class Session:
 
     def _may_pass(self, error: Any, is_repeatable: bool, skew_s: float) -> bool:
         """Whether it makes sense, and is safe, to send a request again that was signed with this skew."""
-        from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
-        from botocore.parsers import ResponseParserError
+        from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 
         if not isinstance(error, ClientError):
             never_sent = isinstance(error, ConnectTimeoutError | EndpointConnectionError)
-            return never_sent or (is_repeatable and isinstance(error, HTTPClientError | ResponseParserError))
+            return never_sent or (is_repeatable and isinstance(error, _network_errors()))
         code, answer = error.response["Error"].get("Code", ""), error.response.get("ResponseMetadata", {})
         if code in _THROTTLED or answer.get("HTTPStatusCode") == 429:
             return True
@@ -259,8 +262,7 @@ class Session:
             self.skew_s = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
 
     def _explained(self, error: Any, service: str, operation: str, attempts: int) -> ProviderError:
-        from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, PartialCredentialsError
-        from botocore.parsers import ResponseParserError
+        from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
 
         name = _NAMES[service] + " " + "".join(part.title() for part in operation.split("_"))
         if isinstance(error, ClientError):
@@ -270,7 +272,7 @@ class Session:
             return Refusal(code, message, name, self._advice(code, service, operation, attempts))
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return ProviderError(_without_credentials(self._profile, str(error)))
-        if isinstance(error, HTTPClientError | ResponseParserError):
+        if isinstance(error, _network_errors()):
             where = self._client(service).meta.endpoint_url
             return ProviderError(
                 f"{name}: no proper answer from {where} in {attempts} attempts, the last time: {error}. {_NETWORK} {TRY_WITHOUT}"
@@ -289,7 +291,7 @@ class Session:
         if code.startswith("AccessDenied") and service == "braket":
             action = "".join(part.title() for part in operation.split("_"))
             return f"Ask for the permission braket:{action} (the managed policy AmazonBraketFullAccess has it)."
-        return ""
+        return f"Tried {attempts} times." if attempts > 1 else ""
 
     # The bucket --------------------------------------------------------------------------------------------------------------
 
@@ -370,6 +372,16 @@ def _without_credentials(profile: str, problem: str = "") -> str:
         f"no AWS credentials were found{f' ({problem})' if problem else ''}. Looked for, in this order: {'; '.join(looked)}. "
         f"`aws configure` or `aws sso login` writes them. {TRY_WITHOUT}"
     )
+
+
+@cache
+def _network_errors() -> tuple[type[Exception], ...]:
+    """No answer, or half of one."""
+    from botocore.exceptions import ConnectionError as NoConnection
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+    from botocore.parsers import ResponseParserError
+
+    return NoConnection, HTTPClientError, IncompleteReadError, ResponseParserError
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from braket.default_simulator.openqasm.circuit import Circuit
 from braket.default_simulator.openqasm.interpreter import Interpreter
+from braket.default_simulator.openqasm.parser.openqasm_ast import GateModifierName
 from braket.default_simulator.openqasm.parser.openqasm_parser import parse
 from braket.default_simulator.openqasm.program_context import ProgramContext
 
@@ -151,6 +153,14 @@ def interpret(source: str, inputs: Mapping[str, Any], context: ProgramContext) -
     text, numbers = _lifted(source)
     context.load_inputs({**inputs, **numbers})
     _Interpreter(context).visit(pickle.loads(_tree(text)))  # noqa: S301 - pickled by the line below, in this process
+
+
+def _modifier(name: str) -> Any:
+    return GateModifierName[name]
+
+
+# It calls itself by another name than that which it stands under, so that pickle does not find it.
+copyreg.pickle(GateModifierName, lambda modifier: (_modifier, (modifier.name,)))
 
 
 @lru_cache(maxsize=512)
