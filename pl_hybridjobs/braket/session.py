@@ -234,8 +234,8 @@ class Session:
             skew_s = self.skew_s
             try:
                 reply = getattr(client, operation)(**request)
-                if missing := [name for name in required if name not in reply]:
-                    raise ResponseParserError(f"the answer lacks {', '.join(missing)}")  # botocore takes a torn one for an empty one
+                if required and not set(required) & set(reply):  # what botocore makes of torn JSON
+                    raise ResponseParserError(f"the answer has none of {', '.join(required)}")
                 return take(reply)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if attempt >= self._retries.attempts or not self._may_pass(error, is_repeatable, skew_s):

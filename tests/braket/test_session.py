@@ -109,11 +109,14 @@ def test_what_is_refused_is_not_sent_again(credentials, answer):
 
 @pytest.mark.parametrize("trouble", [refusal(500, "InternalServiceException"), DROP], ids=["error", "dropped"])
 def test_what_may_have_been_done_and_carries_no_token_is_not_sent_again(credentials, trouble):
-    with scripted(trouble, Reply()) as service:
+    task = "arn:aws:braket:us-east-1:123456789012:quantum-task/1"
+    with scripted(trouble, trouble, Reply(body={"quantumTaskArn": task, "cancellationStatus": "CANCELLING"})) as service:
         with pytest.raises(ProviderError):
             ask(service, "tag_resource", resourceArn=SV1, tags={"a": "b"})
         assert len(service.asked) == 1
-        ask(service, "cancel_quantum_task", quantumTaskArn="arn:aws:braket:us-east-1:123456789012:quantum-task/1", clientToken="x")
+
+        ask(service, "cancel_quantum_task", quantumTaskArn=task, clientToken="x")
+        assert len(service.asked) == 3
 
 
 def test_what_was_certainly_not_done_is_sent_again_even_so(credentials):
