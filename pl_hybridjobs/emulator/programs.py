@@ -207,13 +207,9 @@ def _line(source: str, word: str) -> str:
 
 def _inputs(program: Program, device: Device) -> Iterator[str]:
     del device
-    declared = _DECLARED_INPUT.findall(program.source)
-    for name in declared:
+    for name in _DECLARED_INPUT.findall(program.source):
         if name not in program.inputs:
             yield f"Missing input variable '{name}'."
-    for name in program.inputs:
-        if name not in declared:
-            yield f"Input variable '{name}' is given, but the program declares no such input."
 
 
 def _gates(program: Program, device: Device) -> Iterator[str]:
