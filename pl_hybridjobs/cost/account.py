@@ -22,7 +22,7 @@ from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
 from pl_hybridjobs.cost.prices import money
 from pl_hybridjobs.errors import FolderCorrupt
-from pl_hybridjobs.home import default_home
+from pl_hybridjobs.home import default_home, home_of
 
 LEDGER = "spend.sqlite"
 BUDGET = "budget.json"
@@ -49,11 +49,6 @@ class Account:
     namespace: str = ""
     remedy: str = "Raise the budget, or buy less."
     guard: Callable[[], None] | None = None
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether anything limits what may be bought now, here or above."""
-        return any(account.limits for account in (self, *self.parents))
 
     @property
     def limits(self) -> Budget:
@@ -149,6 +144,11 @@ class Account:
             account.ledger.adopt(entries)
 
 
+def budget_file(home: Path | None = None) -> Path:
+    """Where the user's budget is kept."""
+    return (home or default_home()) / BUDGET
+
+
 def of_user(home: Path | None = None) -> Account:
     """The user's account: all that was bought with this home folder."""
     return _of_user(home or default_home(), os.getpid())
@@ -160,7 +160,7 @@ def _of_user(home: Path, pid: int) -> Account:
     return Account(
         "the user",
         Ledger(home / LEDGER),
-        lambda: read_budget(home / BUDGET),
+        lambda: read_budget(budget_file(home)),
         namespace=os.urandom(16).hex(),
         remedy="To go on, raise it: `hybridjobs budget set`; `hybridjobs budget` shows it.",
     )
@@ -182,7 +182,7 @@ def of_job(folder: Path, *, guard: Callable[[], None] | None = None) -> Account:
         f"job {spec.get('name', folder.name)}",
         Ledger(folder / LEDGER),
         lambda: given.changed(read_budget(folder / BUDGET)),
-        (of_user(folder.parents[1] if folder.parent.name == "jobs" else None),),
+        (of_user(home_of(folder)),),
         str(spec.get("purse") or spec.get("id", folder.name)),
         "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
         f"`hybridjobs resume {shlex.quote(str(spec.get('name', folder.name)))} --max-usd ...`.",
