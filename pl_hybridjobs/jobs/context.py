@@ -13,19 +13,24 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from pl_hybridjobs.cost import active
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
+from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs import codec, device
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore, Loaded
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metrics import MetricWriter
 from pl_hybridjobs.jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.account import Account
 
 _KEEP = 3
 
@@ -75,6 +80,7 @@ class JobContext:
         running: Those that have not ended, the outermost first.
         own: The function's checkpoints beside theirs.
         devices: What ``job_device`` made in this attempt; their random states belong to the job's.
+        boundaries: For each loop, what saves its last step boundary, should the budget run out in the middle of a step.
     """
 
     folder: JobFolder | None = None
@@ -85,6 +91,7 @@ class JobContext:
     running: list[Any] = field(default_factory=list, repr=False, compare=False)
     own: OwnCheckpoints = field(default_factory=OwnCheckpoints, repr=False, compare=False)
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
+    boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -135,6 +142,30 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
 
+    @functools.cached_property
+    def account(self) -> Account:
+        """Who pays; outside a job the user."""
+        from pl_hybridjobs.cost import account
+
+        if self.folder is None:
+            return account.of_user()
+        folder, attempt = self.folder, self.attempt
+        mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt))
+        mine.catch_up()  # with what an attempt that was killed left half told
+        return mine
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a budget may stop it; found without loading a ledger."""
+        if self.folder is None or self.spec is None:
+            return False
+        return bool(self.spec.budget) or self.folder.budget.exists() or (home_of(self.folder.path) / self.folder.budget.name).exists()
+
+    def save_boundaries(self) -> None:
+        """Save the last step boundary of each loop that has one."""
+        for save in self.boundaries.values():
+            save()
+
     def save(self, state: Any, step: int | None, *, section: str = "", cursor: Mapping[str, Any] | None = None) -> None:
         """Save a section's checkpoint, with the place where the metrics stood.
 
@@ -182,6 +213,8 @@ class JobContext:
         """Close what was opened."""
         if "metrics" in self.__dict__ and self.metrics is not None:
             self.metrics.close()
+        if "account" in self.__dict__:
+            self.account.close()
 
 
 _OUTSIDE = JobContext()
@@ -201,7 +234,8 @@ def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext
     if whole_process:
         _process = context
     try:
-        yield context
+        with active.activate(lambda: context.account, whole_process=whole_process):
+            yield context
     finally:
         _process = previous
         _here.reset(token)

@@ -135,6 +135,8 @@ def _steps(
                 show.note(f"goes on from step {done}")
             while done < steps:
                 section.at(done)
+                if done:
+                    saver.remember(done, snapshot)
                 yield done
                 done += 1
                 show.update(done, None)

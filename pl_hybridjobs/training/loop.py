@@ -342,6 +342,7 @@ class _Loop:
         self._show.update(self._step, self._value)
         if not self._stopped_by or self._context.stop.requested:
             self._saver.boundary(self._step, self._snapshot)
+            self._saver.remember(self._step, self._snapshot)
 
     def _refuse(self, value: float) -> None:
         """The value or the gradient is not finite: stop at the last parameters where both were."""

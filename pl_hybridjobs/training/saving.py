@@ -41,6 +41,7 @@ class Saver:
         self._next_s = time.monotonic() + (self._every_s or 0.0)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._is_limited = context.is_limited
         self.saved_step = -1  #: of the newest that was begun
 
     def load(self) -> Any:
@@ -72,6 +73,25 @@ class Saver:
                 self._begin(step, snapshot)
         elif self._every_s is not None and time.monotonic() >= self._next_s and not self._is_writing():
             self._begin(step, snapshot)
+
+    def remember(self, step: int, snapshot: Callable[[], Mapping[str, Any]]) -> None:
+        """To be called before each step, where a budget may run out in its middle: keep what would be saved then.
+
+        Args:
+            step: Number of finished steps.
+            snapshot: See ``boundary``.
+        """
+        if not self._is_limited:
+            return
+        state = snapshot()
+        cursor = self._context.metrics.cursor() if self._context.metrics is not None else None
+
+        def save() -> None:
+            self.settle()
+            if step != self.saved_step:
+                self._context.save(state, step, section=self._section, cursor=cursor)
+
+        self._context.boundaries[self._section] = save
 
     def save(self, step: int, snapshot: Callable[[], Mapping[str, Any]]) -> None:
         """Save, and wait until it is done."""
