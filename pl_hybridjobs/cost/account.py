@@ -40,6 +40,7 @@ class Account:
         namespace: Makes the keys of purchases: a job's id, so that a resumed job finds what it bought, else something random.
         remedy: How its budget is raised, for errors.
         guard: Raises if this process may not buy any more (a newer attempt owns the job).
+        stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Account:
     namespace: str = ""
     remedy: str = "Raise the budget, or buy less."
     guard: Callable[[], None] | None = None
+    stop: Callable[[], None] | None = None
 
     @property
     def limits(self) -> Budget:
@@ -166,12 +168,13 @@ def _of_user(home: Path, pid: int) -> Account:
     )
 
 
-def of_job(folder: Path, *, guard: Callable[[], None] | None = None) -> Account:
+def of_job(folder: Path, *, guard: Callable[[], None] | None = None, stop: Callable[[], None] | None = None) -> Account:
     """A job's account, below the user's: what its folder says, now. A copied folder can be read anywhere.
 
     Args:
         folder: The job's folder.
         guard: See ``Account``.
+        stop: Likewise.
 
     Raises:
         FolderCorrupt: The folder's ``job.json`` cannot be read.
@@ -187,6 +190,7 @@ def of_job(folder: Path, *, guard: Callable[[], None] | None = None) -> Account:
         "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
         f"`hybridjobs resume {shlex.quote(str(spec.get('name', folder.name)))} --max-usd ...`.",
         guard,
+        stop,
     )
 
 

@@ -80,7 +80,9 @@ class JobContext:
         running: Those that have not ended, the outermost first.
         own: The function's checkpoints beside theirs.
         devices: What ``job_device`` made in this attempt; their random states belong to the job's.
-        boundaries: For each loop, what saves its last step boundary, should the budget run out in the middle of a step.
+        owed: What the function's checkpoint says of the state of remote devices, in the order in which ``job_device`` makes them.
+        boundaries: For each loop, what saves its last step boundary, should it have to end in the middle of a step: the budget runs out, or
+            somebody asks it to stop while it waits for a remote device.
     """
 
     folder: JobFolder | None = None
@@ -91,6 +93,7 @@ class JobContext:
     running: list[Any] = field(default_factory=list, repr=False, compare=False)
     own: OwnCheckpoints = field(default_factory=OwnCheckpoints, repr=False, compare=False)
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
+    owed: list[Any] = field(default_factory=list, repr=False, compare=False)
     boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __bool__(self) -> bool:
@@ -150,7 +153,7 @@ class JobContext:
         if self.folder is None:
             return account.of_user()
         folder, attempt = self.folder, self.attempt
-        mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt))
+        mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
         mine.catch_up()  # with what an attempt that was killed left half told
         return mine
 
@@ -183,6 +186,7 @@ class JobContext:
                 also.append(self.folder.metrics)
         if not section and self:
             extra["loops"] = list(self.loops)
+            extra["devices"] = [one.checkpoint_state() if hasattr(one, "checkpoint_state") else None for one in self.devices]
             self.own.saved_after = frozenset(self.loops)
         self.checkpoints.save(state, step, section=section, extra=extra, also_sync=also)
 
@@ -201,6 +205,9 @@ class JobContext:
                 self.own.loaded_after = frozenset(self.loops)
             if loaded:
                 self.own.saved_after |= frozenset(loaded.extra.get("loops", ()))
+                self.owed[:] = loaded.extra.get("devices", ())
+                for number in range(len(self.devices)):
+                    self.restore_device(number)
         newest = loaded.extra if loaded and step is not None else self.checkpoints.newest_extra()
         if newest and "metrics" in newest:
             here = self.metrics.cursor()
@@ -208,6 +215,11 @@ class JobContext:
             # Without a checkpoint of this section, its code begins anew, and so do the steps of what it logs.
             self.metrics.count_on(loaded.extra["metrics"] if loaded and "metrics" in loaded.extra else here)
         return loaded
+
+    def restore_device(self, number: int) -> None:
+        """Give a device that ``job_device`` made the state that the function's checkpoint has for it."""
+        if number < len(self.owed) and self.owed[number] is not None and hasattr(self.devices[number], "restore_state"):
+            self.devices[number].restore_state(self.owed[number])
 
     def close(self) -> None:
         """Close what was opened."""
@@ -444,6 +456,7 @@ def job_device(role: str | None = None, **device_options: Any) -> Any:
     built = device.build(context.device, role, device_options)
     if context:
         context.devices.append(built)
+        context.restore_device(len(context.devices) - 1)
     return built
 
 

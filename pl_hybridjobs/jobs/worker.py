@@ -141,6 +141,7 @@ def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:
         raise error
     if isinstance(error, JobStopRequested):
         print(f"{error}", file=sys.stderr)
+        context.save_boundaries()
         return EXIT_STOPPED
     if isinstance(error, BudgetExceeded):
         return _out_of_budget(context, error)

@@ -117,7 +117,8 @@ def _steps(
     progress: bool | None,
 ) -> Iterator[int]:
     with Section(context, name, "loop") as section:
-        saver = saving.Saver(context, section.name, every)
+        remote = any(hasattr(device, "checkpoint_state") for device in rng.devices)
+        saver = saving.Saver(context, section.name, every, may_end_within=remote)
         saved = saver.load()
         done = 0
         taken = _Taken(state)
