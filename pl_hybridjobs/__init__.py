@@ -9,6 +9,7 @@ from typing import Any as _Any
 
 if _TYPE_CHECKING:
     from pl_hybridjobs import errors as errors
+    from pl_hybridjobs.cost.budget import Budget as Budget
     from pl_hybridjobs.jobs.context import current_job as current_job
     from pl_hybridjobs.jobs.context import input_path as input_path
     from pl_hybridjobs.jobs.context import job_device as job_device
@@ -40,6 +41,7 @@ _HOME = {
     "Sweep": "jobs.handle",
     "Plan": "jobs.submission",
     "Resources": "jobs.spec",
+    "Budget": "cost.budget",
     "Status": "jobs.spec",
     "open_job": "jobs.handle",
     "list_jobs": "jobs.handle",

@@ -14,3 +14,8 @@ def default_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("hybridjobs", appauthor=False))
+
+
+def home_of(folder: Path) -> Path:
+    """The home folder that a job's folder lies in; for one that lies elsewhere, the default."""
+    return folder.parents[1] if folder.parent.name == "jobs" else default_home()

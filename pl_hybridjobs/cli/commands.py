@@ -18,6 +18,8 @@ from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import State
 
 if TYPE_CHECKING:
+    from pl_hybridjobs.cost.budget import Budget
+    from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.handle import Job
 
 EXIT_USAGE = 2
@@ -31,6 +33,20 @@ EXIT_OF = {
     Status.INTERRUPTED: 4,
     Status.UNKNOWN: 5,
 }
+
+
+def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a budget."""
+    for option, kind, text in (
+        ("--max-time", float, "Most seconds that devices may bill for."),
+        ("--max-shots", int, "Most shots."),
+        ("--max-tasks", int, "Most tasks."),
+        ("--max-usd", str, "Most US dollars."),
+    ):
+        name = "max_time_s" if option == "--max-time" else option[2:].replace("-", "_")
+        command = click.option(option, name, type=kind, metavar="N", help=text)(command)
+    return command
+
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 
@@ -83,6 +99,7 @@ def cli() -> None:
 @click.option("--threads", type=int, help="How many cores it may use.")
 @click.option("--retries", type=int, help="New attempts after interruptions.")
 @click.option("--key", help="Idempotency key: the same key gives the same job.")
+@_limits
 @click.option("--detach", "-d", is_flag=True, help="Print the job's name and leave.")
 @_JSON
 def run(target: str, args: tuple[str, ...], detach: bool, as_json: bool, **given: Any) -> None:
@@ -243,18 +260,75 @@ def cancel(name: str, grace_s: float) -> None:
 
 @cli.command()
 @click.argument("name")
+@_limits
 @click.option("--detach", "-d", is_flag=True, help="Do not follow it.")
-def resume(name: str, detach: bool) -> None:
-    """Start the next attempt of a job, from its newest good checkpoint, and follow it.
+def resume(name: str, detach: bool, **limits: Any) -> None:
+    """Start the next attempt of a job, from its newest good checkpoint, and follow it. A limit that is given replaces the job's own.
 
     \b
     Example:
       hybridjobs resume vqe
+      hybridjobs resume vqe --max-usd 10
     """
-    job = _open(name).resume()
+    job = _open(name).resume(budget=_budget(limits))
     click.echo(f"{job.name} ({job.id})", err=True)
     if not detach:
         _follow(job)
+
+
+@cli.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def budget(ctx: click.Context, as_json: bool) -> None:
+    """Show what was spent with this home folder by all its jobs, and beside them, and what may be.
+
+    \b
+    Example:
+      hybridjobs budget set --max-usd 50
+      hybridjobs budget
+      hybridjobs budget clear
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from pl_hybridjobs.cost.account import of_user
+
+    account = of_user()
+    limits, cost = account.limits, account.cost()
+    if as_json:
+        click.echo(json.dumps({"budget": limits.to_json(), "cost": _cost(cost)}, indent=1))
+    else:
+        render.budget(limits, cost)
+
+
+@budget.command("set")
+@_limits
+def budget_set(**limits: Any) -> None:
+    """Limit what all jobs of this home folder, and what is bought beside them, may cost together. Limits that are not named stay.
+
+    \b
+    Example:
+      hybridjobs budget set --max-usd 50 --max-tasks 1000
+    """
+    from pl_hybridjobs.cost.account import budget_file, of_user
+    from pl_hybridjobs.jobs.durable import dump_json, write_bytes
+
+    given = _budget(limits)
+    if not given:
+        raise click.UsageError("Give at least one limit, for example --max-usd 50; `hybridjobs budget clear` takes all away.")
+    path = budget_file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    changed = of_user().limits.changed(given)
+    write_bytes(path, dump_json(changed.to_json()))
+    click.echo(f"The budget is now {changed}.")
+
+
+@budget.command("clear")
+def budget_clear() -> None:
+    """Take all limits of the user's budget away. Those of jobs stay."""
+    from pl_hybridjobs.cost.account import budget_file
+
+    budget_file().unlink(missing_ok=True)
+    click.echo("There is no limit now, beside those of jobs.")
 
 
 @cli.command()
@@ -350,8 +424,37 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         options["tags"] = dict(_pairs(given["tags"], "--tag"))
     if given.get("inputs"):
         options["inputs"] = {c or "input": p for c, e, p in (t.partition("=") if "=" in t else ("", "", t) for t in given["inputs"])}
-    limits = {name: given[name] for name in ("timeout_s", "memory_mb", "threads") if given.get(name) is not None}
-    return {**options, **({"resources": limits} if limits else {})}
+    if limits := _budget(given):
+        options["budget"] = limits
+    resources = {name: given[name] for name in ("timeout_s", "memory_mb", "threads") if given.get(name) is not None}
+    return {**options, **({"resources": resources} if resources else {})}
+
+
+def _budget(given: dict[str, Any]) -> Budget:
+    """The limits that were given on the command line."""
+    from pl_hybridjobs.cost.budget import Budget
+
+    names = ("max_usd", "max_tasks", "max_shots", "max_time_s")
+    try:
+        return Budget.of({name: given[name] for name in names if given.get(name) is not None})
+    except ValueError as error:
+        raise InvalidCall("budget", str(error).splitlines()) from None
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    """A cost for other programs; money as text, so that it stays exact."""
+    from pl_hybridjobs.cost.prices import plain
+
+    return {
+        "usd": plain(cost.usd),
+        "usd_final": plain(cost.usd_final),
+        "usd_estimated": plain(cost.usd_estimated),
+        "tasks": cost.tasks,
+        "shots": cost.shots,
+        "seconds": cost.seconds,
+        "unknown_tasks": cost.unknown_tasks,
+        "by_device": {name: _cost(part) for name, part in cost.by_device.items()},
+    }
 
 
 def _age_s(text: str) -> float:
@@ -444,7 +547,8 @@ def _details(job: Job) -> dict[str, Any]:
         "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
         "provenance": spec.provenance,
         "continues": spec.continues,
-        "cost": job.cost,
+        "cost": {**_cost(job.cost), "text": str(job.cost)},
+        "budget": job.budget.to_json(),
         "folder": str(job.folder),
     }
 

@@ -13,6 +13,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cli.doctor import Finding
+    from pl_hybridjobs.cost.budget import Budget
+    from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.metrics import MetricTable
 
 _COLOURS = {
@@ -102,8 +104,24 @@ def details(job: dict[str, Any]) -> None:
         grid.add_row("git", Text(f"{job['provenance']['git_commit'][:12]}{dirty}"))
     if job["continues"]:
         grid.add_row("continues", Text(job["continues"]))
-    grid.add_row("cost", f"{job['cost']:.2f} USD")
+    grid.add_row("cost", Text(job["cost"]["text"]))
+    for device, part in job["cost"]["by_device"].items():
+        grid.add_row("", Text(f"{device}: {part['usd']} USD, {part['tasks']} tasks"))
+    if job["budget"]:
+        grid.add_row("budget", Text(", ".join(f"{name}={limit}" for name, limit in job["budget"].items())))
     grid.add_row("folder", Text(job["folder"]))
+    _console().print(grid)
+
+
+def budget(limits: Budget, cost: Cost) -> None:
+    """What was spent, by device, and what may be."""
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    grid.add_row("budget", Text(str(limits)))
+    grid.add_row("spent", Text(str(cost)))
+    for device, part in cost.by_device.items():
+        grid.add_row("", Text(f"{device}: {part}"))
     _console().print(grid)
 
 

@@ -10,19 +10,19 @@ import contextlib
 import functools
 import json
 import os
-import uuid
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pl_hybridjobs.cost import active
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
 from pl_hybridjobs.cost.prices import money
 from pl_hybridjobs.errors import FolderCorrupt
-from pl_hybridjobs.home import default_home
+from pl_hybridjobs.home import default_home, home_of
 
 LEDGER = "spend.sqlite"
 BUDGET = "budget.json"
@@ -40,6 +40,7 @@ class Account:
         namespace: Makes the keys of purchases: a job's id, so that a resumed job finds what it bought, else something random.
         remedy: How its budget is raised, for errors.
         guard: Raises if this process may not buy any more (a newer attempt owns the job).
+        stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Account:
     namespace: str = ""
     remedy: str = "Raise the budget, or buy less."
     guard: Callable[[], None] | None = None
+    stop: Callable[[], None] | None = None
 
     @property
     def limits(self) -> Budget:
@@ -106,14 +108,14 @@ class Account:
     def settle_all(self, settlements: Iterable[Settlement]) -> None:
         """Tasks have ended; see ``Ledger.settle_all``."""
         ended = list(settlements)
-        for account in (self, *self.parents):
-            account.ledger.settle_all(ended)
+        self.ledger.settle_all(ended)
+        self._tell([settlement.key for settlement in ended])
 
     def release(self, keys: Iterable[str]) -> None:
         """It is certain that they were never bought."""
         names = list(keys)
-        for account in (self, *self.parents):
-            account.ledger.release(names)
+        self.ledger.release(names)
+        self._tell(names)
 
     def find(self, keys: Iterable[str]) -> dict[str, Entry]:
         """What the journal knows of these purchases, by key."""
@@ -130,7 +132,23 @@ class Account:
         """
         journal = self.ledger.entries(namespace=self.namespace)
         for account in self.parents:
-            account.ledger.adopt(self.namespace, journal)
+            account.ledger.adopt(journal)
+            account.ledger.forget(self.namespace, {entry.key for entry in journal})
+
+    def close(self) -> None:
+        """Close the files. The next call opens them again."""
+        for account in (self, *self.parents):
+            account.ledger.close()
+
+    def _tell(self, keys: Sequence[str]) -> None:
+        entries = list(self.ledger.find(keys).values()) if self.parents else []
+        for account in self.parents:
+            account.ledger.adopt(entries)
+
+
+def budget_file(home: Path | None = None) -> Path:
+    """Where the user's budget is kept."""
+    return (home or default_home()) / BUDGET
 
 
 def of_user(home: Path | None = None) -> Account:
@@ -144,19 +162,19 @@ def _of_user(home: Path, pid: int) -> Account:
     return Account(
         "the user",
         Ledger(home / LEDGER),
-        lambda: read_budget(home / BUDGET),
-        namespace=uuid.uuid4().hex,
+        lambda: read_budget(budget_file(home)),
+        namespace=os.urandom(16).hex(),
         remedy="To go on, raise it: `hybridjobs budget set`; `hybridjobs budget` shows it.",
     )
 
 
-def of_job(folder: Path, *, parents: tuple[Account, ...] = (), guard: Callable[[], None] | None = None) -> Account:
-    """A job's account: what its folder says, now. A copied folder can be read anywhere.
+def of_job(folder: Path, *, guard: Callable[[], None] | None = None, stop: Callable[[], None] | None = None) -> Account:
+    """A job's account, below the user's: what its folder says, now. A copied folder can be read anywhere.
 
     Args:
         folder: The job's folder.
-        parents: Accounts above.
         guard: See ``Account``.
+        stop: Likewise.
 
     Raises:
         FolderCorrupt: The folder's ``job.json`` cannot be read.
@@ -167,11 +185,12 @@ def of_job(folder: Path, *, parents: tuple[Account, ...] = (), guard: Callable[[
         f"job {spec.get('name', folder.name)}",
         Ledger(folder / LEDGER),
         lambda: given.changed(read_budget(folder / BUDGET)),
-        parents,
-        str(spec.get("id", folder.name)),
+        (of_user(home_of(folder)),),
+        str(spec.get("purse") or spec.get("id", folder.name)),
         "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
-        f"`hybridjobs resume {spec.get('name', folder.name)!r} --max-usd ...`.",
+        f"`hybridjobs resume {shlex.quote(str(spec.get('name', folder.name)))} --max-usd ...`.",
         guard,
+        stop,
     )
 
 
@@ -198,31 +217,21 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-_here: ContextVar[Account | None] = ContextVar("pl_hybridjobs_account", default=None)
-_process: Account | None = None
-
-
 @contextlib.contextmanager
 def activate(account: Account, *, whole_process: bool) -> Iterator[Account]:
-    """Make an account the one that is charged, for this thread (inline jobs) or for the whole process (workers)."""
-    global _process  # noqa: PLW0603 - the one process-wide fact: which job this process buys for
-    token = _here.set(account)
-    previous = _process
-    if whole_process:
-        _process = account
-    try:
-        yield account
-    finally:
-        _process = previous
-        _here.reset(token)
-        account.ledger.close()
+    """Make an account the one that is charged, for this thread or for the whole process. Its files are closed at the end."""
+    with active.activate(lambda: account, whole_process=whole_process):
+        try:
+            yield account
+        finally:
+            account.close()
 
 
 def current() -> Account:
     """The account that is charged here: the job's, and outside a job the user's. A process that a job started belongs to the job."""
-    active = _here.get() or _process
-    if active is not None:
-        return active
+    chosen = active.chosen()
+    if chosen is not None:
+        return chosen()
     folder = os.environ.get("HYBRIDJOBS_JOB_FOLDER")
     return _adopted(Path(folder), os.getpid()) if folder else of_user()
 
@@ -230,4 +239,4 @@ def current() -> Account:
 @functools.lru_cache(maxsize=1)
 def _adopted(folder: Path, pid: int) -> Account:
     del pid  # a forked child opens files of its own
-    return of_job(folder, parents=(of_user(),))
+    return of_job(folder)

@@ -17,7 +17,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -388,28 +388,29 @@ class Ledger:
                 total += replace(part, by_device={target: part}, by_kind={kind_of(target): part})
         return total
 
-    def adopt(self, namespace: str, journal: Sequence[Entry]) -> None:
-        """Make this ledger's entries of a namespace say what its journal says, which is written after this one is reserved in,
-        and settled before it.
+    def adopt(self, journal: Sequence[Entry]) -> None:
+        """Make this ledger say of these purchases what their journal says."""
+        here = self.find(entry.key for entry in journal)
+        changed = [entry for entry in journal if entry.key not in here or _told(here[entry.key]) != _told(entry)]
+        if changed:
+            with self._write() as database:
+                database.executemany(_PUT, [_row(replace(entry, session="")) for entry in changed])
 
-        Only for who owns the namespace: reservations that the journal has never heard of are released.
+    def forget(self, namespace: str, known: Container[str]) -> None:
+        """Release a namespace's reservations that its journal, which is written after this ledger, has never heard of.
 
-        Args:
-            namespace: Whose entries.
-            journal: All of them.
+        Only for who owns the namespace: nobody else may be reserving in it now.
         """
-        there = {entry.key: entry for entry in journal}
-        here = {entry.key: entry for entry in self.entries(namespace=namespace)}
-        changed = [entry for key, entry in there.items() if key not in here or _told(here[key]) != _told(entry)]
-        orphans = [key for key, entry in here.items() if key not in there and entry.state is State.RESERVED]
-        if not changed and not orphans:
-            return
-        with self._write() as database:
-            database.executemany(_PUT, [_row(replace(entry, session="")) for entry in changed])
-            database.execute(
-                f"UPDATE entries SET state = 'released', updated = ? WHERE state = 'reserved' AND key IN {_NAMED}",
-                (time.time(), json.dumps(orphans)),
-            )
+        orphans = [e.key for e in self.entries(namespace=namespace) if e.state is State.RESERVED and e.key not in known]
+        if orphans:
+            self.release(orphans)
+
+    def copy(self, path: Path) -> None:
+        """Copy all purchases to another file; does nothing if there are none."""
+        with self._read() as database:
+            if database is not None:
+                with contextlib.closing(sqlite3.connect(path)) as target:
+                    database.backup(target)
 
     def close(self) -> None:
         """Close the file. The next call opens it again."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
@@ -42,14 +43,19 @@ def provider_of(target: str) -> str:
     return target.partition(":")[0]
 
 
+@functools.cache
+def known_providers() -> Mapping[str, EntryPoint]:
+    """The installed ones, by name."""
+    return {entry.name: entry for entry in entry_points(group="pl_hybridjobs.qpus")}
+
+
 def open_qpu(target: str, **options: Any) -> QPU:
     """The remote device that a target names. Contacts nothing.
 
     Raises:
         InvalidCall: No such provider, or it does not know the target or an option.
     """
-    providers = {entry.name: entry for entry in entry_points(group="pl_hybridjobs.qpus")}
-    name = provider_of(target)
+    name, providers = provider_of(target), known_providers()
     if name not in providers:
         known = ", ".join(sorted(providers)) or "none"
         raise InvalidCall(target, [f"no installed provider knows it; providers are {known}.{did_you_mean(name, providers)}"])

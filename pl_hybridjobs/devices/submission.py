@@ -204,6 +204,7 @@ class Submission:
             TaskCancelled: Somebody cancelled one.
             DeviceOffline: By the policy.
             ResultNotReady: The time is over. Nothing is lost: the same call again collects what was bought.
+            JobStopRequested: The job was asked to stop. What was bought goes on.
             QPUError: Something else is wrong at the provider, or on the way to it. Nothing is lost either.
         """
         fresh = [item for item in self._items if not item.from_journal]
@@ -237,6 +238,8 @@ class Submission:
             if first is not None and first.error is not None:
                 raise first.error
             now_s = time.monotonic()
+            if self._account.stop is not None:
+                self._account.stop()
             if self._account.guard is not None and now_s - guarded_s > 1.0:
                 guarded_s = now_s
                 self._account.guard()

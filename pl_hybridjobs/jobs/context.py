@@ -13,19 +13,24 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from pl_hybridjobs.cost import active
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
+from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs import codec, device
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore, Loaded
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metrics import MetricWriter
 from pl_hybridjobs.jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.account import Account
 
 _KEEP = 3
 
@@ -75,6 +80,9 @@ class JobContext:
         running: Those that have not ended, the outermost first.
         own: The function's checkpoints beside theirs.
         devices: What ``job_device`` made in this attempt; their random states belong to the job's.
+        owed: What the function's checkpoint says of the state of remote devices, in the order in which ``job_device`` makes them.
+        boundaries: For each loop, what saves its last step boundary, should it have to end in the middle of a step: the budget runs out, or
+            somebody asks it to stop while it waits for a remote device.
     """
 
     folder: JobFolder | None = None
@@ -85,6 +93,8 @@ class JobContext:
     running: list[Any] = field(default_factory=list, repr=False, compare=False)
     own: OwnCheckpoints = field(default_factory=OwnCheckpoints, repr=False, compare=False)
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
+    owed: list[Any] = field(default_factory=list, repr=False, compare=False)
+    boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -135,6 +145,30 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
 
+    @functools.cached_property
+    def account(self) -> Account:
+        """Who pays; outside a job the user."""
+        from pl_hybridjobs.cost import account
+
+        if self.folder is None:
+            return account.of_user()
+        folder, attempt = self.folder, self.attempt
+        mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
+        mine.catch_up()  # with what an attempt that was killed left half told
+        return mine
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a budget may stop it; found without loading a ledger."""
+        if self.folder is None or self.spec is None:
+            return False
+        return bool(self.spec.budget) or self.folder.budget.exists() or (home_of(self.folder.path) / self.folder.budget.name).exists()
+
+    def save_boundaries(self) -> None:
+        """Save the last step boundary of each loop that has one."""
+        for save in self.boundaries.values():
+            save()
+
     def save(self, state: Any, step: int | None, *, section: str = "", cursor: Mapping[str, Any] | None = None) -> None:
         """Save a section's checkpoint, with the place where the metrics stood.
 
@@ -152,6 +186,7 @@ class JobContext:
                 also.append(self.folder.metrics)
         if not section and self:
             extra["loops"] = list(self.loops)
+            extra["devices"] = [one.checkpoint_state() if hasattr(one, "checkpoint_state") else None for one in self.devices]
             self.own.saved_after = frozenset(self.loops)
         self.checkpoints.save(state, step, section=section, extra=extra, also_sync=also)
 
@@ -170,6 +205,9 @@ class JobContext:
                 self.own.loaded_after = frozenset(self.loops)
             if loaded:
                 self.own.saved_after |= frozenset(loaded.extra.get("loops", ()))
+                self.owed[:] = loaded.extra.get("devices", ())
+                for number in range(len(self.devices)):
+                    self.restore_device(number)
         newest = loaded.extra if loaded and step is not None else self.checkpoints.newest_extra()
         if newest and "metrics" in newest:
             here = self.metrics.cursor()
@@ -178,10 +216,17 @@ class JobContext:
             self.metrics.count_on(loaded.extra["metrics"] if loaded and "metrics" in loaded.extra else here)
         return loaded
 
+    def restore_device(self, number: int) -> None:
+        """Give a device that ``job_device`` made the state that the function's checkpoint has for it."""
+        if number < len(self.owed) and self.owed[number] is not None and hasattr(self.devices[number], "restore_state"):
+            self.devices[number].restore_state(self.owed[number])
+
     def close(self) -> None:
         """Close what was opened."""
         if "metrics" in self.__dict__ and self.metrics is not None:
             self.metrics.close()
+        if "account" in self.__dict__:
+            self.account.close()
 
 
 _OUTSIDE = JobContext()
@@ -201,7 +246,8 @@ def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext
     if whole_process:
         _process = context
     try:
-        yield context
+        with active.activate(lambda: context.account, whole_process=whole_process):
+            yield context
     finally:
         _process = previous
         _here.reset(token)
@@ -410,6 +456,7 @@ def job_device(role: str | None = None, **device_options: Any) -> Any:
     built = device.build(context.device, role, device_options)
     if context:
         context.devices.append(built)
+        context.restore_device(len(context.devices) - 1)
     return built
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from pl_hybridjobs.errors import InvalidCall, did_you_mean
 
 if TYPE_CHECKING:
+    from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.jobs.handle import Job, Sweep
     from pl_hybridjobs.jobs.runner import Runner
     from pl_hybridjobs.jobs.spec import Resources, Retries
@@ -119,7 +120,7 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
     include: Sequence[str | Path | ModuleType] | str | Path | ModuleType = (),
     requirements: str | Path | Sequence[str] | None = None,
     inputs: str | Path | Mapping[str, str | Path] | None = None,
-    budget: Any = None,
+    budget: Budget | Mapping[str, Any] | None = None,
     retries: int | Mapping[str, Any] | Retries = 0,
     tags: Mapping[str, str] | None = None,
     key: str | None = None,
@@ -133,14 +134,16 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
 
     Args:
         fn: What to run.
-        device: A PennyLane device's name, ``local:<provider>/<name>``, or a dict of roles to such names. ``job_device()`` builds it.
+        device: A PennyLane device's name, ``local:<provider>/<name>``, a remote device (an Amazon resource name, or ``NAME:target`` of
+            another provider), or a dict of roles to such names. ``job_device()`` builds it.
         runner: Where jobs run: ``"local"`` (a process of this machine), ``"inline"`` (this process), or a runner object.
         name: The job's name; default: the function's. A number is added where it is taken.
         resources: ``Resources`` or a dict of its fields: ``timeout_s``, ``memory_mb``, ``threads``, ``env``.
         include: Modules (by name or object), files and folders that travel along although the code does not show that it needs them.
         requirements: A requirements file, ``uv.lock``, ``pylock.toml``, or a list of requirements. Default: pinned from what is installed.
         inputs: A path, or a dict of channel names to paths, copied to the job. ``input_path(channel)`` finds them.
-        budget: Spending limits; they come with the devices that cost money.
+        budget: ``Budget`` or a dict of its fields: ``max_usd``, ``max_tasks``, ``max_shots``, ``max_time_s``. Asked before each
+            submission to a remote device; when it runs out, the job stops and ``job.resume(budget=...)`` goes on.
         retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors``, ``backoff_s``.
         tags: Text to text, to find the job by.
         key: Idempotency key: the second submission with the same key gives the first one's job.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +13,32 @@ from pl_hybridjobs.errors import InvalidCall, did_you_mean
 DEFAULT = "hybridjobs.qubit"
 
 
+#: What reaches remote devices; the name in the decorator is then the target.
+REMOTE = "hybridjobs.qpu"
+
+_ARN = re.compile(r"arn:aws(-[a-z]+)*:braket:[a-z0-9-]*:([0-9]{12})?:device/(qpu|quantum-simulator)/[\w-]+/[\w.-]+")
+_OWN_PROVIDERS = {"braket", "rehearsal"}
+
+
 @functools.cache
 def known_devices() -> frozenset[str]:
     """Short names of all installed PennyLane devices, without importing PennyLane."""
     from importlib.metadata import entry_points
 
     return frozenset(entry.name for entry in entry_points(group="pennylane.plugins"))
+
+
+@functools.cache
+def known_providers() -> frozenset[str]:
+    """Names of all installed providers of remote devices, without importing them."""
+    from importlib.metadata import entry_points
+
+    return frozenset(entry.name for entry in entry_points(group="pl_hybridjobs.qpus")) | _OWN_PROVIDERS
+
+
+def is_remote(name: str) -> bool:
+    """Whether a device's name is a target of a provider: an Amazon resource name, or ``NAME:target``."""
+    return ":" in name and not name.startswith("local:")
 
 
 def complaints(device: object) -> list[str]:
@@ -36,8 +57,10 @@ def complaints_of_name(name: object) -> list[str]:
     """What is wrong with one device's name."""
     if not isinstance(name, str):
         return [f"device must be a device's name or a mapping of roles to names, not {type(name).__name__}"]
-    if name.startswith("arn:"):
-        return [f"device {name!r}: remote devices are not there yet in this version; use a simulator"]
+    if is_remote(name):
+        return _complaints_of_target(name)
+    if name == REMOTE:
+        return [f"device {name!r} does not say which; name the target itself: device='arn:aws:braket:...'"]
     if name.startswith("local:"):
         provider, _, short = name[len("local:") :].partition("/")
         if not provider or not short:
@@ -48,6 +71,19 @@ def complaints_of_name(name: object) -> list[str]:
     if name in known_devices():
         return []
     return [f"there is no device {name!r} here; installed are {', '.join(sorted(known_devices()))}.{did_you_mean(name, known_devices())}"]
+
+
+def _complaints_of_target(name: str) -> list[str]:
+    provider, _, target = name.partition(":")
+    if provider == "arn":
+        like = "arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1 or arn:aws:braket:::device/quantum-simulator/amazon/sv1"
+        found = f"device {name!r} is no Amazon resource name of a Braket device; one looks like {like}"
+        return [] if _ARN.fullmatch(name) else [found]
+    known = known_providers()
+    if provider not in known:
+        known_text = f"known are {', '.join(sorted(known))}.{did_you_mean(provider, known)}"
+        return [f"device {name!r}: there is no provider {provider!r} of remote devices here; {known_text}"]
+    return [] if target else [f"device {name!r} names no target; write {provider}:<target>"]
 
 
 def _local_name(provider: str, short: str) -> tuple[str, dict[str, Any]]:
@@ -63,14 +99,16 @@ def build(device: str | Mapping[str, str] | None, role: str | None, options: Map
     problems = complaints_of_name(name)
     if problems:
         raise InvalidCall("job_device()", problems)
+    import pennylane as qml
+
+    if is_remote(name):
+        return qml.device(REMOTE, name, **options)
     extra: dict[str, Any] = {}
     if name.startswith("local:"):
         provider, _, short = name[len("local:") :].partition("/")
         if provider == "none":
             raise InvalidCall("job_device()", [f"the job's device is {name!r}, which means none; name one in hybrid_job(device=...)"])
         name, extra = _local_name(provider, short)
-    import pennylane as qml
-
     return qml.device(name, **{**extra, **options})
 
 

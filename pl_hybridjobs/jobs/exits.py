@@ -2,4 +2,5 @@
 
 EXIT_STOPPED = 75  #: it stopped after SIGTERM or SIGUSR1, resumable (EX_TEMPFAIL of sysexits.h)
 EXIT_RETRY = 76  #: the function raised, and retries allow another attempt
+EXIT_BUDGET = 77  #: the next submission would have passed a budget, resumable
 EXIT_FENCED = 79  #: a newer attempt owns the job

@@ -42,6 +42,11 @@ class AttemptFolder:
         return self.path / "exit.json"
 
     @property
+    def stopped(self) -> Path:
+        """The error that stopped the attempt without ending the job: its budget ran out."""
+        return self.path / "stopped.json"
+
+    @property
     def hyperparameters(self) -> Path:
         """The arguments as text, as Amazon Braket's contract has them."""
         return self.path / "hyperparameters.json"
@@ -104,6 +109,11 @@ class JobFolder:
     def outcome(self) -> Path:
         """How the job ended; written once."""
         return self.path / "outcome.json"
+
+    @property
+    def budget(self) -> Path:
+        """Limits that were changed since the job was submitted."""
+        return self.path / "budget.json"
 
     @property
     def cancel_request(self) -> Path:

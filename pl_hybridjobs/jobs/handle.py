@@ -28,7 +28,7 @@ from pl_hybridjobs.errors import (
 )
 from pl_hybridjobs.jobs import bundle, codec, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
-from pl_hybridjobs.jobs.durable import read_sealed
+from pl_hybridjobs.jobs.durable import dump_json, read_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status, new_id
 from pl_hybridjobs.jobs.state import State
@@ -36,6 +36,8 @@ from pl_hybridjobs.jobs.store import Store
 from pl_hybridjobs.jobs.sweep import sweep_file
 
 if TYPE_CHECKING:
+    from pl_hybridjobs.cost.budget import Budget
+    from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.checkpoint import Checkpoint
     from pl_hybridjobs.jobs.metrics import MetricTable
 
@@ -99,9 +101,21 @@ class Job:
         return dict(self._spec.tags)
 
     @property
-    def cost(self) -> float:
-        """Money spent, in US dollars. Runs on your own machine cost nothing."""
-        return 0.0
+    def cost(self) -> Cost:
+        """What was bought: money, tasks, shots, by device; estimates and final figures apart. Read from the job's folder, at any time.
+
+        Runs on your own machine cost nothing. A job that goes on with an ended one's work has the purchases of both.
+        """
+        from pl_hybridjobs.cost import account
+
+        return account.of_job(self.folder).cost()
+
+    @property
+    def budget(self) -> Budget:
+        """What may be bought: the decorator's limits, with those that ``resume(budget=...)`` changed."""
+        from pl_hybridjobs.cost import account
+
+        return account.of_job(self.folder).limits
 
     @property
     def status(self) -> Status:
@@ -145,6 +159,7 @@ class Job:
             "function": self._spec.function,
             "device": self._spec.device_text,
             "params": ", ".join(f"{name}={value!r}" for name, value in self.params.items()),
+            "cost": self.cost,
             "last metrics": ", ".join(f"{name}={value:g}" for name, value in self.metrics().last().items()),
             "folder": self.folder,
         }
@@ -204,7 +219,7 @@ class Job:
             JobFailed: The function raised; the error is also an instance of the original class where that is importable.
             JobTimeout: It ran into ``Resources.timeout_s``.
             JobCancelled: It was cancelled.
-            JobInterrupted: Its owner died; ``resume()`` goes on.
+            JobInterrupted: Its owner died, or its budget ran out (then it is a ``BudgetExceeded`` too); ``resume()`` goes on.
             ResultNotReady: The time is over. The job goes on.
             CodecError: The value holds a class that is not importable here.
         """
@@ -227,7 +242,13 @@ class Job:
 
     def _error(self, state: State) -> JobError:
         tail = logs.tail([a.log for a in self._folder.attempt_list()], _TAIL_LINES)
-        return _job_error(self.name, state, tail)
+        return _job_error(self.name, state, tail, self._stopped_by(state))
+
+    def _stopped_by(self, state: State) -> dict[str, Any] | None:
+        """The error that stopped the newest attempt without ending the job."""
+        if state.status is not Status.INTERRUPTED or state.attempt == 0:
+            return None
+        return self._folder.read_optional(self._folder.attempt(state.attempt).stopped)
 
     def metrics(self, *names: str) -> MetricTable:
         """The metrics so far. ``table["cost"]`` is the array of values in step order.
@@ -290,18 +311,27 @@ class Job:
         self._runner.cancel(self._folder, grace_s)
         return self.status
 
-    def resume(self) -> Job:
+    def resume(self, *, budget: Budget | Mapping[str, Any] | None = None) -> Job:
         """Start the next attempt; the function finds the newest good checkpoint by ``load_checkpoint``.
 
         An interrupted (or never started) job goes on in place. A failed or cancelled one stays as it ended, and a new job with the same
-        call starts from a copy of its checkpoints.
+        call starts from a copy of its checkpoints, and goes on with its purchases and its budget.
+
+        Args:
+            budget: New limits, as in ``hybrid_job``; those that it does not name stay. They are kept in the job's folder.
 
         Returns:
             The job that now runs: this one, or the new one.
 
         Raises:
-            InvalidCall: The job is running, or completed, or was never packed (``f.inline``).
+            InvalidCall: The job is running, or completed, or was never packed (``f.inline``); or the budget is none.
         """
+        from pl_hybridjobs.cost.budget import Budget
+
+        try:
+            limits = Budget.of(budget)
+        except (TypeError, ValueError) as error:
+            raise InvalidCall(f"resume {self.name}", str(error).splitlines()) from None
         state = self.state()
         if state.status in (Status.RUNNING, Status.QUEUED):
             raise InvalidCall(f"resume {self.name}", [f"the job is {state.status} (attempt {state.attempt}); cancel it first, or wait"])
@@ -310,7 +340,9 @@ class Job:
         if not self._spec.bundle_digest:
             raise InvalidCall(f"resume {self.name}", ["the job ran by f.inline(), which packs nothing; call the function again"])
         if state.status.is_final:
-            return _continue_as_new(self._folder, self._spec, self._digest())
+            return _continue_as_new(self._folder, self._spec, self._digest(), self.budget.changed(limits))
+        if limits:
+            write_bytes(self._folder.budget, dump_json(self.budget.changed(limits).to_json()))
         self._runner.start(self._folder, self._digest(), "resume")
         return self
 
@@ -376,18 +408,18 @@ class Job:
         return figure
 
 
-def _job_error(name: str, state: State, tail: str) -> JobError:
+def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any] | None) -> JobError:
     ended = state.outcome or {}
-    described: Mapping[str, Any] = ended.get("error") or {}
+    described: Mapping[str, Any] = ended.get("error") or stopped_by or {}
     reason = str(ended.get("reason", ""))
-    base: type[JobError] = {
+    base: Any = {
         Status.CANCELLED: JobCancelled,
         Status.FAILED: JobTimeout if reason == "timeout" else JobFailed,
     }.get(state.status, JobInterrupted)
     kind = base
-    if base is JobFailed and reason == "error":
+    if stopped_by or (base is JobFailed and reason == "error"):
         original: Any = outcome.rebuild_class(str(described.get("type", "")))
-        kind = _dual(original) if original else JobFailed
+        kind = _dual(original, base) if original else base
     error = _bare(kind)
     error.job_name = name
     error.remote_type = str(described.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
@@ -401,6 +433,8 @@ def _job_error(name: str, state: State, tail: str) -> JobError:
 
 def _error_text(error: JobError, state: State, reason: str) -> str:
     name = error.job_name
+    if state.status is Status.INTERRUPTED and error.remote_message:
+        return f"{name} stopped, and its checkpoints are kept: {error.remote_message}"
     if state.status is Status.INTERRUPTED:
         head = f"{name} was interrupted: {state.detail}. Its checkpoints are kept; go on with `hybridjobs resume {name}` or job.resume()."
     elif state.status is Status.CANCELLED:
@@ -421,15 +455,15 @@ def _error_text(error: JobError, state: State, reason: str) -> str:
 
 
 @functools.lru_cache(maxsize=128)  # a class made once is the same class each time
-def _dual(original: Any) -> Any:
+def _dual(original: Any, base: Any) -> Any:
     """A class that is both ours and the original's; just ours where Python cannot combine the two."""
-    if issubclass(original, JobFailed):
+    if issubclass(original, base):
         return original
     try:
-        made = type(f"JobFailed[{original.__name__}]", (JobFailed, original), {"__module__": JobFailed.__module__})
+        made = type(f"{base.__name__}[{original.__name__}]", (base, original), {"__module__": base.__module__})
         _bare(made)
     except Exception:  # noqa: BLE001 - a metaclass or __init_subclass__ of the user's may refuse in any way
-        return JobFailed
+        return base
     return made
 
 
@@ -462,12 +496,28 @@ def _restore(error: JobError, described: Mapping[str, Any]) -> None:
             continue
 
 
-def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
-    """A new job with the call of an ended one, which starts from a copy of its checkpoints."""
+def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget) -> Job:
+    """A new job with the call of an ended one, which starts from a copy of its checkpoints and of its purchases.
+
+    It keeps the old one's purse, so that it finds what was bought already, and so that a budget is not there twice.
+    """
+    from pl_hybridjobs.cost.account import LEDGER
+    from pl_hybridjobs.cost.ledger import Ledger
+
     bundle.verify(old.bundle, digest)
     runner = runners.resolve(spec.runner, spec.runner_options)
     base = re.sub(r"-\d+$", "", spec.name)
-    draft = replace(spec, id=new_id(), name=base, created=time.time(), continues=spec.id, key=None, sweep=None)
+    draft = replace(
+        spec,
+        id=new_id(),
+        name=base,
+        created=time.time(),
+        continues=spec.id,
+        purse=spec.purse or spec.id,
+        budget=budget.to_json(),
+        key=None,
+        sweep=None,
+    )
 
     from pl_hybridjobs.jobs.metrics import carry_over
 
@@ -477,6 +527,7 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str) -> Job:
                 shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
         if old.metrics.exists():
             carry_over(old.metrics, folder / "metrics.jsonl")
+        Ledger(old.path / LEDGER).copy(folder / LEDGER)
         return digest
 
     # A folder that was copied elsewhere lies in no store.

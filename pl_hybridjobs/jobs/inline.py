@@ -16,13 +16,13 @@ from pl_hybridjobs.errors import Fenced
 from pl_hybridjobs.jobs import bundle, outcome, worker
 from pl_hybridjobs.jobs.context import JobContext, activate
 from pl_hybridjobs.jobs.durable import dump_json, dump_sealed, locked, write_bytes, write_once
-from pl_hybridjobs.jobs.exits import EXIT_RETRY
+from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_RETRY
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
 from pl_hybridjobs.jobs.logs import LogWriter, StreamTee
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, observe
-from pl_hybridjobs.jobs.supervisor import hyperparameters, job_environment
+from pl_hybridjobs.jobs.supervisor import OUT_OF_BUDGET, hyperparameters, job_environment
 
 # The working folder, the environment and the standard streams belong to the process, so inline jobs take turns.
 _turn = threading.RLock()
@@ -76,7 +76,7 @@ class InlineRunner:
 
 def record_exit(folder: JobFolder, lease: Lease, code: int | None, *, again: bool = False) -> None:
     """Write how an inline attempt ended."""
-    detail = "the function raised" if again else "" if code == 0 else f"ended with code {code}"
+    detail = OUT_OF_BUDGET if code == EXIT_BUDGET else "the function raised" if again else "" if code == 0 else f"ended with code {code}"
     ended = {"code": code, "detail": detail, "time": time.time(), "again": again}
     write_once(folder.attempt(lease.epoch).exit, dump_sealed(ended))
 

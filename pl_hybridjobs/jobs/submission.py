@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.errors import InvalidCall, KeyConflict
 from pl_hybridjobs.jobs import arguments, device, inputs, packing, provenance
@@ -22,6 +22,9 @@ from pl_hybridjobs.jobs.handle import Job, Sweep
 from pl_hybridjobs.jobs.spec import JobSpec, Resources, Retries, Status, SweepPlace, name_complaint, new_id, tags_complaints
 from pl_hybridjobs.jobs.store import Store
 from pl_hybridjobs.jobs.sweep import sweep_file
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.budget import Budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Options:
     include: Sequence[str | Path | ModuleType] | str | Path | ModuleType = ()
     requirements: str | Path | Sequence[str] | None = None
     inputs: str | Path | Mapping[str, str | Path] | None = None
-    budget: Any = None
+    budget: Budget | Mapping[str, Any] | None = None
     retries: int | Mapping[str, Any] | Retries = 0
     tags: Mapping[str, str] | None = None
     key: str | None = None
@@ -62,8 +65,10 @@ class Options:
             found += tags_complaints(self.tags)
         if self.key is not None and (not isinstance(self.key, str) or not self.key):
             found.append(f"key must be text that is not empty, or None, not {self.key!r}")
-        if self.budget is not None:
-            found.append("budget: budgets come with the devices that cost money; there is none yet, so take it away")
+        try:
+            self.budget_value()
+        except (TypeError, ValueError) as error:
+            found += str(error).splitlines()
         if isinstance(self.allow_secrets, str):
             found.append("allow_secrets must be a list of names, not one text")
         if contact:
@@ -80,6 +85,18 @@ class Options:
         if self.resources is None:
             return Resources()
         return self.resources if isinstance(self.resources, Resources) else Resources(**self.resources)
+
+    def budget_value(self) -> dict[str, Any]:
+        """``budget`` as JSON, however it was given.
+
+        Raises:
+            ValueError: With what is wrong.
+        """
+        if self.budget is None:
+            return {}
+        from pl_hybridjobs.cost.budget import Budget
+
+        return Budget.of(self.budget).to_json()
 
     def include_list(self) -> tuple[str | Path | ModuleType, ...]:
         """``include`` as a tuple, however it was given."""
@@ -287,6 +304,7 @@ def _draft(call: Call, options: Options, runner: runners.Runner, job_id: str) ->
         params=arguments.describe_params(call.fn, call.args, dict(call.kwargs)),
         resources=options.resources_value(),
         retries=Retries.of(options.retries),
+        budget=options.budget_value(),
         tags=dict(options.tags or {}),
         inputs=inputs.record(options.inputs),
         key=options.key,

@@ -21,13 +21,14 @@ from typing import Any
 from pl_hybridjobs.errors import Fenced
 from pl_hybridjobs.jobs import outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
-from pl_hybridjobs.jobs.exits import EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
+from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
 from pl_hybridjobs.jobs.logs import LogWriter
 from pl_hybridjobs.jobs.spec import JobSpec, Retries
 from pl_hybridjobs.jobs.sweep import next_job
 
+OUT_OF_BUDGET = "the budget ran out before the next submission; it can be raised with resume"
 GRACE_S = float(os.environ.get("HYBRIDJOBS_GRACE_S", "10"))
 _POLL_S = 0.2
 _MEMORY_POLL_S = 0.05
@@ -287,7 +288,7 @@ class Attempt:
     def _interrupted(self, code: int) -> End:
         error = code == EXIT_RETRY
         stopped = self.kill_reason == "stop"
-        again = error or (not stopped and self.lease.interruptions < self.spec.retries.interruptions)
+        again = error or (not stopped and code != EXIT_BUDGET and self.lease.interruptions < self.spec.retries.interruptions)
         detail = "the function raised" if error else _exit_text(code)
         self.log.note(detail if error else f"{detail}; no outcome was written, so the job is interrupted, not finished")
         self._record_exit(code, detail, again=again)
@@ -304,6 +305,8 @@ def _exit_text(code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"the worker was killed by {signal.Signals(-code).name}"
         return f"the worker was killed by signal {-code}"
+    if code == EXIT_BUDGET:
+        return OUT_OF_BUDGET
     if code == EXIT_STOPPED:
         return "the worker stopped at a step boundary, as it was asked to"
     return f"the worker exited with code {code}"

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import BundleRefused, CodecError, EnvironmentSkew, Fenced, JobStopRequested
+from pl_hybridjobs.errors import BudgetExceeded, BundleRefused, CodecError, EnvironmentSkew, Fenced, JobStopRequested
 from pl_hybridjobs.jobs import bundle, codec, outcome
 from pl_hybridjobs.jobs.context import JobContext, activate, saved_result
-from pl_hybridjobs.jobs.durable import crash_point
-from pl_hybridjobs.jobs.exits import EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
+from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_once
+from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import JobFolder
 
 
@@ -141,7 +141,10 @@ def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:
         raise error
     if isinstance(error, JobStopRequested):
         print(f"{error}", file=sys.stderr)
+        context.save_boundaries()
         return EXIT_STOPPED
+    if isinstance(error, BudgetExceeded):
+        return _out_of_budget(context, error)
     described = outcome.describe(error)
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(described["traceback"])
@@ -150,6 +153,16 @@ def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:
     assert context.folder is not None
     outcome.commit_failure(context.folder, context.attempt, "error", described)
     return 0
+
+
+def _out_of_budget(context: JobContext, error: BudgetExceeded) -> int:
+    """No failure and no outcome: the job goes on where it stopped, once the budget was raised."""
+    assert context.folder is not None
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    context.save_boundaries()
+    with context.folder.fence(context.attempt):
+        write_once(context.folder.attempt(context.attempt).stopped, dump_sealed(outcome.describe(error)))
+    return EXIT_BUDGET
 
 
 def _fail(context: JobContext, reason: str, error: BaseException) -> int:

@@ -117,7 +117,8 @@ def _steps(
     progress: bool | None,
 ) -> Iterator[int]:
     with Section(context, name, "loop") as section:
-        saver = saving.Saver(context, section.name, every)
+        remote = any(hasattr(device, "checkpoint_state") for device in rng.devices)
+        saver = saving.Saver(context, section.name, every, may_end_within=remote)
         saved = saver.load()
         done = 0
         taken = _Taken(state)
@@ -135,6 +136,8 @@ def _steps(
                 show.note(f"goes on from step {done}")
             while done < steps:
                 section.at(done)
+                if done:
+                    saver.remember(done, snapshot)
                 yield done
                 done += 1
                 show.update(done, None)

@@ -208,7 +208,8 @@ class _Loop:
         self._batches = batches.Batches(
             call.data, call.batch_size, call.shuffle, call.seed, capture=self._rng.capture, restore=self._rng.restore
         )
-        self._saver = saving.Saver(context, section.name, call.checkpoint_every)
+        remote = any(hasattr(device, "checkpoint_state") for device in self._devices)
+        self._saver = saving.Saver(context, section.name, call.checkpoint_every, may_end_within=remote)
         self._rules = stopping.as_rules(call.stop)
         self._shots = max((qnode.shots.total_shots for qnode in reached.qnodes if qnode.shots), default=None)
         self._plan: GradientPlan | None = None
@@ -342,6 +343,7 @@ class _Loop:
         self._show.update(self._step, self._value)
         if not self._stopped_by or self._context.stop.requested:
             self._saver.boundary(self._step, self._snapshot)
+            self._saver.remember(self._step, self._snapshot)
 
     def _refuse(self, value: float) -> None:
         """The value or the gradient is not finite: stop at the last parameters where both were."""

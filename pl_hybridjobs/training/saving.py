@@ -31,9 +31,10 @@ class Saver:
         context: The job.
         section: The loop's name.
         every: Steps, time, or None.
+        may_end_within: A step may end in its middle, since it waits for a remote device.
     """
 
-    def __init__(self, context: JobContext, section: str, every: Every) -> None:
+    def __init__(self, context: JobContext, section: str, every: Every, *, may_end_within: bool = False) -> None:
         self._context = context
         self._section = section
         self._every_s = every.total_seconds() if isinstance(every, datetime.timedelta) else None
@@ -41,6 +42,7 @@ class Saver:
         self._next_s = time.monotonic() + (self._every_s or 0.0)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._may_end_within = bool(context) and (may_end_within or context.is_limited)
         self.saved_step = -1  #: of the newest that was begun
 
     def load(self) -> Any:
@@ -72,6 +74,25 @@ class Saver:
                 self._begin(step, snapshot)
         elif self._every_s is not None and time.monotonic() >= self._next_s and not self._is_writing():
             self._begin(step, snapshot)
+
+    def remember(self, step: int, snapshot: Callable[[], Mapping[str, Any]]) -> None:
+        """To be called before each step: keep what is to be saved should it end in its middle.
+
+        Args:
+            step: Number of finished steps.
+            snapshot: See ``boundary``.
+        """
+        if not self._may_end_within:
+            return
+        state = snapshot()
+        cursor = self._context.metrics.cursor() if self._context.metrics is not None else None
+
+        def save() -> None:
+            self.settle()
+            if step > self.saved_step:
+                self._context.save(state, step, section=self._section, cursor=cursor)
+
+        self._context.boundaries[self._section] = save
 
     def save(self, step: int, snapshot: Callable[[], Mapping[str, Any]]) -> None:
         """Save, and wait until it is done."""

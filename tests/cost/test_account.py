@@ -128,7 +128,7 @@ def test_a_jobs_account_is_what_its_folder_says(tmp_path):
     job = accounts.of_job(folder)
     assert (job.name, job.namespace, job.limits) == ("job vqe", "job-1", Budget(max_usd="0.30", max_tasks=5))
     job.reserve([charge("1")])
-    with pytest.raises(BudgetExceeded, match=r"hybridjobs resume 'vqe' --max-usd"):
+    with pytest.raises(BudgetExceeded, match=r"hybridjobs resume vqe --max-usd"):
         job.reserve([charge("2")])
 
     (folder / "budget.json").write_text(json.dumps({"max_usd": "0.60"}))

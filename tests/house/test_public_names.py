@@ -34,6 +34,7 @@ PUBLIC_NAMES = [
     "Sweep",
     "Plan",
     "Resources",
+    "Budget",
     "Status",
     "open_job",
     "list_jobs",

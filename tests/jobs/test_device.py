@@ -7,7 +7,9 @@ import pytest
 from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs import device
 
-GOOD = ["default.qubit", "lightning.qubit", "local:pennylane/lightning.qubit", "local:none/none"]
+SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
+FORTE = "arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1"
+GOOD = ["default.qubit", "lightning.qubit", "local:pennylane/lightning.qubit", "local:none/none", SV1, FORTE, "rehearsal:ideal?shots=3"]
 
 
 @pytest.mark.parametrize("name", [*GOOD, None, {"a": "default.qubit", "b": "lightning.qubit"}])
@@ -19,7 +21,12 @@ def test_what_can_be_had_has_no_complaint(name):
     ("name", "said"),
     [
         ("lighning.qubit", "Did you mean 'lightning.qubit'"),
-        ("arn:aws:braket:::device/quantum-simulator/amazon/sv1", "remote devices are not there yet"),
+        ("arn:aws:s3:::bucket", "no Amazon resource name of a Braket device; one looks like arn:aws:braket:us-east-1::device/qpu"),
+        (FORTE.replace("/qpu/", "/"), "no Amazon resource name"),
+        (FORTE + " ", "no Amazon resource name"),
+        ("rehearsel:ideal", "Did you mean 'rehearsal'"),
+        ("rehearsal:", "names no target"),
+        ("hybridjobs.qpu", "does not say which"),
         ("local:lightning.qubit", "must look like local:"),
         ({}, "names no device"),
         ({"": "default.qubit"}, "roles must be text"),
@@ -41,6 +48,14 @@ def test_a_device_is_made_with_its_options():
 
     assert (made.name, len(made.wires)) == ("lightning.qubit", 3)
     assert device.build(None, None, {}).name == device.DEFAULT
+
+
+@pytest.mark.parametrize("target", [SV1, "rehearsal:ideal"])
+def test_a_target_becomes_a_remote_device(target, monkeypatch):
+    """PennyLane is asked for ``hybridjobs.qpu`` with the target, and passes the options on."""
+    monkeypatch.setattr("pennylane.device", lambda *names, **options: (names, options))
+
+    assert device.build({"final": target}, "final", {"wires": 2, "shots": 10}) == (("hybridjobs.qpu", target), {"wires": 2, "shots": 10})
 
 
 def test_a_role_picks_one_of_several():
