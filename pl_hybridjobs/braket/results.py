@@ -237,18 +237,18 @@ def _type(row: Mapping[str, Any]) -> str:
 
 
 def _values(rows: Sequence[Mapping[str, Any]], program: Program, circuit: QuantumScript) -> tuple[Any, ...]:
-    wanted = 1 + max(number for parts in program.results for _, number in parts)
-    if len(rows) != wanted:
-        raise Malformed(f"it has {len(rows)} results, not {wanted}")
-    found = []
-    for measurement, parts in zip(circuit.measurements, program.results, strict=True):
-        name, size = _TYPES[type(measurement)], 2 ** len(measurement.wires or program.wires)
-        shape = {"probability": (size,), "statevector": (size,), "densitymatrix": (size, size)}.get(name, ())
-        found.append(sum(weight * _value(rows[number], name, shape) for weight, number in parts))
-    return tuple(found)
+    wanted = {
+        number: (_TYPES[type(measurement)], 2 ** len(measurement.wires or program.wires))
+        for measurement, parts in zip(circuit.measurements, program.results, strict=True)
+        for _, number in parts
+    }
+    if len(rows) != len(wanted):
+        raise Malformed(f"it has {len(rows)} results, not {len(wanted)}")
+    return program.values([_value(row, *wanted[number]) for number, row in enumerate(rows)])
 
 
-def _value(row: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Any:
+def _value(row: Mapping[str, Any], name: str, size: int) -> np.ndarray[Any, Any]:
+    shape = {"probability": (size,), "statevector": (size,), "densitymatrix": (size, size)}.get(name, ())
     if _type(row) != name:
         raise Malformed(f"it has {_type(row)!r} where {name!r} was asked for")
     value = np.asarray(row["value"], dtype=float)
@@ -256,7 +256,7 @@ def _value(row: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Any:
         value = value[..., 0] + 1j * value[..., 1]
     if value.shape != shape or not np.isfinite(value).all():
         raise Malformed(f"its {name} is of shape {value.shape}, not {shape}, or not finite")
-    return value[()]
+    return value
 
 
 def _gradient(rows: Sequence[Mapping[str, Any]], circuit: QuantumScript) -> CircuitResult:

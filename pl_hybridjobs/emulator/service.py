@@ -25,6 +25,7 @@ _SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate (fault injection).</Message></Error>"
 _REASONS = {200: "OK", 201: "Created"}
 HOST = "127.0.0.1"
+_POLL_S = 0.02  # between two looks at whether to stop
 
 
 class _Handler(MotoRequestHandler):
@@ -53,7 +54,7 @@ class Service:
         except (OSError, SystemExit) as error:
             raise InvalidCall("emulator", [f"port {port} cannot be used ({error}); port=0 takes a free one."]) from error
         self.port = int(self._server.port)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="emulator", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="emulator", daemon=True)
         self._thread.start()
 
     def close(self) -> None:

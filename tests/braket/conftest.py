@@ -13,6 +13,7 @@ SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 DM1 = "arn:aws:braket:::device/quantum-simulator/amazon/dm1"
 FORTE = "arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1"
 GARNET = "arn:aws:braket:eu-north-1::device/qpu/iqm/Garnet"
+ANKAA = "arn:aws:braket:us-west-1::device/qpu/rigetti/Ankaa-3"
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def test_without_credentials_it_is_said_where_they_were_looked_for_and_what_work
 
 
 def test_a_profile_that_is_not_there_is_named():
-    with pytest.raises(ProviderError, match="profile 'work'.*hybridjobs emulator"):
+    with pytest.raises(ProviderError, match=r"profile 'work'.*hybridjobs emulator"):
         Session(region="us-east-1", profile="work").call("braket", "get_device", deviceArn=SV1)
 
 
@@ -55,14 +55,14 @@ def test_a_profile_gives_credentials_and_region(tmp_path):
 
 
 def test_a_missing_region_is_said_with_what_names_one(credentials):
-    with pytest.raises(ProviderError, match="AWS_REGION.*region='us-east-1'"):
+    with pytest.raises(ProviderError, match=r"AWS_REGION.*region='us-east-1'"):
         Session().call("braket", "get_device", deviceArn=SV1)
 
 
 def test_wrong_credentials_are_not_tried_again(credentials):
-    with scripted(refusal(403, "UnrecognizedClientException", "The security token is invalid")) as service:
-        with pytest.raises(Refusal, match="wrong or have expired.*hybridjobs emulator"):
-            ask(service)
+    answer = refusal(403, "UnrecognizedClientException", "The security token is invalid")
+    with scripted(answer) as service, pytest.raises(Refusal, match=r"wrong or have expired.*hybridjobs emulator"):
+        ask(service)
 
     assert len(service.asked) == 1
 
@@ -91,18 +91,16 @@ def test_what_passes_is_sent_again(credentials, trouble):
 
 @pytest.mark.parametrize("trouble", [refusal(429, "ThrottlingException"), refusal(500, "InternalServiceException"), DROP], ids=str)
 def test_it_is_given_up_after_so_many_attempts(credentials, trouble):
-    with scripted(trouble) as service:
-        with pytest.raises(ProviderError, match="4"):
-            ask(service)
+    with scripted(trouble) as service, pytest.raises(ProviderError, match="4"):
+        ask(service)
 
     assert len(service.asked) == QUICK.attempts
 
 
 @pytest.mark.parametrize("answer", [refusal(400, "ValidationException", "no such filter"), refusal(403, "AccessDeniedException")], ids=str)
 def test_what_is_refused_is_not_sent_again(credentials, answer):
-    with scripted(answer, DEVICE) as service:
-        with pytest.raises(Refusal):
-            ask(service)
+    with scripted(answer, DEVICE) as service, pytest.raises(Refusal):
+        ask(service)
 
     assert len(service.asked) == 1
 
@@ -127,9 +125,8 @@ def test_what_was_certainly_not_done_is_sent_again_even_so(credentials):
 
 
 def test_a_missing_permission_is_named(credentials):
-    with scripted(refusal(403, "AccessDeniedException")) as service:
-        with pytest.raises(Refusal, match=r"braket:GetDevice"):
-            ask(service)
+    with scripted(refusal(403, "AccessDeniedException")) as service, pytest.raises(Refusal, match=r"braket:GetDevice"):
+        ask(service)
 
 
 def test_a_service_that_cannot_be_reached_is_named(credentials):
@@ -166,9 +163,9 @@ def test_a_wrong_clock_of_this_machine_is_got_over(credentials, ahead):
 
 
 def test_a_wrong_secret_is_not_taken_for_a_wrong_clock(credentials):
-    with scripted(refusal(403, "InvalidSignatureException", "The signature does not match")) as service:
-        with pytest.raises(Refusal, match="credentials"):
-            ask(service)
+    answer = refusal(403, "InvalidSignatureException", "The signature does not match")
+    with scripted(answer) as service, pytest.raises(Refusal, match="credentials"):
+        ask(service)
 
     assert len(service.asked) == 1
 
