@@ -38,9 +38,10 @@ def emulator(**options: Any) -> Emulator:
     try:
         from pl_hybridjobs.emulator.running import Emulator
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("pl_hybridjobs"):
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "pl_hybridjobs"):
             raise
-        raise InvalidCall("emulator", [f"{error.name} is not installed: pip install 'pl-hybridjobs[emulator]'"]) from error
+        raise InvalidCall("emulator", [f"{missing} is not installed: pip install 'pl-hybridjobs[emulator]'"]) from error
     return Emulator(**options)
 
 

@@ -226,6 +226,30 @@ def failed(action: Action, device: Device, reason: str) -> Outcome | None:
     return Outcome({**_set_header(), "programResults": results}, 0, 0.0)
 
 
+def scatter(whole: dict[str, Any], bucket: str, directory: str) -> dict[str, Any]:
+    """Move a program set's parts out of its result, which then names them.
+
+    Args:
+        whole: The result; it is changed.
+        bucket: Where it will be.
+        directory: The key prefix there.
+
+    Returns:
+        The parts by their paths below the directory.
+    """
+    parts: dict[str, Any] = {"metadata.json": whole["taskMetadata"]}
+    for number, result in enumerate(whole["programResults"]):
+        folder = f"programs/{number}"
+        names = [f"executables/{index}.json" for index in range(len(result["executableResults"]))]
+        parts.update({f"{folder}/{name}": row for name, row in zip(names, result["executableResults"], strict=True)})
+        parts[f"{folder}/program.json"] = result["source"]
+        parts[f"{folder}/results.json"] = {**result, "executableResults": names, "source": "program.json"}
+    whole["programResults"] = [f"programs/{number}/results.json" for number in range(len(whole["programResults"]))]
+    whole["taskMetadata"] = "metadata.json"
+    whole["s3Location"] = [bucket, directory]
+    return parts
+
+
 def _set_header() -> dict[str, Any]:
     return {"braketSchemaHeader": simulation.header("program_set_task_result")}
 

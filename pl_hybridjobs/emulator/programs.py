@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copyreg
+import io
 import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 from braket.default_simulator.openqasm.circuit import Circuit
 from braket.default_simulator.openqasm.interpreter import Interpreter
-from braket.default_simulator.openqasm.parser.openqasm_ast import GateModifierName
+from braket.default_simulator.openqasm.parser import openqasm_ast
 from braket.default_simulator.openqasm.parser.openqasm_parser import parse
 from braket.default_simulator.openqasm.program_context import ProgramContext
 
@@ -155,18 +156,27 @@ def interpret(source: str, inputs: Mapping[str, Any], context: ProgramContext) -
     _Interpreter(context).visit(pickle.loads(_tree(text)))  # noqa: S301 - pickled by the line below, in this process
 
 
-def _modifier(name: str) -> Any:
-    return GateModifierName[name]
-
-
-# It calls itself by another name than that which it stands under, so that pickle does not find it.
-copyreg.pickle(GateModifierName, lambda modifier: (_modifier, (modifier.name,)))
-
-
 @lru_cache(maxsize=512)
 def _tree(text: str) -> bytes:
     """A program's syntax tree, pickled: the interpreter changes what it visits, and this is the fastest copy."""
-    return pickle.dumps(parse(text), pickle.HIGHEST_PROTOCOL)
+    buffer = io.BytesIO()
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(parse(text))
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Knows the enumerations of the syntax tree, some of which go by another name than their own."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        known = isinstance(obj, Enum) and type(obj).__name__ in _ENUMS
+        return (_member, (type(obj).__name__, obj.name)) if known else NotImplemented
+
+
+_ENUMS = {kind.__name__: kind for kind in vars(openqasm_ast).values() if isinstance(kind, type) and issubclass(kind, Enum)}
+
+
+def _member(kind: str, name: str) -> Enum:
+    return _ENUMS[kind][name]
 
 
 def _lifted(source: str) -> tuple[str, dict[str, float]]:

@@ -29,6 +29,7 @@ class Emulator:
         latency_s: How long each task runs on its device, in seconds.
         concurrency: How many tasks run at the same time on one device; None: one on a QPU, 50 on a simulator.
         quota: How many tasks that have not ended one device takes; None: any number.
+        scattered: Results of program sets are written in many objects of S3, as the service writes large ones.
         faults: What goes wrong, or ``"throttle=0.1,drop=0.05"``.
         offline: When devices are offline: for each name or ARN (``""``: all) ``(from, until)`` in seconds after the start.
         seed: Of samples, faults and names of tasks; None: another each time.
@@ -45,6 +46,7 @@ class Emulator:
         latency_s: float = 0.0,
         concurrency: int | None = None,
         quota: int | None = None,
+        scattered: bool = False,
         faults: Faults | str | None = None,
         offline: Mapping[str, Sequence[tuple[float, float]]] | None = None,
         seed: int | None = None,
@@ -74,6 +76,7 @@ class Emulator:
             latency_s=latency_s,
             concurrency=concurrency,
             quota=quota,
+            scattered=scattered,
         )
         try:
             self._service = Service(Operations(self._fleet, self._tasks, limits), self._dice, clock, port)
@@ -118,6 +121,14 @@ class Emulator:
     def set_status(self, device: str, status: str | None) -> None:
         """Make a device ``"ONLINE"``, ``"OFFLINE"`` or ``"RETIRED"``; None: as its windows say. Tasks wait while it is not online."""
         self._fleet.set_status(device, status)
+
+    def reserve(self, device: str, *, from_s: float = 0.0, until_s: float = 3600.0) -> str:
+        """Reserve a device for a time, in seconds from now. Its tasks are not billed.
+
+        Returns:
+            The reservation's ARN.
+        """
+        return self._tasks.reservations.add(self._fleet.find(device), from_s, until_s)
 
     def wait(self, timeout_s: float = 30.0) -> bool:
         """Until no task is on its way; False: the time is over."""

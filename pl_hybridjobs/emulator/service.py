@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -106,6 +107,7 @@ class Service:
             if fault == "duplicate":
                 answer = self._operations.call(operation.name, params, region)
             if fault == "drop":
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 raise ConnectionAbortedError("fault injection")
             return operation.http["responseCode"], {}, body_of(operation, answer)
         except Refused as refused:

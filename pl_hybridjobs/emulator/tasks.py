@@ -18,13 +18,14 @@ from decimal import Decimal
 from typing import Any
 
 from pl_hybridjobs.emulator import buckets
-from pl_hybridjobs.emulator.actions import Action, Outcome, failed, perform, prepare
+from pl_hybridjobs.emulator.actions import Action, Outcome, failed, perform, prepare, scatter
 from pl_hybridjobs.emulator.bill import Bill, cost_usd
 from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.devices import PROGRAM_SET, Device, Fleet
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.limits import Limits
 from pl_hybridjobs.emulator.model import Refused
+from pl_hybridjobs.emulator.reservations import Reservations
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 #: A task stays CANCELLING so long.
@@ -52,6 +53,7 @@ class Task:
         job: The ARN of the job that its token stands for; "" for none.
         tags: Of the resource.
         successful_shots: Those that were made.
+        reserved: It runs in a reservation, which is paid for by the hour.
     """
 
     arn: str
@@ -66,6 +68,7 @@ class Task:
     reason: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     successful_shots: int = 0
+    reserved: bool = False
 
     @property
     def directory(self) -> str:
@@ -91,6 +94,7 @@ class Tasks:
         latency_s: How long a task runs on its device.
         concurrency: How many tasks run at the same time on one device; None: as the device has it.
         quota: How many tasks that have not ended one device takes; None: any number.
+        scattered: Program sets' results are written in many objects, as the service writes large ones.
     """
 
     def __init__(
@@ -105,7 +109,10 @@ class Tasks:
         latency_s: float,
         concurrency: int | None,
         quota: int | None,
+        scattered: bool,
     ) -> None:
+        self._scattered = scattered
+        self.reservations = Reservations(clock)
         self._fleet, self._bill, self._limits, self._dice, self._clock = fleet, bill, limits, dice, clock
         self._seed, self._latency_s, self._concurrency, self._quota = seed, latency_s, concurrency, quota
         self._tasks: dict[str, Task] = {}
@@ -151,6 +158,7 @@ class Tasks:
         buckets.check_bucket(request["outputS3Bucket"])
         name = uuid.UUID(bytes=hashlib.sha256(f"{self._seed}|{region}|{token[1]}".encode()).digest()[:16], version=4)
         arn = f"arn:aws:braket:{region}:{buckets.ACCOUNT}:quantum-task/{name}"
+        reserved = self.reservations.check(request.get("associations", ()), device)
         experimental = request.get("experimentalCapabilities", {}).get("enabled") == "ALL"
         action = prepare(request["action"], device, request["shots"], experimental=experimental, seed=self._sample_seed(digest))
         task = Task(
@@ -163,12 +171,14 @@ class Tasks:
             metadata=action.metadata,
             job=_job_of(request.get("jobToken"), region),
             tags=dict(request.get("tags", {})),
+            reserved=reserved,
         )
         with self._changed:
             if (before := self._created_before(token, digest)) is not None:
                 return before
             self._check_quota(device)
-            self._limits.reserve(arn, device, cost_usd(device, request["shots"]))
+            if not reserved:
+                self._limits.reserve(arn, device, cost_usd(device, request["shots"]))
             self._tokens[token] = (digest, arn)
             self._tasks[arn] = task
             self._actions[arn] = action
@@ -333,7 +343,11 @@ class Tasks:
 
     def _store(self, task: Task, status: str, outcome: Outcome) -> None:
         bucket, key = task.request["outputS3Bucket"], f"{task.directory}/results.json"
-        body = json.dumps({**outcome.body, "taskMetadata": _task_metadata(task, status, outcome)}).encode()
+        whole = {**outcome.body, "taskMetadata": _task_metadata(task, status, outcome)}
+        if self._scattered and task.metadata["actionType"] == PROGRAM_SET:
+            for name, part in scatter(whole, bucket, task.directory).items():
+                buckets.put(bucket, f"{task.directory}/{name}", json.dumps(part).encode())
+        body = json.dumps(whole).encode()
         if self._dice.happens("malformed", task.arn):
             buckets.put(bucket, key, body[: len(body) // 2])
             if self._dice.faults.malformed_s != float("inf"):
@@ -348,7 +362,7 @@ class Tasks:
         if task.status in FINAL:
             return
         usd = Decimal(0)
-        if status == "COMPLETED" and outcome is not None:
+        if status == "COMPLETED" and outcome is not None and not task.reserved:
             usd = self._bill.add(arn, task.device, outcome.shots, outcome.duration_s).usd
         self._limits.settle(arn, usd)
         self._running[task.device.arn].discard(arn)

@@ -167,6 +167,15 @@ def test_a_program_set_is_one_task(running, arn):
     assert len(running.tasks) == before + 1
 
 
+def test_a_large_program_set_lies_in_many_objects(enter):
+    with emulator(devices=["Forte 1"], scattered=True) as running:
+        enter(running)
+
+        result = AwsDevice(FORTE).run(ProgramSet([Circuit().x(0), Circuit().i(0)], shots_per_executable=10)).result()
+
+    assert [dict(program[0].counts) for program in result.entries] == [{"1": 10}, {"0": 10}]
+
+
 def test_observables_of_a_program_set_are_averaged():
     programs = ProgramSet([CircuitBinding(Circuit().x(0).h(1), observables=[observables.Z(0), observables.X(1)])], shots_per_executable=30)
 
@@ -222,7 +231,7 @@ def test_queue_positions_and_depth(enter):
         assert depth == {QueueType.NORMAL: "2", QueueType.PRIORITY: "1"}
 
         assert busy.wait()
-        assert [t.arn for t in sorted(busy.tasks, key=lambda t: t.ended)] == [tasks[0].id, first.id, tasks[1].id, tasks[2].id]
+        assert [t.arn for t in sorted(busy.tasks, key=lambda t: str(t.ended))] == [tasks[0].id, first.id, tasks[1].id, tasks[2].id]
         assert "secret" not in repr(busy.tasks)
 
 

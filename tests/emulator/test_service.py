@@ -312,6 +312,23 @@ def test_spending_limits_that_cannot_be(braket):
         braket.delete_spending_limit(spendingLimitArn=arn)
 
 
+def test_a_reservation_is_paid_for_elsewhere(bucket):
+    with emulator(devices=["Forte 1", "SV1"]) as running:
+        braket = client(running)
+
+        def under(arn, device=FORTE):
+            return task(device, associations=[{"arn": arn, "type": "RESERVATION_TIME_WINDOW_ARN"}])
+
+        braket.create_quantum_task(**under(running.reserve("Forte 1")))
+        running.wait()
+
+        assert running.bill.total_usd == 0
+        expired = running.reserve("Forte 1", from_s=-20, until_s=-10)
+        assert "is active from" in refusal(braket.create_quantum_task, **under(expired))["Error"]["Message"]
+        assert "not for" in refusal(braket.create_quantum_task, **under(running.reserve("Forte 1"), SV1))["Error"]["Message"]
+        assert "does not exist" in refusal(braket.create_quantum_task, **under(expired + "x"))["Error"]["Message"]
+
+
 def test_tags(braket):
     arn = braket.create_quantum_task(**task(tags={"a": "1"}))["quantumTaskArn"]
 

@@ -1,0 +1,67 @@
+"""Reading programs: texts that differ in numbers share a tree, and give what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pl_hybridjobs.emulator import programs, simulation
+from pl_hybridjobs.emulator.devices import chosen
+
+[SV1] = chosen(["SV1"])
+
+
+def state_of(source, **inputs):
+    simulator = simulation.engine(SV1, [0])
+    program = programs.read(f"OPENQASM 3.0;\n{source}#pragma braket result state_vector\n", inputs, 0, simulator)
+    assert not programs.complaints_about(program, SV1, 0, experimental=False)
+    [result] = simulation.run(program, simulator, 0).results
+    return np.array(result["value"]) @ [1, 1j]
+
+
+@given(st.floats(-10, 10), st.sampled_from(["{:.17g}", "{:+e}", "{:f}", "  {:.3f} "]))
+def test_a_number_means_what_it_says_however_it_is_written(angle, form):
+    written = form.format(angle)
+
+    state = state_of(f"qubit q;\nrx({written}) q;\n")
+
+    half = float(written) / 2
+    np.testing.assert_allclose(state, [np.cos(half), -1j * np.sin(half)], atol=1e-12)
+
+
+def test_numbers_inputs_and_expressions_side_by_side():
+    numbers = state_of("qubit[2] q;\nrx(0.5) q[0];\nU(0.1, 2, -3e-1) q[1];\n")
+    expressions = state_of("input float a;\nqubit[2] q;\nrx(a / 2) q[0];\nU(0.1, 4 * 0.5, -0.3) q[1];\n", a=1.0)
+
+    np.testing.assert_allclose(numbers, expressions, atol=1e-12)
+
+
+def test_gate_definitions_and_loops_still_work():
+    loop = state_of("qubit[2] q;\ngate twice(t) a { rx(t) a; rx(t) a; }\nfor int i in [0:1] { twice(0.25) q[i]; }\n")
+    plain = state_of("qubit[2] q;\nrx(0.5) q[0];\nrx(0.5) q[1];\n")
+
+    np.testing.assert_allclose(loop, plain, atol=1e-12)
+
+
+def test_texts_that_differ_in_numbers_share_one_tree():
+    before = programs._tree.cache_info().misses
+
+    for n in range(20):
+        state_of(f"qubit[3] q;\nrx({n}.25) q[0];\nry(-{n}e-1) q[2];\n")
+
+    assert programs._tree.cache_info().misses <= before + 1
+
+
+def test_a_program_is_not_changed_by_the_run_of_another():
+    source = "input float t;\nqubit q;\nrx(t) q;\n"
+
+    states = [state_of(source, t=t) for t in (0.0, np.pi, 0.0)]
+
+    np.testing.assert_allclose(np.abs(states) ** 2, [[1, 0], [0, 1], [1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["IonQ", "IQM", "Rigetti", "AQT"])
+def test_each_vendor_is_there_once(name):
+    assert [device.provider for device in chosen(None)].count(name) == 1
