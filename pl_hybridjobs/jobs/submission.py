@@ -143,7 +143,10 @@ class Plan:
         digest: SHA-256 of the bundle's manifest.
         size_bytes: All files together.
         notes: What is worth knowing, for example a local package without version control.
-        cost: US dollars. Runs on your own machine cost nothing.
+        cost: US dollars: 0 where all devices run on your own machine; None where it depends on what the function runs. Then ``prices``
+            says what a task costs, and ``train`` says, before its first step, what the run will.
+        prices: What the devices cost, a line each.
+        budget: What may be bought at most, as text; "" for no limit.
     """
 
     function: str
@@ -155,7 +158,9 @@ class Plan:
     digest: str
     size_bytes: int
     notes: tuple[str, ...] = ()
-    cost: float = 0.0
+    cost: float | None = 0.0
+    prices: tuple[str, ...] = ()
+    budget: str = ""
 
     def __str__(self) -> str:
         lines = [
@@ -165,7 +170,9 @@ class Plan:
             *(f"  {size:>10,}  {path}" for path, size in self.files.items()),
             f"requirements: {', '.join(self.requirements) or 'none'}",
             *(f"note: {note}" for note in self.notes),
-            f"cost: {self.cost:.2f} USD",
+            *(f"price: {price}" for price in self.prices),
+            f"cost: {'depends on what it runs' if self.cost is None else f'{self.cost:.2f} USD'}",
+            *([f"budget: {self.budget}"] if self.budget else []),
         ]
         return "\n".join(lines)
 
@@ -208,7 +215,24 @@ def plan(call: Call, options: Options) -> Plan:
         digest=packed.digest,
         size_bytes=packed.size_bytes,
         notes=packed.notes,
+        **_money(draft),
     )
+
+
+def _money(draft: JobSpec) -> dict[str, Any]:
+    """What can be said of a job's cost before it runs."""
+    from pl_hybridjobs.cost.budget import Budget
+    from pl_hybridjobs.cost.forecast import unit_prices
+    from pl_hybridjobs.cost.prices import price_of
+
+    named = draft.device.values() if isinstance(draft.device, dict) else [draft.device] if draft.device else []
+    remote = [(name, price_of(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
+    is_free = all(price is not None and price.is_free for _, price in remote)
+    return {
+        "cost": 0.0 if is_free else None,
+        "prices": tuple(unit_prices(remote)),
+        "budget": str(Budget.from_json(draft.budget)) if draft.budget else "",
+    }
 
 
 def submit(call: Call, options: Options) -> Job:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pl_hybridjobs.cost.forecast import Forecast
 from pl_hybridjobs.errors import CheckpointError, InvalidCall, TrainingError
 from pl_hybridjobs.jobs.context import JobContext, current_job, logging
 from pl_hybridjobs.jobs.metrics import real_number
@@ -182,6 +183,20 @@ def _is_whole(value: Any, least: int) -> bool:
         return False
 
 
+def _beyond(run: Forecast, context: JobContext) -> str:
+    """What to say of a run that is more than a budget allows; "" if none does."""
+    if context and not context.is_limited:
+        return ""
+    from pl_hybridjobs.cost.account import current
+
+    payer = current()
+    for account in (payer, *payer.parents):
+        allowed = run.within(account.limits, account.cost())
+        if allowed < run.steps:
+            return f"the budget of {account.name} ({account.limits}; so far {account.cost()}) is enough for {allowed} of {run.steps} steps"
+    return ""
+
+
 class _Loop:
     """One run of the loop. What a checkpoint holds is what ``_snapshot`` gives."""
 
@@ -314,8 +329,11 @@ class _Loop:
         else:
             with logging("muted"):
                 plan = plan_gradient(call.objective, self._params, args, evaluations=driver.evaluations, count=driver.count)
-            self._plan = replace(plan, notes=(*plan.notes, driver.note)) if driver.note else plan
+            plan = replace(plan, notes=(*plan.notes, driver.note)) if driver.note else plan
+            self._plan = plan.over(call.steps - self._step, may_end_sooner=bool(self._rules))
         self._show.note(f"plan: {self._plan}")
+        if self._plan.run is not None and (note := _beyond(self._plan.run, self._context)):
+            self._show.note(note)
 
     # A step --------------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pl_hybridjobs.cost.forecast import Forecast, Purchase
 from pl_hybridjobs.training.circuits import reach, replaced
 
 _UNKNOWN = "the circuits of a step are not known before the first one"
@@ -29,16 +30,29 @@ class GradientPlan:
             another of its tracked methods, its tracker counts them twice; here they count once.)
         shots_per_step: Of all these circuits together; None: analytic, or not known.
         devices: Names of the devices that run them.
-        cost_per_step: Money; None: no price is known.
         notes: What else to know, such as why something is not known.
+        purchases: What a step buys of each device that costs money, or whose price is not known.
+        run: What is left of the run will buy that; None: nothing, or not known.
     """
 
     gradient_method: str
     circuits_per_step: int | None
     shots_per_step: int | None
     devices: tuple[str, ...]
-    cost_per_step: float | None = None
     notes: tuple[str, ...] = ()
+    purchases: tuple[Purchase, ...] = ()
+    run: Forecast | None = None
+
+    @property
+    def cost_per_step(self) -> float | None:
+        """US dollars; None where circuits or a price are not known, or time is billed (then ``purchases`` know the least)."""
+        if self.circuits_per_step is None or not all(purchase.is_exact for purchase in self.purchases):
+            return None
+        return float(sum(purchase.least_usd or 0 for purchase in self.purchases))
+
+    def over(self, steps: int, *, may_end_sooner: bool = False) -> GradientPlan:
+        """With what so many steps will buy, in ``run``."""
+        return replace(self, run=Forecast(steps, self.purchases, may_end_sooner)) if self.purchases else self
 
     def __str__(self) -> str:
         method = "values only" if self.gradient_method == "none" else self.gradient_method
@@ -51,6 +65,8 @@ class GradientPlan:
             line = f"{method}{on}: {self.circuits_per_step} circuit{'s' if self.circuits_per_step > 1 else ''} a step"
         if self.shots_per_step is not None:
             line += f", {self.shots_per_step} shots"
+        if self.purchases:
+            line += f"; {self.run or Forecast(1, self.purchases)}"
         return "; ".join([line, *self.notes])
 
 
@@ -103,7 +119,8 @@ def plan_gradient(
             note = f"{_UNKNOWN}: with placeholders for results, the objective raised {type(error).__name__}: {error}"
             return GradientPlan(_method(counts.methods) if counts.methods else "unknown", None, None, names, notes=(note,))
     circuits, shots = count * (counts.executions + counts.derivatives), count * counts.shots
-    return GradientPlan(_method(counts.methods if evaluations == "gradient" else []), circuits, shots or None, tuple(counts.devices))
+    method = _method(counts.methods if evaluations == "gradient" else [])
+    return GradientPlan(method, circuits, shots or None, tuple(counts.devices), purchases=tuple(counts.purchases(count)))
 
 
 def _method(methods: Sequence[str]) -> str:

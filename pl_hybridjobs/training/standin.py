@@ -15,6 +15,9 @@ from pennylane.devices.qubit.sampling import get_num_shots_and_executions
 from pennylane.measurements import CountsMP, DensityMatrixMP, MeasurementProcess, ProbabilityMP, StateMP
 from pennylane.tape import QuantumScript
 
+from pl_hybridjobs.cost.forecast import Purchase
+from pl_hybridjobs.cost.prices import Price, price_of
+
 _METHODS = {
     qml.gradients.param_shift: "parameter-shift",
     qml.gradients.param_shift_cv: "parameter-shift",
@@ -37,6 +40,7 @@ class Counts:
         methods: How circuits that have trainable parameters are differentiated.
         devices: Names of the devices that were asked.
         drawn: Placeholders given so far.
+        bought: Tasks, circuits and shots that each device would be asked for.
     """
 
     executions: int = 0
@@ -45,6 +49,24 @@ class Counts:
     methods: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
     drawn: int = 0
+    bought: dict[str, tuple[Price | None, list[int]]] = field(default_factory=dict)
+
+    def buy(self, device: Any, circuits: int, shots: int) -> None:
+        """A device is asked for some circuits at once. One that takes many as one task says how many: ``circuits_per_task``."""
+        target = str(getattr(device, "target", None) or device.name)
+        own = getattr(device, "price", None)
+        _, sums = self.bought.setdefault(target, (own if isinstance(own, Price) else price_of(target), [0, 0, 0]))
+        per_task = getattr(device, "circuits_per_task", 1)
+        for i, amount in enumerate((-(-circuits // per_task), circuits, shots)):
+            sums[i] += amount
+
+    def purchases(self, times: int) -> list[Purchase]:
+        """What costs money, or may."""
+        return [
+            Purchase(target, times * tasks, times * circuits, times * shots, price)
+            for target, (price, (tasks, circuits, shots)) in self.bought.items()
+            if price is None or not price.is_free
+        ]
 
     def values(self, shape: tuple[int, ...]) -> Any:
         """Numbers between 0.3 and 0.7, no two the same: where a difference of results is 0, PennyLane takes no shifted circuits for it."""
@@ -115,9 +137,8 @@ class StandIn(Device):  # type: ignore[misc]
 
     def execute(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
         """Placeholders."""
-        for circuit in circuits:
-            executions, shots = get_num_shots_and_executions(circuit)
-            self._count(executions=executions, shots=shots)
+        counted = [get_num_shots_and_executions(circuit) for circuit in circuits]
+        self._count(executions=sum(executions for executions, _ in counted), shots=sum(shots or 0 for _, shots in counted))
         config = execution_config or ExecutionConfig()
         is_traced = config.gradient_method == "backprop" or not config.convert_to_numpy
         return tuple(_results(circuit, self, is_traced) for circuit in circuits)
@@ -131,7 +152,7 @@ class StandIn(Device):  # type: ignore[misc]
         self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Placeholders, and Jacobians of zeros; each circuit counts once for its values and once for its derivatives."""
-        self._count(executions=len(circuits))
+        self._count(executions=len(circuits), buys=False)  # one task gives both
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_derivatives)(self, circuits)
 
     def compute_vjp(
@@ -145,7 +166,7 @@ class StandIn(Device):  # type: ignore[misc]
         self, circuits: Sequence[QuantumScript], cotangents: Sequence[Any], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Placeholders, and zeros of the shapes of the parameters."""
-        self._count(executions=len(circuits))
+        self._count(executions=len(circuits), buys=False)
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_vjp)(self, circuits, cotangents)
 
     def compute_jvp(
@@ -159,13 +180,15 @@ class StandIn(Device):  # type: ignore[misc]
         self, circuits: Sequence[QuantumScript], tangents: Sequence[Any], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Placeholders, and zeros of their shapes."""
-        self._count(executions=len(circuits))
+        self._count(executions=len(circuits), buys=False)
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_jvp)(self, circuits, tangents)
 
-    def _count(self, executions: int = 0, derivatives: int = 0, shots: int = 0) -> None:
+    def _count(self, executions: int = 0, derivatives: int = 0, shots: int = 0, *, buys: bool = True) -> None:
         self.counts.executions += executions
         self.counts.derivatives += derivatives
         self.counts.shots += shots
+        if buys:
+            self.counts.buy(self._device, executions + derivatives, shots)
         _add(self.counts.devices, self.name)
 
 

@@ -1,0 +1,75 @@
+"""What things cost, and budgets, on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pl_hybridjobs import hybrid_job, open_job
+from pl_hybridjobs.cost.budget import Budget
+from tests.cli.test_commands import hj
+from tests.jobs import buyers
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return str(tmp_path / "sales.txt")
+
+
+def test_the_users_budget_is_set_shown_and_cleared(shop):
+    assert "no limit" in hj("budget")
+    assert "at most 3.50 USD" in hj("budget", "set", "--max-usd", "3.50")
+    assert "at most 3.50 USD, 2 tasks" in hj("budget", "set", "--max-tasks", 2)
+    hybrid_job(buyers.loop, runner="inline")(3, shop)
+
+    shown = hj("budget")
+    assert "at most 3.50 USD, 2 tasks" in shown
+    assert "2.00 USD, 2 tasks, 20 shots" in shown
+    told = json.loads(hj("budget", "--json"))
+    assert told["budget"] == {"max_usd": "3.50", "max_tasks": 2}
+    assert told["cost"]["by_device"][buyers.QPU]["usd"] == told["cost"]["usd"] == "2.00"
+
+    hj("budget", "clear")
+    assert json.loads(hj("budget", "--json"))["budget"] == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [([], "Give at least one limit"), (["--max-usd", "much"], "max_usd must be"), (["--max-tasks", "-1"], "max_tasks must be")],
+)
+def test_a_budget_that_is_none_is_refused(limits, said):
+    assert said in hj("budget", "set", *limits, code=2)
+
+
+def test_a_job_that_ran_out_is_shown_and_goes_on_with_more(shop):
+    hybrid_job(buyers.loop, runner="inline", budget={"max_usd": 1})(2, shop)
+    shown = hj("show", "loop")
+    assert "interrupted  the budget ran out" in shown
+    assert "1.00 USD, 1 task, 10 shots" in shown
+    assert "max_usd=1.00" in shown
+
+    hj("resume", "loop", "--max-usd", "2", "--detach")
+    assert open_job("loop").result(60)["seen"] == [0, 1]
+    assert json.loads(hj("show", "loop", "--json"))["cost"]["usd_final"] == "2.00"
+    assert len(Path(shop).read_text().splitlines()) == 2
+
+
+def test_run_takes_limits_and_plan_says_what_is_known(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("def nothing():\n    return 0\n")
+    hj("run", f"{script}:nothing", "--max-usd", "5", "--max-shots", "1000")
+    assert open_job("nothing").budget == Budget(max_usd=5, max_shots=1000)
+
+    planned = json.loads(hj("plan", f"{script}:nothing", "--device", buyers.QPU, "--json"))
+    assert planned["cost"] is None
+    assert planned["prices"] == [f"{buyers.QPU}: 0.30 USD a task + 0.08 USD a shot (as of 2026-07-23)"]
+
+
+def test_a_plan_on_ones_own_machine_costs_nothing_and_names_the_budget():
+    @hybrid_job(device="default.qubit", budget={"max_usd": 5})
+    def nothing():
+        return 0
+
+    assert "cost: 0.00 USD\nbudget: at most 5.00 USD" in str(nothing.plan())
