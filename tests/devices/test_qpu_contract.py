@@ -82,6 +82,7 @@ MEASURED = {
     "probs in a basis": (lambda: qml.probs(op=qml.X(0) @ qml.Y(1)), 0.5),
     "probs of all": (qml.probs, 0.5),
     "several, not commuting": (lambda: (qml.expval(qml.X(0)), qml.expval(qml.Z(0)), qml.probs(wires=1), qml.var(qml.Y(2))), 2.0),
+    "several, in bases of their own": (lambda: (qml.probs(op=qml.X(0)), qml.expval(qml.Y(0)), qml.var(qml.Hermitian(HERMITIAN, 0))), 2.0),
     "several, commuting": (lambda: (qml.expval(qml.X(0)), qml.expval(qml.X(0) @ qml.Z(1)), qml.expval(qml.Z(1))), 1.0),
 }
 EXACT = {
