@@ -44,9 +44,9 @@ def grouped(shots: Sequence[int], capabilities: Capabilities) -> list[tuple[Part
     return tasks
 
 
-def all_alone(shots: Sequence[int]) -> list[Part]:
+def all_alone(shots: Sequence[int]) -> list[tuple[Part, ...]]:
     """Each circuit by itself, whole."""
-    return [Part(number, total) for number, total in enumerate(shots)]
+    return [(Part(number, total),) for number, total in enumerate(shots)]
 
 
 def _shares(total: int, most: int) -> Iterator[int]:
@@ -55,13 +55,14 @@ def _shares(total: int, most: int) -> Iterator[int]:
     yield from (total // tasks + (number < total % tasks) for number in range(tasks))
 
 
-def joined(circuits: Sequence[Any], tasks: Sequence[Sequence[Part]], results: Sequence[TaskResult]) -> list[CircuitResult]:
+def joined(tasks: Sequence[Sequence[Part]], results: Sequence[TaskResult]) -> list[CircuitResult]:
     """One result for each circuit: the bits of its parts one below the other."""
-    found: list[list[CircuitResult]] = [[] for _ in circuits]
+    found: dict[int, list[CircuitResult]] = {}
     for parts, result in zip(tasks, results, strict=True):
         for part, made in zip(parts, result.circuits, strict=True):
-            found[part.circuit].append(made)
-    return [pieces[0] if len(pieces) == 1 else CircuitResult(bits=np.concatenate([_bits(p) for p in pieces])) for pieces in found]
+            found.setdefault(part.circuit, []).append(made)
+    pieces = [found[number] for number in sorted(found)]
+    return [some[0] if len(some) == 1 else CircuitResult(bits=np.concatenate([_bits(one) for one in some])) for some in pieces]
 
 
 def _bits(result: CircuitResult) -> Any:

@@ -45,6 +45,7 @@ _KINDS: dict[type[MeasurementProcess], str] = {
 #: What samples of bits give, by the names that people know.
 SAMPLED = ("expval", "var", "probs", "sample", "counts")
 _SHADOWS = (ClassicalShadowMP, ShadowExpvalMP)
+_MATRIX_WIRES = 5
 # These say nothing to a device, and have names that no list of gates has.
 _SILENT = frozenset({"Snapshot", "Barrier", "WireCut", "Identity", "GlobalPhase"})
 
@@ -79,18 +80,18 @@ def pipeline(
     else:
         steps.add_transform(_split, capabilities=capabilities)
         steps.add_transform(to_bits)
-    steps.add_transform(_without_silent)
+    steps.add_transform(_without_silent, capabilities=capabilities)
     if not verbatim:
         steps.add_transform(
             decompose,
             stopping_condition=_stopping(capabilities),
-            decomposer=decomposition.one_step,
+            decomposer=_one_step,
             skip_initial_state_prep=False,
             device_wires=wires,
             target_gates=capabilities.gates,
             name=name,
         )
-        steps.add_transform(_without_silent)
+        steps.add_transform(_without_silent, capabilities=capabilities)
     return steps
 
 
@@ -99,7 +100,7 @@ def lowered(circuit: QuantumScript, capabilities: Capabilities, name: str) -> Qu
     ((found,), _) = decompose(
         circuit,
         stopping_condition=_stopping(capabilities),
-        decomposer=decomposition.one_step,
+        decomposer=_one_step,
         skip_initial_state_prep=False,
         target_gates=capabilities.gates,
         name=name,
@@ -113,15 +114,20 @@ def _stopping(capabilities: Capabilities) -> Callable[[Operator], bool]:
     def stop(op: Operator) -> bool:
         if isinstance(op, Conditional):
             return stop(op.base)
-        return op.name in known or isinstance(op, MidMeasure) or not _can_be_decomposed(op)
+        if op.name in known or isinstance(op, MidMeasure):
+            return True
+        return not (_has_step(op) or (op.has_matrix and "QubitUnitary" in known and len(op.wires) <= _MATRIX_WIRES))
 
     return stop
 
 
-def _can_be_decomposed(op: Operator) -> bool:
-    if isinstance(op, Conditional):
-        return _can_be_decomposed(op.base)
+def _has_step(op: Operator) -> bool:
     return decomposition.has_step(op) or op.has_decomposition
+
+
+def _one_step(op: Operator) -> Sequence[Operator]:
+    """One step of a decomposition; what has none is its matrix, where the device takes those."""
+    return decomposition.one_step(op) if isinstance(op, Conditional) or _has_step(op) else [qml.QubitUnitary(op.matrix(), wires=op.wires)]
 
 
 # Transforms ------------------------------------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ def _wrong_measurement(mp: MeasurementProcess, tape: QuantumScript, capabilities
     if isinstance(mp, VarianceMP | ProbabilityMP | SampleMP | CountsMP) and _is_sum(mp.obs):
         return f"{short(mp)} is not measurable in one basis: only the expectation value of a sum is; measure its terms"
     if isinstance(mp.obs, qml.SparseHamiltonian):
-        return f"{short(mp)} has no terms that could be measured; write it as a sum of Pauli words: qml.pauli_decompose"
+        return f"{short(mp)} has no terms that could be measured; supported are sums of Pauli words: qml.pauli_decompose"
     if tape.shots:
         if isinstance(mp, SampleMeasurement) and not isinstance(mp, _SHADOWS):
             return ""
@@ -194,20 +200,53 @@ def _on(mp: MeasurementProcess, wires: Wires) -> MeasurementProcess:
 
 @transform
 def _split(tape: QuantumScript, capabilities: Capabilities) -> Any:
-    """As few circuits as can be, each of them in one basis; or, where the device returns such values exactly, one of single terms."""
-    if not tape.shots and _is_exact(tape, capabilities):
-        return split_to_single_terms(tape)
-    if tape.shots or any(isinstance(mp, ExpectationMP | VarianceMP | ProbabilityMP) for mp in tape.measurements):
+    """As few circuits as can be. With shots: each of them in one basis. Without: see ``_exact``."""
+    if tape.shots:
         return split_non_commuting(tape, grouping_strategy="qwc")
-    return (tape,), _first
+    terms, summed = split_to_single_terms(tape)
+    groups = [_exact(term, capabilities) for term in terms]
+
+    def joined(results: Sequence[Any]) -> Any:
+        left = iter(results)
+        return summed([put([next(left) for _ in range(count)]) for count, put in groups_of])
+
+    groups_of = [(len(tapes), put) for tapes, put in groups]
+    return tuple(tape for tapes, _ in groups for tape in tapes), joined
 
 
-def _is_exact(tape: QuantumScript, capabilities: Capabilities) -> bool:
-    """Whether the device takes all observables as they are."""
-    return all(
-        mp.obs is None or (isinstance(mp, ExpectationMP | VarianceMP) and _names(mp.obs) <= capabilities.observables)
-        for mp in tape.measurements
-    )
+def _exact(tape: QuantumScript, capabilities: Capabilities) -> tuple[list[QuantumScript], Callable[[Sequence[Any]], Any]]:
+    """One circuit for all that the device returns as it is, and one for each other observable: its outcomes' probabilities."""
+    own = [n for n, mp in enumerate(tape.measurements) if mp.obs is not None and not _is_native(mp, capabilities)]
+    whole = [n for n in range(len(tape.measurements)) if n not in own]
+    if not own:
+        return [tape], _first
+    tapes = [tape.copy(measurements=[tape.measurements[n] for n in whole])] if whole else []
+    for n in own:
+        mp = tape.measurements[n]
+        tapes.append(tape.copy(operations=[*tape.operations, *_rotations([mp])], measurements=[ProbabilityMP(wires=mp.wires)]))
+
+    def joined(results: Sequence[Any]) -> Any:
+        first = results[0] if len(whole) > 1 else results[: len(whole)]
+        found = dict(zip(whole, first, strict=True))
+        for n, probabilities in zip(own, results[len(results) - len(own) :], strict=True):
+            found[n] = _of_outcomes(tape.measurements[n], probabilities)
+        values = tuple(found[n] for n in range(len(tape.measurements)))
+        return values if len(values) > 1 else values[0]
+
+    return tapes, joined
+
+
+def _is_native(mp: MeasurementProcess, capabilities: Capabilities) -> bool:
+    return isinstance(mp, ExpectationMP | VarianceMP) and mp.obs is not None and _names(mp.obs) <= capabilities.observables
+
+
+def _of_outcomes(mp: MeasurementProcess, probabilities: Any) -> Any:
+    """An expectation value or a variance, from the probabilities of the observable's outcomes; or these themselves."""
+    if isinstance(mp, ProbabilityMP):
+        return probabilities
+    outcomes = np.real(qml.math.toarray(mp.eigvals()))
+    mean = probabilities @ outcomes
+    return mean if isinstance(mp, ExpectationMP) else probabilities @ (outcomes - mean) ** 2
 
 
 def _names(obs: Operator) -> frozenset[str]:
@@ -228,13 +267,10 @@ def _split_trainable(tape: QuantumScript) -> Any:
 def to_bits(tape: QuantumScript) -> Any:
     """With shots: one ``qml.sample`` of the measured wires, in the circuit's order, from which all measurements are computed.
 
-    Its result for the circuit is an array of shape ``(shots, wires)``, for a shot vector a tuple of those. Without shots: observables
-    that are not measured in the computational basis are rotated there where that is all that is missing.
+    Its result for the circuit is an array of shape ``(shots, wires)``, for a shot vector a tuple of those.
     """
-    if not tape.measurements or any(mp.mv is not None for mp in tape.measurements):
+    if not tape.shots or not tape.measurements or any(mp.mv is not None for mp in tape.measurements):
         return (tape,), _first
-    if not tape.shots:
-        return _rotated(tape)
     wires = Wires.all_wires([mp.wires for mp in tape.measurements])
     measured = Wires([wire for wire in tape.wires if wire in wires] or list(wires))
 
@@ -267,22 +303,13 @@ def _rotations(measurements: Sequence[MeasurementProcess]) -> list[Operator]:
     return gates
 
 
-def _rotated(tape: QuantumScript) -> Any:
-    """Probabilities in the basis of an observable, by probabilities of bits."""
-    if not any(isinstance(mp, ProbabilityMP) and mp.obs is not None for mp in tape.measurements):
-        return (tape,), _first
-    turned = [mp for mp in tape.measurements if isinstance(mp, ProbabilityMP)]
-    given = [ProbabilityMP(wires=mp.wires) if isinstance(mp, ProbabilityMP) else mp for mp in tape.measurements]
-    return (tape.copy(operations=[*tape.operations, *_rotations(turned)], measurements=given),), _first
-
-
 @transform
-def _without_silent(tape: QuantumScript) -> Any:
+def _without_silent(tape: QuantumScript, capabilities: Capabilities) -> Any:
     """Barriers, global phases and the like are not sent. Wires that only they name are not lost: measurements name theirs."""
     if not any(op.name in _SILENT for op in tape.operations):
         return (tape,), _first
-    states = any(isinstance(mp, StateMP) for mp in tape.measurements)
-    kept = [op for op in tape.operations if op.name not in _SILENT or (states and op.name in ("Identity", "GlobalPhase"))]
+    has_phase = any(isinstance(mp, StateMP) for mp in tape.measurements) and "GlobalPhase" in capabilities.gates
+    kept = [op for op in tape.operations if op.name not in _SILENT or (has_phase and op.name == "GlobalPhase")]
     return (tape.copy(operations=kept),), _first
 
 
@@ -336,11 +363,13 @@ def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbat
             continue
         if isinstance(inner, qml.operation.Channel):
             has = ", ".join(sorted(capabilities.channels)) or "none"
-            found.append(f"{target} has no noise channel {inner.name}; it has {has}")
+            found.append(f"{target} has no noise channel {inner.name}; supported are: {has}")
         elif inner.name not in known:
             what = "native gate" if verbatim else "gate"
-            made = "" if verbatim else ", nor can it be made of those that it has"
-            found.append(f"{target} has no {what} {inner.name} (on wires {list(inner.wires)}){made}: {', '.join(sorted(known))}")
+            made = "" if verbatim else ", nor can it be made of others"
+            found.append(
+                f"{target} has no {what} {inner.name} (on wires {list(inner.wires)}){made}; supported are {', '.join(sorted(known))}"
+            )
         elif not all(np.all(np.isfinite(qml.math.toarray(value))) for value in inner.data if not qml.math.is_abstract(value)):
             found.append(f"{inner.name} on wires {list(inner.wires)} has a parameter that is not finite")
     if any(mp.mv is not None for mp in circuit.measurements):

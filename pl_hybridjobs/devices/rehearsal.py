@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "rehearsal:"
 _GATES = """Identity PauliX PauliY PauliZ Hadamard S Adjoint(S) T Adjoint(T) SX Adjoint(SX) RX RY RZ PhaseShift CNOT CY CZ
-    ControlledPhaseShift CPhaseShift00 CPhaseShift01 CPhaseShift10 SWAP ISWAP PSWAP IsingXX IsingXY IsingYY IsingZZ ECR Toffoli CSWAP"""
+    ControlledPhaseShift CPhaseShift00 CPhaseShift01 CPhaseShift10 SWAP ISWAP PSWAP IsingXX IsingXY IsingYY IsingZZ ECR Toffoli CSWAP
+    GlobalPhase"""
 _CHANNELS = "AmplitudeDamping BitFlip DepolarizingChannel GeneralizedAmplitudeDamping PhaseDamping PhaseFlip QubitChannel"
 _OBSERVABLES = frozenset({"PauliX", "PauliY", "PauliZ", "Hadamard", "Identity", "Hermitian"})
 _ANALYTIC = frozenset({"Expectation", "Variance", "Probability", "State", "DensityMatrix"})

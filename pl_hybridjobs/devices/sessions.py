@@ -68,9 +68,7 @@ class Session:
         if not self.token:
             return
         if self.target and target != self.target:
-            warnings.warn(
-                f"session {self.name!r} has priority on {self.target}; tasks on {target} wait in the normal queue", stacklevel=2
-            )
+            warnings.warn(f"session {self.name!r} has priority on {self.target}; tasks on {target} wait in the normal queue", stacklevel=2)
         elif now_s - last_s > PRIORITY_KEPT_S:
             warnings.warn(
                 f"session {self.name!r} has sent no task for {now_s - last_s:.0f} s: its job may have lost its priority on {target}",

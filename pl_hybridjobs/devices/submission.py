@@ -168,9 +168,7 @@ class Submission:
         new = [item for item in self._items if not item.from_journal]
         for item in new:
             item.usd = None if price is None else price.usd(tasks=1, shots=item.shots, seconds=seconds)
-        charges = [
-            Charge(item.task.key, self._qpu.target, 1, item.shots, item.usd, seconds, fingerprint=item.fingerprint) for item in new
-        ]
+        charges = [Charge(item.task.key, self._qpu.target, 1, item.shots, item.usd, seconds, fingerprint=item.fingerprint) for item in new]
         name, budget = ("", None) if self._session is None else (self._session.name, self._session.budget)
         if charges:
             self._account.reserve(charges, session=name, session_budget=budget)

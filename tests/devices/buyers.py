@@ -31,10 +31,14 @@ def descend(steps, shop, every=None, bomb="", seed=7, **manners):
     """Each step buys two tasks: the value's circuits, and those of the gradient."""
     device = job_device(wires=2, folder=shop, seed=seed, task_usd=0.3, **manners)
     if bomb:
-        kill_at(device.qpu, *bomb.split(":"), Path(f"{shop}.exploded"))
-    run = train(
-        make_circuit(device), START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=every, compile=False, progress=False
-    )
+        method, number = bomb.split(":")
+        kill_at(device.qpu, method, int(number), Path(f"{shop}.exploded"))
+    return trained(device, steps, every)
+
+
+def trained(device, steps, every=None):
+    energy = make_circuit(device)
+    run = train(energy, START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=every, compile=False, progress=False)
     again = make_circuit(device)(run.params)
     history = {name: column for name, column in run.history.items() if name != "step_time_s"}
     return {"params": np.array(run.params), "history": history, "again": float(again)}
@@ -42,7 +46,7 @@ def descend(steps, shop, every=None, bomb="", seed=7, **manners):
 
 def kill_at(qpu, method, number, exploded):
     """The process dies by SIGKILL in the first attempt's n-th call of this method: it was carried out, and nobody hears the answer."""
-    call, lock, left = getattr(qpu, method), threading.Lock(), [int(number)]
+    call, lock, left = getattr(qpu, method), threading.Lock(), [number]
 
     def deadly(*args):
         answer = call(*args)

@@ -25,7 +25,7 @@ class Bought:
 
 
 class RehearsalProvider:
-    """``rehearsal:...``"""
+    """``rehearsal:...``."""
 
     def target(self, kind: str) -> str:
         """Of a "simulator" (exact values, gradients), a "noisy" one (channels) or a "qpu" (shots, program sets)."""
