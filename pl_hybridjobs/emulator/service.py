@@ -8,6 +8,8 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from email.utils import format_datetime
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -35,6 +37,10 @@ class _Handler(MotoRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
         """Nothing: a request a line is no use to anybody here."""
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The service's time, by which clients learn that theirs is wrong."""
+        return format_datetime(self.server.app.now(), usegmt=True)
+
 
 class Service:
     """A WSGI application and the server that runs it, in threads of this process.
@@ -57,6 +63,10 @@ class Service:
         self.port = int(self._server.port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="emulator", daemon=True)
         self._thread.start()
+
+    def now(self) -> datetime:
+        """By the service's clock."""
+        return self._clock.now()
 
     def close(self) -> None:
         """Take no more requests."""

@@ -97,24 +97,31 @@ def test_a_reservation_elsewhere_is_refused():
         tasks.open(FORTE, reservation_arn="arn:aws:braket:us-west-1:123456789012:reservation/6a")
 
 
-@pytest.mark.parametrize("code", ["ValidationException", "AccessDeniedException"])
-def test_a_refused_reservation_is_named(emulated, monkeypatch, code):
-    reservation = "arn:aws:braket:us-east-1:123456789012:reservation/6a"
+def test_a_task_goes_into_a_reservation(emulated):
     running = emulated()
-    qpu = tasks.open(FORTE, reservation_arn=reservation)
-    assert qpu.submit(task()).startswith("arn:aws:braket:us-east-1:")
-    assert running.tasks[0].request["associations"] == [{"arn": reservation, "type": "RESERVATION_TIME_WINDOW_ARN"}]
+    qpu = tasks.open(FORTE, reservation_arn=running.reserve("Forte 1"))
 
-    with scripted(refusal(400, code, "The reservation has expired")) as service:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_BRAKET", service.url)
-        monkeypatch.delenv("BRAKET_ENDPOINT")
-        late = tasks.open(FORTE, reservation_arn=reservation)
-        late._capabilities = qpu.capabilities()
-        with pytest.raises(ProviderError, match="expired") as caught:
-            late.submit(task(key="key-2"))
+    run(qpu, task())
 
-    assert reservation in " ".join(caught.value.__notes__)
-    assert len(service.asked) == 1
+    assert running.tasks[0].reserved
+    assert running.bill.total_usd == 0
+
+
+def test_an_expired_reservation_is_named_and_nothing_is_bought(emulated):
+    running = emulated()
+    reservation = running.reserve("Forte 1", from_s=-20.0, until_s=-10.0)
+
+    with pytest.raises(ProviderError, match="is active from") as caught:
+        tasks.open(FORTE, reservation_arn=reservation).submit(task())
+
+    assert f"reservation {reservation}: look whether it has begun" in " ".join(caught.value.__notes__)
+    assert not running.tasks
+
+
+def test_a_wrong_clock_costs_one_request(emulated):
+    emulated(faults="clock_skew_s=4000")
+
+    assert run(tasks.open(SV1), task()).circuits[0].bits.shape == (20, 2)
 
 
 # What is sent ----------------------------------------------------------------------------------------------------------------
