@@ -202,7 +202,7 @@ def test_every_room_has_a_row_in_the_table():
 
 
 # Import names that differ from the distribution's name; PyPI folds "-" and "_".
-_DISTRIBUTIONS = {"IPython": "ipykernel", "nbformat": "nbclient", "yaml": "pyyaml"}
+_DISTRIBUTIONS = {"IPython": "ipykernel", "braket": "amazon_braket_default_simulator", "nbformat": "nbclient", "yaml": "pyyaml"}
 # Looked up where the user has it, never needed.
 # Catalyst and qsim are timed in an environment of their own, since they pin other versions of what we need.
 _OPTIONAL = {
