@@ -116,7 +116,7 @@ def availability_of(device: Mapping[str, Any]) -> Availability:
     """
     sizes = {
         str(row.get("queuePriority", "Normal")): str(row.get("queueSize", ""))
-        for row in device.get("deviceQueueInfo") or []
+        for row in _rows(device.get("deviceQueueInfo"))
         if row.get("queue") == "QUANTUM_TASKS_QUEUE"
     }
     state = str(device.get("deviceStatus", "")).lower()
@@ -128,8 +128,7 @@ def _windows(told: Mapping[str, Any]) -> str:
     """When it opens, in words."""
     windows = [
         f"{row.get('executionDay', '')} {row.get('windowStartHour', '')} to {row.get('windowEndHour', '')}"
-        for row in _mapping(told.get("service")).get("executionWindows") or []
-        if isinstance(row, Mapping)
+        for row in _rows(_mapping(told.get("service")).get("executionWindows"))
     ]
     return f"its hours (UTC): {'; '.join(windows)}" if windows else ""
 
@@ -146,6 +145,13 @@ def capabilities_of(device: Mapping[str, Any], arn: Arn, *, reserved: bool = Fal
     Raises:
         ProviderError: It takes no circuits, or its description cannot be read.
     """
+    try:
+        return _capabilities(device, arn, reserved=reserved, experimental=experimental)
+    except (TypeError, ValueError) as error:
+        raise ProviderError(f"GetDevice's description of {arn.text} cannot be read: {error}") from error
+
+
+def _capabilities(device: Mapping[str, Any], arn: Arn, *, reserved: bool, experimental: bool) -> Capabilities:
     told = _loaded(device)
     actions, service, paradigm = (_mapping(told.get(key)) for key in ("action", "service", "paradigm"))
     name = str(device.get("deviceName") or arn.name)
@@ -155,8 +161,8 @@ def capabilities_of(device: Mapping[str, Any], arn: Arn, *, reserved: bool = Fal
             f"{name} ({arn.text}) takes no circuits: it has {', '.join(map(str, actions)) or 'nothing'}, and {PROGRAM} would be needed. "
             "Choose a gate-based device."
         )
-    operations, results = _strings(program.get("supportedOperations")), _results(program)
-    modifiers = [str(row.get("name", "")) for row in program.get("supportedModifiers") or [] if isinstance(row, Mapping)]
+    operations, results = _strings(program.get("supportedOperations")), _rows(program.get("supportedResultTypes"))
+    modifiers = [str(row.get("name", "")) for row in _rows(program.get("supportedModifiers"))]
     qubits, pairs = _layout(paradigm)
     exact = [row for row in results if row.get("minShots") == 0]
     observables = {name for row in exact for name in _strings(row.get("observables"))}
@@ -200,8 +206,8 @@ def _strings(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
 
 
-def _results(program: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [row for row in program.get("supportedResultTypes") or [] if isinstance(row, Mapping)]
+def _rows(value: Any) -> list[Mapping[str, Any]]:
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
 
 
 def _layout(paradigm: Mapping[str, Any]) -> tuple[tuple[int, ...], frozenset[tuple[int, int]] | None]:

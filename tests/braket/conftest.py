@@ -40,3 +40,12 @@ def emulated(monkeypatch) -> Iterator[Callable[..., Any]]:
     yield start
     for one in running:
         one.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the contract suite only a part is in every run: over HTTP it takes its time."""
+    for item in items:
+        module = getattr(item, "module", None)
+        if module is not None and module.__name__ == "tests.braket.test_contract" and item.originalname not in module.ALWAYS:  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.torture_long)

@@ -22,6 +22,28 @@ _NOT_NATIVE = "no device of Amazon Braket has RX and CZ as native gates; test_ta
 _OTHERS = {
     "test_verbatim_runs_native_gates_on_the_qubits_that_are_named": _NOT_NATIVE,
     "test_verbatim_refuses_all_that_is_not_native_at_once": _NOT_NATIVE,
+    "test_time_that_is_over_loses_nothing": "its second call has too little time for HTTP; test_chaos.py has many such calls",
+}
+
+
+#: Those of every test run; the others are in the long round.
+ALWAYS = {
+    "test_exact_values_are_those_of_default_qubit",
+    "test_samples_and_counts_are_shaped_as_pennylane_shapes_them",
+    "test_labels_of_wires_are_the_users_and_their_order_is_the_devices",
+    "test_noise_of_the_circuit_is_noise_of_the_result",
+    "test_a_gradient_is_one_task_where_program_sets_are",
+    "test_results_come_in_the_order_of_the_circuits",
+    "test_a_shot_vector_is_one_task_in_slices",
+    "test_circuits_of_different_shots_are_kept_apart",
+    "test_the_devices_own_gradient_is_one_task_with_the_value",
+    "test_coefficients_are_trained_as_well",
+    "test_a_batch_is_one_submission",
+    "test_an_offline_device_stops_with_a_word",
+    "test_an_offline_device_is_waited_for",
+    "test_the_same_work_of_the_same_job_is_bought_once",
+    "test_threads_share_a_device",
+    "test_a_device_travels",
 }
 
 
