@@ -400,7 +400,7 @@ def _check_killed_at_random(path, pause_s):
         first = process.stdout.readline()
         time.sleep(pause_s)
         process.kill()
-        said = first + process.communicate()[0]
+        said = first + process.stdout.read()
     lines = [line.split() for line in said.splitlines() if len(line.split()) == 2]
     ledger = Ledger(path)
     found: dict[int, list[str]] = {}
