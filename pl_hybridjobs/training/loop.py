@@ -320,7 +320,7 @@ class _Loop:
 
     def _finish(self, step: Step, began_s: float) -> None:
         """What follows each step: judge it, log it, keep it, save if it is time."""
-        if self._step == 0 or not self._ran["gradient_method"]:
+        if self._step == 0 or not self._ran["gradient_method"] or self._ran["compiled"] != self._objective.compiled:
             self._say_how()
         length = step.norm if step.norm is not None else norm(step.gradient) if step.gradient is not None else None
         if not math.isfinite(step.value) or (length is not None and not math.isfinite(length)):

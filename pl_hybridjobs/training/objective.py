@@ -15,6 +15,7 @@ from pl_hybridjobs.jobs.context import logging
 from pl_hybridjobs.training.circuits import Reached
 from pl_hybridjobs.training.dispatch import traceable
 from pl_hybridjobs.training.parameters import Structure, to_numpy
+from pl_hybridjobs.training.variables import Variables
 
 _WHERE = "train()"
 #: Derivatives that are one call of the device, so that a trace stays short.
@@ -62,6 +63,7 @@ class Objective:
         self._capture, self._restore = random_state
         self._jitted: dict[str, Callable[..., Any]] = {}
         self._traced_fn = fn  # what JAX traces: `fn`, or a copy
+        self._variables: Variables | None = None  # what a trace has seen
 
     def value(self, params: Any) -> float:
         """The objective at ``params``, without a gradient.
@@ -118,10 +120,11 @@ class Objective:
         if not self.reason:
             first = name not in self._jitted
             try:
+                self._check_variables()
                 with self.shape.precision():
                     result = self._first(name, transform, params, *more) if first else self._call(self._jitted[name], params, *more)
             except Exception as error:  # whatever stops a trace
-                if not first or self._is_complaint(error):
+                if not (first or isinstance(error, _NotTraceable)) or self._is_complaint(error):
                     raise
                 self._give_up(_first_line(error), error)
             else:
@@ -135,7 +138,8 @@ class Objective:
     def _first(self, name: str, transform: Callable[..., Any], params: Any, *more: Any) -> Any:
         """The first call, which traces: the objective as it is, or else a copy whose NumPy takes tracers.
 
-        An objective may have side effects, which a compiled one does not repeat; drawing random numbers is one that can be seen.
+        An objective may have side effects, which a compiled one does not repeat; random numbers that are drawn and variables that are
+        changed can be seen.
         """
         import jax
 
@@ -147,27 +151,47 @@ class Objective:
             try:
                 result = self._as_it_is_or_copied(call, before, params, *more)
             except Exception:
-                self._restore(before)  # what a trace drew that came to nothing is drawn again
+                self._undo(before)  # what a trace drew that came to nothing is drawn again
                 raise
-        if not _same(before, self._capture()):
-            self._restore(before)
-            raise _NotTraceable("the objective draws random numbers in Python, and a compiled one would draw them once")
+        draws, changed = not _same(before, self._capture()), self._seen.changed()
+        if draws or changed:
+            self._undo(before)
+            does = "draws random numbers in Python" if draws else f"changes {changed!r}"
+            raise _NotTraceable(f"the objective {does}, and a compiled one would do so once")
         self._jitted[name] = call
         return result
+
+    @property
+    def _seen(self) -> Variables:
+        if self._variables is None:
+            self._variables = Variables(objective=self.fn, copy=self._traced_fn, args=self.args)
+        return self._variables
+
+    def _check_variables(self) -> None:
+        changed = self._seen.changed()
+        if changed:
+            raise _NotTraceable(f"{changed!r}, which the objective uses, has changed, and a compiled one would not see it")
+
+    def _undo(self, before: Any) -> None:
+        """Leave no trace of a trace."""
+        self._restore(before)
+        self._seen.restore()
 
     def _as_it_is_or_copied(self, call: Callable[..., Any], before: Any, params: Any, *more: Any) -> Any:
         try:
             return self._call(call, params, *more)
         except (TypeError, ValueError) as error:  # what NumPy says to a tracer
+            self._undo(before)
             fn = traceable(self._traced_fn)
             if isinstance(error, HybridJobsError) or fn is self._traced_fn:
                 raise
-            self._restore(before)
-            self._traced_fn, original = fn, self._traced_fn
+            original, variables = self._traced_fn, self._variables
+            self._traced_fn, self._variables = fn, Variables(objective=self.fn, copy=fn, args=self.args)
             try:
                 return self._call(call, params, *more)
             except Exception:
-                self._traced_fn = original
+                self._undo(before)
+                self._traced_fn, self._variables = original, variables
                 raise
 
     def _call(self, call: Callable[..., Any], params: Any, *more: Any) -> Any:
@@ -190,6 +214,7 @@ class Objective:
         self.compiled = False
         self.reason = reason
         self._jitted.clear()
+        self._variables = None
 
     def _eager_value(self, params: Any) -> tuple[float, dict[str, Any]]:
         value, aux = self._evaluated(params, self.batch)

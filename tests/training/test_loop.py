@@ -182,6 +182,44 @@ def test_an_objective_that_draws_random_numbers_in_python_is_not_compiled():
         assert "random" in run.compile_reason
 
 
+@pytest.mark.parametrize("optimizer", [qml.GradientDescentOptimizer(0.0), optax.sgd(0.0)])
+def test_an_objective_that_counts_its_calls_gives_the_same_numbers_as_one_that_was_never_compiled(optimizer):
+    calls, values = [], []
+
+    def objective(params):
+        calls.append(1)
+        return len(calls) * params.sum()
+
+    for compiled in ("auto", False):
+        calls.clear()
+        run = fast(objective, optimizer=optimizer, compile=compiled)
+        values.append(run.history["cost"])
+        assert (run.compiled, len(calls)) == (False, 5)
+    assert np.array_equal(*values)
+    assert values[0][1] == 2 * values[0][0]
+    with pytest.raises(InvalidCall, match="changes 'calls'"):
+        fast(objective, compile=True)
+
+
+@pytest.mark.parametrize("optimizer", [qml.GradientDescentOptimizer(0.0), optax.sgd(0.0), "COBYLA"])
+def test_what_changes_between_two_steps_counts_in_the_next_one(optimizer, capsys):
+    weight, scale = {"of": 1.0}, np.ones(1)
+
+    def halve(progress):
+        weight["of"] /= 2
+        scale[0] = 3.0
+
+    def objective(params, scale):
+        return weight["of"] * scale[0] * (params**2).sum()
+
+    run = train(objective, START, optimizer=optimizer, steps=4, args=(scale,), stop=halve, progress=True)
+    if optimizer != "COBYLA":
+        np.testing.assert_allclose(run.history["cost"] / (START**2).sum(), [1, 3 / 2, 3 / 4, 3 / 8])
+    assert not run.compiled
+    assert "has changed" in run.compile_reason
+    assert f"not compiled: {run.compile_reason}" in capsys.readouterr().out
+
+
 def test_compile_true_says_why_it_cannot():
     with pytest.raises(InvalidCall, match=r"cannot be traced.*traced array"):
         fast(lambda p: float(p[0]) * p.sum(), jnp.array(START), optax.sgd(0.1), compile=True)
