@@ -60,7 +60,7 @@ def train(
         objective: ``objective(params, *args, *batch)`` returns a real scalar, or a scalar and a dict of further numbers, which become
             metrics. Any mixture of QNodes and classical code.
         params: An array of NumPy, PennyLane, JAX or torch, or any nest of them. PennyLane's ``requires_grad=False`` holds a leaf fixed.
-            Not changed.
+            So does torch's, where other tensors have ``requires_grad=True``. Not changed.
         optimizer: A PennyLane optimizer, an optax transformation, a torch optimizer or a function that makes one from a list of tensors,
             the name of a method of ``scipy.optimize.minimize`` (with options: ``functools.partial(scipy.optimize.minimize, method=...,
             options=...)``), or an object with the methods of ``training.optimizers.Optimizer``. Not changed.

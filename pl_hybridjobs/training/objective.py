@@ -252,8 +252,9 @@ class Objective:
     def _by_torch(self, params: Any) -> tuple[float, dict[str, Any], list[Any]]:
         import torch
 
-        leaves = [leaf.detach().requires_grad_() for leaf in self.shape.flatten(params)]
-        value, aux = self._evaluated(self.shape.unflatten(leaves), self.batch)
+        given, fixed = self.shape.split([leaf.detach() for leaf in self.shape.flatten(params)])
+        leaves = [leaf.requires_grad_() for leaf in given]
+        value, aux = self._evaluated(self.shape.merge(leaves, fixed), self.batch)
         value = torch.as_tensor(value)
         number = float(value.detach())
         gradient = torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else [None] * len(leaves)

@@ -112,6 +112,26 @@ def test_a_torch_tensor_is_trained_and_comes_back_without_history():
     np.testing.assert_array_equal(weights, START)
 
 
+@pytest.mark.parametrize("compiled", ["auto", False])
+def test_a_torch_tensor_without_gradient_stays_where_others_have_one(compiled):
+    torch = pytest.importorskip("torch")
+    params = {"a": torch.tensor(START, requires_grad=True), "b": torch.tensor([2.0]), "n": torch.tensor(3)}
+    energy = make_energy()
+    frozen_too = [params["b"], params["a"]]  # as of module.parameters()
+    for optimizer in (lambda tensors: torch.optim.SGD(tensors, lr=0.1), torch.optim.SGD(frozen_too, lr=0.1), "L-BFGS-B"):
+        run = fast(lambda p: energy(p["a"]) * p["b"][0] * p["n"], params, optimizer, compile=compiled)
+        assert (run.params["b"], run.params["n"]) == (2, 3)
+        assert run.params["n"].dtype == torch.int64
+        if optimizer != "L-BFGS-B":
+            reference, default = params["a"].detach().clone().requires_grad_(), make_energy("default.qubit")
+            sgd = torch.optim.SGD([reference], lr=0.1)
+            for _ in range(5):
+                sgd.zero_grad()
+                (6 * default(reference)).backward()
+                sgd.step()
+            np.testing.assert_allclose(run.params["a"], reference.detach(), atol=1e-12)
+
+
 def test_code_that_only_torch_can_run_is_not_compiled():
     torch = pytest.importorskip("torch")
     energy = make_energy()
@@ -345,6 +365,7 @@ def test_the_plot_shows_value_and_gradient(tmp_path):
         ({"params": {"a": jnp.ones(2), "b": np.ones(2)}}, r"params\['a'\] is a JAX array"),
         ({"params": {"a": "text"}}, r"params\['a'\] is str"),
         ({"params": []}, "params is empty"),
+        ({"params": {"a": START, 0: 1.0}}, "keys are of several types"),
         ({"params": pnp.array([1.0], requires_grad=False)}, "requires_grad=False"),
         ({"optimizer": "adam"}, "no method 'adam'"),
         ({"optimizer": qml.AdamOptimizer}, "give an instance"),
