@@ -314,6 +314,8 @@ class _Loop:
             with logging("muted"):
                 plan = plan_gradient(call.objective, self._params, args, evaluations=driver.evaluations, count=driver.count)
             self._plan = replace(plan, notes=(*plan.notes, driver.note)) if driver.note else plan
+            if plan.raised.startswith("IndexError") and self._shape.interface != "jax":
+                self._objective.forgo(f"{plan.raised}, where JAX would take another element")
         self._show.note(f"plan: {self._plan}")
 
     # A step --------------------------------------------------------------------------------------------------------------

@@ -103,6 +103,15 @@ class Objective:
         self.keep(aux)
         return float(value), self._in_interface(gradient)
 
+    def forgo(self, reason: str) -> None:
+        """Compile nothing from now on.
+
+        Raises:
+            InvalidCall: It must be compiled.
+        """
+        if not self.reason:
+            self._give_up(reason, None)
+
     def run(
         self, name: str, transform: Callable[[Callable[..., Any]], Callable[..., Any]], eager: Callable[..., Any], params: Any, *more: Any
     ) -> Any:
@@ -207,7 +216,7 @@ class Objective:
     def _traced(self, trainable: Sequence[Any], fixed: Sequence[Any], batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
         return self._evaluated(self.shape.merge(trainable, fixed), batch, self._traced_fn)
 
-    def _give_up(self, reason: str, error: Exception) -> None:
+    def _give_up(self, reason: str, error: Exception | None) -> None:
         if self._must:
             advice = "write it with qml.math or jax.numpy and without Python's random numbers, or leave compile='auto'"
             raise InvalidCall(_WHERE, [f"compile=True, but the objective cannot be traced by JAX: {reason}; {advice}"]) from error

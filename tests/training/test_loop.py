@@ -240,6 +240,15 @@ def test_what_changes_between_two_steps_counts_in_the_next_one(optimizer, capsys
     assert f"not compiled: {run.compile_reason}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("objective", [make_energy(), lambda p: p[3] ** 2])
+@pytest.mark.parametrize("optimizer", [qml.AdamOptimizer(), optax.adam(0.1), "COBYLA"])
+def test_an_index_out_of_bounds_is_an_error_where_jax_would_take_another_element(objective, optimizer):
+    with pytest.raises(IndexError, match="out of bounds"):
+        fast(objective, START[:2], optimizer)
+    with pytest.raises(InvalidCall, match=r"IndexError.*JAX would take another element"):
+        fast(objective, START[:2], optimizer, compile=True)
+
+
 def test_compile_true_says_why_it_cannot():
     with pytest.raises(InvalidCall, match=r"cannot be traced.*traced array"):
         fast(lambda p: float(p[0]) * p.sum(), jnp.array(START), optax.sgd(0.1), compile=True)
