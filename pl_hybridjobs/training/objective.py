@@ -6,8 +6,10 @@ operators does too. What does not trace is run as it is written, and ``reason`` 
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import HybridJobsError, InvalidCall, MetricError
@@ -20,6 +22,11 @@ from pl_hybridjobs.training.variables import Variables
 _WHERE = "train()"
 #: Derivatives that are one call of the device, so that a trace stays short.
 _ONE_CALL = ("best", "device", "adjoint", "backprop")
+
+_IN_AUTOGRAD = (
+    "with params of NumPy the gradient is autograd's, which needs the functions of qml.numpy or qml.math in the objective, without float(), "
+    "assignments to elements, jax or torch. Optimizers that take no gradient, such as 'COBYLA', run any code."
+)
 
 
 class Objective:
@@ -239,13 +246,21 @@ class Objective:
 
         def fn(*leaves: Any) -> Any:
             value, box["aux"] = self._evaluated(self.shape.unflatten(leaves), self.batch)
-            return value
+            interface = qml.math.get_interface(value)
+            if interface not in ("autograd", "numpy", "builtins"):
+                raise InvalidCall(_WHERE, [f"the objective returned a value of {interface}; then params must be of {interface}, too"])
+            return float(value) if str(getattr(value, "dtype", type(value).__name__)).startswith(("int", "bool")) else value
 
         with warnings.catch_warnings():
             # Zero gradients are spoken of once, by the loop.
             warnings.filterwarnings("ignore", "Output seems independent of input")
             grad = qml.grad(fn, argnums=list(self.shape.trainable))
-            gradient = grad(*self.shape.flatten(params))
+            try:
+                gradient = grad(*self.shape.flatten(params))
+            except Exception as error:
+                if _is_of_autograd(error):
+                    error.add_note(f"{_WHERE}: {_IN_AUTOGRAD} Compiled by JAX it was not, because of this: {self.reason}.")
+                raise
         aux = {name: qml.math.toarray(value) for name, value in box["aux"].items()}
         return float(grad.forward), aux, [to_numpy(g) for g in gradient]
 
@@ -274,8 +289,10 @@ class Objective:
         result = (fn or self.fn)(params, *self.args, *batch)
         value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
         problem = _complaint(value)
-        if problem:
-            raise InvalidCall(_WHERE, [problem])
+        problems = [f"the objective returned {problem}"] if problem else []
+        problems += [f"the objective's further number {name!r} is {_no_number(further)}" for name, further in aux.items() if _no_number(further)]
+        if problems:
+            raise InvalidCall(_WHERE, problems)
         return value, dict(aux)
 
     def keep(self, aux: Mapping[str, Any]) -> None:
@@ -328,14 +345,28 @@ def _plain(value: Any) -> Any:
 
 def _complaint(value: Any) -> str:
     """What is wrong with an objective's result."""
+    found = _no_number(value)
+    if found.startswith("an array"):
+        return f"{found}; training needs one number: sum it, or take its mean"
+    if found == "a complex number":
+        return f"{found}; take its real part, or its absolute value"
+    return f"{found}; it must return a real scalar, or a scalar and a dict of further numbers" if found else ""
+
+
+def _no_number(value: Any) -> str:
+    """What this is instead of a real number; "" if it is one."""
     shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", type(value).__name__))
     if shape is None and not isinstance(value, float | int):
-        return f"the objective returned {type(value).__name__}; it must return a real scalar, or a scalar and a dict of further numbers"
+        return "a complex number" if isinstance(value, complex) else type(value).__name__
     if shape is not None and tuple(shape) != ():
-        return f"the objective returned an array of shape {tuple(shape)}; training needs one number: sum it, or take its mean"
-    if "complex" in dtype:
-        return "the objective returned a complex number; take its real part, or its absolute value"
-    return ""
+        return f"an array of shape {tuple(shape)}"
+    return "a complex number" if "complex" in dtype else ""
+
+
+def _is_of_autograd(error: BaseException) -> bool:
+    """Whether code did not like autograd's boxes, or autograd what code did with them."""
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return "ArrayBox" in f"{error} {error.__cause__}" or "autograd" in Path(raised_in).parts
 
 
 def _first_line(error: Exception) -> str:

@@ -249,6 +249,23 @@ def test_an_index_out_of_bounds_is_an_error_where_jax_would_take_another_element
         fast(objective, START[:2], optimizer, compile=True)
 
 
+@pytest.mark.parametrize("constant", [3, True, np.int64(3)])
+def test_a_constant_that_is_no_float_has_zero_gradient(constant):
+    with pytest.warns(UserWarning, match="do not feed the objective"):
+        run = fast(lambda p: constant, steps=1, compile=False)
+    assert (run.value, run.history["gradient_norm"][0]) == (float(constant), 0)
+
+
+def test_code_that_autograd_cannot_differentiate_is_explained_beside_its_own_error():
+    with pytest.raises(TypeError) as caught:
+        fast(lambda p: float(p[0]) * p.sum())
+    assert "COBYLA" in caught.value.__notes__[0]
+    assert "ConcretizationTypeError" in caught.value.__notes__[0]
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InvalidCall, match="value of torch"):
+        fast(lambda p: torch.tensor(1.0), compile=False)
+
+
 def test_compile_true_says_why_it_cannot():
     with pytest.raises(InvalidCall, match=r"cannot be traced.*traced array"):
         fast(lambda p: float(p[0]) * p.sum(), jnp.array(START), optax.sgd(0.1), compile=True)
@@ -416,6 +433,8 @@ def test_all_complaints_come_at_once():
         (lambda p: None, "returned NoneType"),
         (lambda p: p.sum() * 1j, "complex"),
         (lambda p: (p.sum(), {"cost": 1.0}), "'cost' is logged by train itself"),
+        (lambda p: (p.sum(), {"all": p}), r"further number 'all' is an array of shape \(4,\)"),
+        (lambda p: (p.sum(), {"word": "text"}), "further number 'word' is str"),
     ],
 )
 def test_an_objective_that_gives_no_real_scalar_is_named(objective, words):
