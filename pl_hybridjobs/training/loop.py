@@ -137,11 +137,12 @@ class _Call:
         except InvalidCall as error:
             found += error.complaints
         shape, driver = None, None
+        args = tuple(self.args) if isinstance(self.args, list | tuple) else ()
         try:
             shape = structure(self.params)
             if shape.leaves:
                 found += shape.complaints()
-            driver = adapter(self.optimizer, Problem(shape, self.params, self.objective, tuple(self.args)))
+            driver = adapter(self.optimizer, Problem(shape, self.params, self.objective, args))
         except (TypeError, Misfit) as error:
             found.append(str(error))
         if shape is not None and not shape.leaves and (driver is None or driver.needs_params):
@@ -172,6 +173,8 @@ class _Call:
             found.append(f"seed={self.seed!r} must be a whole number of at least 0, or None")
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             found.append(f"name={self.name!r} must be a text that is not empty")
+        if not isinstance(self.generators, list | tuple):
+            return [*found, f"generators is {type(self.generators).__name__}; give a list of random generators"]
         return found + RandomStates((), self.generators).complaints()
 
 
@@ -235,6 +238,7 @@ class _Loop:
         if self._stopped_by in ("", "steps") and self._step < self._call.steps:
             self._stopped_by = ""
             self._go_on()
+        self._stopped_by = self._stopped_by or "steps"  # resumed with fewer steps than it had made
         assert self._best is not None
         return TrainingRun(
             params=as_given(self._params, self._shape),
@@ -425,6 +429,8 @@ class _Loop:
 
     def _snapshot(self) -> dict[str, Any]:
         assert self._best is not None
+        if self._call.compile == "auto":  # a resumed job must not compile what an uninterrupted one compiles no more
+            self._objective.look()
         return {
             "step": self._step,
             "structure": [[leaf.path, leaf.dtype, list(leaf.shape)] for leaf in self._shape.leaves],
@@ -442,6 +448,7 @@ class _Loop:
             "elapsed_s": self._elapsed(),
             "stopped_by": self._stopped_by,
             "ran": self._ran,
+            "changed": self._objective.reason if self._objective.was_changed else "",
         }
 
     def _arrays(self, params: Any) -> list[Any]:
@@ -463,6 +470,9 @@ class _Loop:
         self._elapsed_s = saved["elapsed_s"]
         self._stopped_by = saved["stopped_by"]
         self._ran = dict(saved["ran"])
+        if saved["changed"] and self._call.compile == "auto":
+            self._objective.forgo(saved["changed"])
+            self._objective.was_changed = True
         self._batches.load(saved["batches"])
         if not isinstance(self._driver, Minimizer):
             self._state = self._driver.load(saved["optimizer"]["state"], self._params)

@@ -24,8 +24,8 @@ _WHERE = "train()"
 _ONE_CALL = ("best", "device", "adjoint", "backprop")
 
 _IN_AUTOGRAD = (
-    "with params of NumPy the gradient is autograd's, which needs the functions of qml.numpy or qml.math in the objective, without float(), "
-    "assignments to elements, jax or torch. Optimizers that take no gradient, such as 'COBYLA', run any code."
+    "with params of NumPy the gradient is autograd's, which needs the functions of qml.numpy or qml.math in the objective, and no float(), "
+    "no assignments to elements, no jax and no torch. Optimizers that take no gradient, such as 'COBYLA', run any code."
 )
 
 
@@ -46,6 +46,7 @@ class Objective:
         evaluations: How many there were; the loop begins to count anew with each step.
         compiled: Whether the newest evaluation ran compiled.
         reason: Why nothing is compiled; "" as long as it may be.
+        was_changed: Whether that is because something has changed that it uses.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Objective:
         self.evaluations = 0
         self.compiled = False
         self.reason = "compile=False" if compile is False else _why_not(reached) if compile == "auto" else ""
+        self.was_changed = False
         self._must = compile is True
         self._capture, self._restore = random_state
         self._jitted: dict[str, Callable[..., Any]] = {}
@@ -133,14 +135,14 @@ class Objective:
             *more: Nests of arrays.
         """
         self.evaluations += 1
+        self.look()
         if not self.reason:
             first = name not in self._jitted
             try:
-                self._check_variables()
                 with self.shape.precision():
                     result = self._first(name, transform, params, *more) if first else self._call(self._jitted[name], params, *more)
             except Exception as error:  # whatever stops a trace
-                if not (first or isinstance(error, _NotTraceable)) or self._is_complaint(error):
+                if not first or self._is_complaint(error):
                     raise
                 self._give_up(_first_line(error), error)
             else:
@@ -183,10 +185,16 @@ class Objective:
             self._variables = Variables(objective=self.fn, copy=self._traced_fn, args=self.args)
         return self._variables
 
-    def _check_variables(self) -> None:
-        changed = self._seen.changed()
+    def look(self) -> None:
+        """See whether something has changed that a compiled objective would not see; then nothing is compiled any more.
+
+        Raises:
+            InvalidCall: It must be compiled.
+        """
+        changed = "" if self.reason else self._seen.changed()
         if changed:
-            raise _NotTraceable(f"{changed!r}, which the objective uses, has changed, and a compiled one would not see it")
+            self.was_changed = True
+            self.forgo(f"{changed!r}, which the objective uses, has changed, and a compiled one would not see it")
 
     def _undo(self, before: Any) -> None:
         """Leave no trace of a trace."""
@@ -290,7 +298,8 @@ class Objective:
         value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
         problem = _complaint(value)
         problems = [f"the objective returned {problem}"] if problem else []
-        problems += [f"the objective's further number {name!r} is {_no_number(further)}" for name, further in aux.items() if _no_number(further)]
+        strange = {name: _no_number(further) for name, further in aux.items()}
+        problems += [f"the objective's further number {name!r} is {what}" for name, what in strange.items() if what]
         if problems:
             raise InvalidCall(_WHERE, problems)
         return value, dict(aux)

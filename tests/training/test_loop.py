@@ -408,6 +408,9 @@ def test_the_plot_shows_value_and_gradient(tmp_path):
         ({"value_name": "shots"}, "value_name='shots'"),
         ({"metrics": {}}, "metrics is dict"),
         ({"generators": [3]}, "generators has int"),
+        ({"generators": np.random.default_rng()}, "generators is Generator"),
+        ({"args": 3}, r"train\(\): args is int"),
+        ({"optimizer": optax.adam}, "the function adam; give what it returns"),
         ({"batch_size": 4}, "batch_size"),
     ],
 )
