@@ -47,7 +47,7 @@ class Reached:
     Args:
         qnodes: ``qml.QNode``.
         devices: Of these QNodes, and others in reach.
-        generators: ``numpy.random.Generator``, ``numpy.random.RandomState`` and ``random.Random``.
+        generators: ``numpy.random.Generator``, ``numpy.random.RandomState``, ``random.Random`` and ``torch.Generator``.
         makes_devices: Whether code in reach names ``qml.device`` or a class of devices, and so may run circuits on a device of its own.
         complete: Whether the search came to its end.
     """
@@ -150,9 +150,11 @@ def _is_device_maker(obj: Any) -> bool:
 
 
 def _is_generator(obj: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return issubclass(type(obj), random.Random) or (
-        numpy is not None and issubclass(type(obj), numpy.random.Generator | numpy.random.RandomState)
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    return (
+        issubclass(type(obj), random.Random)
+        or (numpy is not None and issubclass(type(obj), numpy.random.Generator | numpy.random.RandomState))
+        or (torch is not None and issubclass(type(obj), torch.Generator))
     )
 
 

@@ -132,6 +132,14 @@ def test_a_torch_tensor_without_gradient_stays_where_others_have_one(compiled):
             np.testing.assert_allclose(run.params["a"], reference.detach(), atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:train")
+def test_a_generator_of_torch_draws_for_the_steps_alone():
+    torch = pytest.importorskip("torch")
+    mine, same = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    run = fast(lambda p: 0 * p.sum() + torch.rand(1, generator=mine)[0], torch.tensor(START), torch.optim.SGD)
+    np.testing.assert_array_equal(run.history["cost"], [float(torch.rand(1, generator=same)[0]) for _ in range(5)])
+
+
 def test_code_that_only_torch_can_run_is_not_compiled():
     torch = pytest.importorskip("torch")
     energy = make_energy()
