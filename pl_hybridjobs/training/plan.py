@@ -31,6 +31,7 @@ class GradientPlan:
         devices: Names of the devices that run them.
         cost_per_step: Money; None: no price is known.
         notes: What else to know, such as why something is not known.
+        raised: What the objective raised where its circuits' results were placeholders; "" if nothing.
     """
 
     gradient_method: str
@@ -39,6 +40,7 @@ class GradientPlan:
     devices: tuple[str, ...]
     cost_per_step: float | None = None
     notes: tuple[str, ...] = ()
+    raised: str = ""
 
     def __str__(self) -> str:
         method = "values only" if self.gradient_method == "none" else self.gradient_method
@@ -87,9 +89,6 @@ def plan_gradient(
     if reached.makes_devices:
         note = f"{_UNKNOWN}: the objective can make devices of its own; make them outside of it"
         return GradientPlan("unknown", None, None, names, notes=(note,))
-    if not reached.devices:
-        return GradientPlan("none", 0, None, ())
-
     from pl_hybridjobs.training.standin import Counts, StandIn
 
     counts = Counts()
@@ -100,8 +99,11 @@ def plan_gradient(
             copied, arguments = replaced((objective, tuple(args)), stand_ins, isolated=True)
             _evaluate(copied, params, arguments, evaluations == "gradient")
         except Exception as error:  # noqa: BLE001 - placeholders may lead anywhere; the first step shows whether it is a mistake
-            note = f"{_UNKNOWN}: with placeholders for results, the objective raised {type(error).__name__}: {error}"
-            return GradientPlan(_method(counts.methods) if counts.methods else "unknown", None, None, names, notes=(note,))
+            raised = f"{type(error).__name__}: {error}"
+            if not names:
+                return GradientPlan("none", 0, None, (), raised=raised)
+            note = f"{_UNKNOWN}: with placeholders for results, the objective raised {raised}"
+            return GradientPlan(_method(counts.methods) if counts.methods else "unknown", None, None, names, notes=(note,), raised=raised)
     circuits, shots = count * (counts.executions + counts.derivatives), count * counts.shots
     return GradientPlan(_method(counts.methods if evaluations == "gradient" else []), circuits, shots or None, tuple(counts.devices))
 
