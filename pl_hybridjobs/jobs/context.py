@@ -209,6 +209,13 @@ class JobContext:
             self.metrics.count_on(loaded.extra["metrics"] if loaded and "metrics" in loaded.extra else here)
         return loaded
 
+    def settle(self) -> None:
+        """Finish what is still on its way to the disk: nothing of a job changes once its outcome is there."""
+        if "metrics" in self.__dict__ and self.metrics is not None:
+            self.metrics.flush()
+        if "checkpoints" in self.__dict__:
+            self.checkpoints.settle()
+
     def close(self) -> None:
         """Close what was opened."""
         if "metrics" in self.__dict__ and self.metrics is not None:
