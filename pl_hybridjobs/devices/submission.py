@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FIRST_POLL_S = 0.02
 _POLL_SHARE = 0.1  # of the time that a task has taken so far, between two looks at it
+_GATHER_S = 0.05  # what happens within it is written to the journal together
 _TALK_S = 60.0  # between two lines about waiting
 _THREADS = 50
 
@@ -250,10 +251,12 @@ class Submission:
             self._talk(now_s)
 
     def _next_events(self, timeout_s: float) -> list[tuple[_Item, str, Any]]:
-        """All that has happened, at most one for each item in a row."""
+        """All that has happened, and happens in the moment after: one transaction for many tasks."""
         events = []
         try:
             events.append(self._events.get(timeout=timeout_s))
+            if len(self._items) > 1:
+                self._stop.wait(_GATHER_S)
             while True:
                 events.append(self._events.get_nowait())
         except queue.Empty:
