@@ -85,7 +85,7 @@ def test_an_unknown_price_is_said_and_is_not_zero():
 def test_the_log_says_when_a_budget_will_not_do(capfd):
     def job():
         shop = Shop(wires=2)
-        train(energy_on(shop), pnp.array(START), optimizer=qml.GradientDescentOptimizer(0.1), steps=9, stop=Target(-9.0), compile=False)
+        train(energy_on(shop), pnp.array(START), optimizer=qml.GradientDescentOptimizer(0.1), steps=9, stop=Target(9.0), compile=False)
 
     hybrid_job(job, budget={"max_usd": 7}).inline()
 

@@ -50,6 +50,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.stop = types.SimpleNamespace(requested="")
+        self.is_limited = False
         self.metrics = None
         self.open = threading.Event()
         self.running = 0
