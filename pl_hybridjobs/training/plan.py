@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pl_hybridjobs.cost.forecast import Forecast, Purchase
+from pl_hybridjobs.cost.prices import price_of
 from pl_hybridjobs.training.circuits import reach, replaced
 
 _UNKNOWN = "the circuits of a step are not known before the first one"
@@ -46,6 +47,8 @@ class GradientPlan:
     @property
     def cost_per_step(self) -> float | None:
         """US dollars; None where circuits or a price are not known, or time is billed (then ``purchases`` know the least)."""
+        if not self.purchases and any(price_of(name) is None for name in self.devices):
+            return None
         if self.circuits_per_step is None or not all(purchase.is_exact for purchase in self.purchases):
             return None
         return float(sum(purchase.least_usd or 0 for purchase in self.purchases))

@@ -52,10 +52,17 @@ class Counts:
     bought: dict[str, tuple[Price | None, list[int]]] = field(default_factory=dict)
 
     def buy(self, device: Any, circuits: int, shots: int) -> None:
-        """A device is asked for some circuits at once. One that takes many as one task says how many: ``circuits_per_task``."""
-        target = str(getattr(device, "target", None) or device.name)
-        own = getattr(device, "price", None)
-        _, sums = self.bought.setdefault(target, (own if isinstance(own, Price) else price_of(target), [0, 0, 0]))
+        """A device is asked for some circuits at once.
+
+        One that asks a ledger says which it is by ``target``, what it costs by ``price()``, and how many circuits it takes as one task by
+        ``circuits_per_task``; all three may be missing.
+        """
+        target = getattr(device, "target", None)
+        own = device.price() if callable(getattr(device, "price", None)) else None
+        price = own if isinstance(own, Price) else price_of(str(target or device.name))
+        if price is None and target is None:
+            return  # nobody counts what it costs
+        _, sums = self.bought.setdefault(str(target or device.name), (price, [0, 0, 0]))
         per_task = getattr(device, "circuits_per_task", 1)
         for i, amount in enumerate((-(-circuits // per_task), circuits, shots)):
             sums[i] += amount

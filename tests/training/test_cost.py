@@ -25,7 +25,7 @@ class Shop(type(qml.device("default.qubit"))):  # type: ignore[misc]
 
     def __init__(self, price=SHOP, circuits_per_task=1, **options):
         super().__init__(**options)
-        self.price, self.circuits_per_task, self.bill = price, circuits_per_task, []
+        self.price, self.circuits_per_task, self.bill = lambda: price, circuits_per_task, []
 
     def execute(self, circuits, execution_config=None):
         shots = sum(circuit.shots.total_shots for circuit in circuits)
@@ -73,6 +73,16 @@ def test_on_ones_own_machine_a_step_costs_nothing():
     plan = plan_gradient(energy_on(qml.device("default.qubit", wires=2)), pnp.array(START)).over(10)
 
     assert (plan.cost_per_step, plan.run, plan.purchases) == (0.0, None, ())
+
+
+def test_of_other_peoples_devices_nothing_is_said_and_nothing_is_called_free():
+    class Theirs(type(qml.device("default.qubit"))):  # type: ignore[misc]
+        name = "their.simulator"
+
+    plan = plan_gradient(energy_on(Theirs(wires=2)), pnp.array(START)).over(10)
+
+    assert (plan.cost_per_step, plan.run) == (None, None)
+    assert "price" not in str(plan)
 
 
 def test_an_unknown_price_is_said_and_is_not_zero():
