@@ -167,13 +167,13 @@ def _wrong_measurement(mp: MeasurementProcess, tape: QuantumScript, capabilities
     if tape.shots:
         if isinstance(mp, SampleMeasurement) and not isinstance(mp, _SHADOWS):
             return ""
-        return f"{short(mp)} cannot be had from shots; supported are {', '.join(SAMPLED)}"
+        return f"{short(mp)} is not accepted with finite shots; supported are {', '.join(SAMPLED)}"
     if not capabilities.analytic:
         return ""  # that there are no shots is said once, by `complaints`
     kind = _KINDS.get(type(mp), type(mp).__name__)
     if kind in capabilities.analytic:
         return ""
-    return f"{short(mp)} cannot be had without shots; supported are {', '.join(sorted(capabilities.analytic))}"
+    return f"{short(mp)} is not accepted without shots; supported are {', '.join(sorted(capabilities.analytic))}"
 
 
 def _is_sum(obs: Operator | None) -> bool:

@@ -132,7 +132,7 @@ class HybridQPU(Device):
             wrong += error.complaints
         opened: list[QPU] = []
         other = on_offline.removeprefix(_FALLBACK) if isinstance(on_offline, str) and on_offline.startswith(_FALLBACK) else ""
-        for name in filter(None, (target, other)):
+        for name in (target, other) if other else (target,):
             try:
                 same = name == target or provider_of(name) == provider_of(str(target))
                 opened.append(open_qpu(name, **(provider_options if same else {})))

@@ -242,7 +242,7 @@ class Submission:
             if self._account.guard is not None and now_s - guarded_s > 1.0:
                 guarded_s = now_s
                 self._account.guard()
-            if deadline_s is not None and now_s > deadline_s:
+            if left and deadline_s is not None and now_s > deadline_s:
                 running = [item.task_id for item in self._items if item.task_id and item.result is None]
                 raise ResultNotReady(
                     f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. They go on; "
