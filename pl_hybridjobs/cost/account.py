@@ -41,8 +41,8 @@ class Account:
             goes on with an ended one's purchases has that one's.
         remedy: How its budget is raised, for errors.
         guard: Raises if this process may not buy any more (a newer attempt owns the job).
-        stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
         owner: Who reserves: a job's own id; "" for the namespace.
+        stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Account:
     namespace: str = ""
     remedy: str = "Raise the budget, or buy less."
     guard: Callable[[], None] | None = None
-    stop: Callable[[], None] | None = None
     owner: str = ""
+    stop: Callable[[], None] | None = None
 
     @property
     def limits(self) -> Budget:
@@ -193,8 +193,8 @@ def of_job(folder: Path, *, guard: Callable[[], None] | None = None, stop: Calla
         "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
         f"`hybridjobs resume {shlex.quote(str(spec.get('name', folder.name)))} --max-usd ...`.",
         guard,
-        stop,
         str(spec.get("id", folder.name)),
+        stop,
     )
 
 

@@ -27,9 +27,12 @@ class Shop(type(qml.device("default.qubit"))):  # type: ignore[misc]
         super().__init__(**options)
         self.price, self.circuits_per_task, self.bill = lambda: price, circuits_per_task, []
 
+    def tasks_for(self, shots):
+        return -(-len(shots) // self.circuits_per_task)
+
     def execute(self, circuits, execution_config=None):
-        shots = sum(circuit.shots.total_shots for circuit in circuits)
-        self.bill.append((-(-len(circuits) // self.circuits_per_task), shots))
+        shots = [circuit.shots.total_shots for circuit in circuits]
+        self.bill.append((self.tasks_for(shots), sum(shots)))
         return super().execute(circuits, execution_config)
 
     @property
