@@ -70,8 +70,8 @@ def main() -> None:
 
         result = job.resume(budget={"max_usd": 100}).result()
         print(f"{job.name} is {job.status} after {len(job.metrics()['energy'])} steps: {job.cost}")
-        print(f"the service's own bill: {service.bill.usd} USD")
-        if job.cost.usd != service.bill.usd:
+        print(f"the service's own bill: {service.bill.total_usd} USD for {len(service.bill.lines)} tasks")
+        if job.cost.usd != service.bill.total_usd:
             raise SystemExit("the job's bill and the service's are not the same")
 
     lowest = float(np.linalg.eigvalsh(qml.matrix(H2, wire_order=[0, 1]))[0])

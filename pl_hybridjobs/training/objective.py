@@ -337,6 +337,8 @@ def _why_not(reached: Reached) -> str:
     """Why compiling would not pay; "" if it would."""
     for qnode in reached.qnodes:
         device = qnode.device
+        if hasattr(device, "target"):
+            return f"{device.target}: its circuits run elsewhere"
         if not getattr(device, "compiles_fast", False):
             return f"{device.name}: compiling its circuits may take longer than running them (compile=True does it all the same)"
         if qnode.shots:

@@ -64,3 +64,15 @@ def test_the_sweep_picks_the_best_step_size(tmp_path):
     costs = {float(s): float(c) for s, c in re.findall(r"stepsize (\S+)\s+cost (-?[\d.]+)", printed)}
     assert len(costs) == 4
     assert f"best: stepsize {min(costs, key=lambda s: costs[s])}" in printed
+
+
+@pytest.mark.slow
+def test_the_rehearsal_stops_at_its_budget_resumes_and_pays_what_the_service_bills(tmp_path):
+    printed = run("qpu_rehearsal.py", tmp_path)
+
+    assert "6 steps: 12 tasks, 288 shots, 26.64 USD" in printed
+    assert "is interrupted after 1 steps: 4.44 USD, 2 tasks, 48 shots" in printed
+    assert "is completed after 6 steps: 26.64 USD, 12 tasks, 288 shots" in printed
+    assert "the service's own bill: 26.64 USD for 12 tasks" in printed
+    start, now, exact = map(float, re.search(r"start (\S+) Ha, now (\S+) Ha, exact (\S+) Ha", printed).groups())  # type: ignore[union-attr]
+    assert exact <= now < start - 0.5
