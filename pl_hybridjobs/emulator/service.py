@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from email.utils import format_datetime
@@ -54,6 +54,7 @@ class Service:
 
     def __init__(self, operations: Operations, dice: Dice, clock: Clock, port: int) -> None:
         self._operations, self._dice, self._clock = operations, dice, clock
+        self._numbers = itertools.count(1)
         self._others = DomainDispatcherApplication(create_backend_app)
         self._s3 = create_backend_app("s3")
         try:
@@ -82,7 +83,12 @@ class Service:
         if scope is None and not environ["PATH_INFO"].startswith(("/device", "/quantum-task", "/job", "/tags/", "/spending-limit")):
             return self._others_answer(environ, start, "")
         status, headers, body = self._answer(environ, scope["region"] if scope else "")
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "x-amzn-RequestId": str(uuid.uuid4()), **headers}
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "x-amzn-RequestId": f"{next(self._numbers):032x}",
+            **headers,
+        }
         start(f"{status} {_REASONS.get(status, 'Refused')}", list(headers.items()))
         return [body]
 

@@ -337,11 +337,13 @@ class Tasks:
             return
         status = "FAILED" if reason else "COMPLETED"
         self._change(arn, ended=self._clock.now(), reason=reason, successful_shots=outcome.shots if outcome else 0)
-        if outcome is not None:
-            self._store(self._tasks[arn], status, outcome)
+        if outcome is not None and not self._store(self._tasks[arn], status, outcome):
+            status = "FAILED"
+            self._change(arn, reason=f"The results could not be written to the bucket {task.request['outputS3Bucket']}.")
         self._end(arn, status, outcome)
 
-    def _store(self, task: Task, status: str, outcome: Outcome) -> None:
+    def _store(self, task: Task, status: str, outcome: Outcome) -> bool:
+        """Write the results, or what faults make of them; False: the bucket is gone."""
         bucket, key = task.request["outputS3Bucket"], f"{task.directory}/results.json"
         whole = {**outcome.body, "taskMetadata": _task_metadata(task, status, outcome)}
         if self._scattered and task.metadata["actionType"] == PROGRAM_SET:
@@ -349,13 +351,13 @@ class Tasks:
                 buckets.put(bucket, f"{task.directory}/{name}", json.dumps(part).encode())
         body = json.dumps(whole).encode()
         if self._dice.happens("malformed", task.arn):
-            buckets.put(bucket, key, body[: len(body) // 2])
             if self._dice.faults.malformed_s != float("inf"):
                 self._after(self._dice.faults.malformed_s, lambda: _put(bucket, key, body))
-        elif self._dice.happens("missing", task.arn):
+            return buckets.put(bucket, key, body[: len(body) // 2])
+        if self._dice.happens("missing", task.arn):
             self._after(self._dice.faults.missing_s, lambda: _put(bucket, key, body))
-        else:
-            buckets.put(bucket, key, body)
+            return True
+        return buckets.put(bucket, key, body)
 
     def _end(self, arn: str, status: str, outcome: Outcome | None = None) -> None:
         task = self._tasks[arn]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,8 +59,3 @@ def test_a_program_is_not_changed_by_the_run_of_another():
     states = [state_of(source, t=t) for t in (0.0, np.pi, 0.0)]
 
     np.testing.assert_allclose(np.abs(states) ** 2, [[1, 0], [0, 1], [1, 0]], atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["IonQ", "IQM", "Rigetti", "AQT"])
-def test_each_vendor_is_there_once(name):
-    assert [device.provider for device in chosen(None)].count(name) == 1

@@ -252,6 +252,18 @@ def test_offline_windows(bucket):
         assert braket.create_quantum_task(**task())
 
 
+def test_a_bucket_that_is_deleted_meanwhile_fails_the_task(bucket):
+    with emulator(devices=["SV1"], latency_s=0.2) as running:
+        s3 = client(running, "s3")
+        s3.create_bucket(Bucket="short-lived")
+        arn = client(running).create_quantum_task(**task(outputS3Bucket="short-lived"))["quantumTaskArn"]
+        s3.delete_bucket(Bucket="short-lived")
+        running.wait()
+
+        assert "could not be written to the bucket short-lived" in client(running).get_quantum_task(quantumTaskArn=arn)["failureReason"]
+        assert running.bill.total_usd == 0
+
+
 def test_a_quota_of_tasks_on_their_way(bucket):
     with emulator(devices=["SV1"], latency_s=30, quota=2) as running:
         braket = client(running)
