@@ -41,8 +41,8 @@ def dumps(
         qubits: The physical qubit of each wire; None: virtual qubits, or, if verbatim, those that the wires name.
         gradient: Ask for the derivatives of the one expectation value, by ``parameters``, or by the trainable parameters, which are
             called ``p_0``, ... by their number.
-        modifiers: Those that the device takes, of "ctrl", "negctrl", "inv", "pow". Give none for density matrices:
-            amazon-braket-default-simulator 1.41 mistakes controls there, without a word.
+        modifiers: Those that the device takes, of "ctrl", "negctrl", "inv", "pow". Better none where that simulates
+            with amazon-braket-default-simulator 1.41, which applies some controls wrongly (`ctrl @ x q[2], q[0]` of 4 qubits).
         mid_circuit: How it takes measurements within the circuit, resets and feed-forward: "openqasm" (``if``), "iqm" (``measure_ff`` and
             ``cc_prx``, whose outcomes are not returned), "" not at all.
 
