@@ -29,6 +29,12 @@ settings.register_profile("hunt", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process on each core, four at most; what measures, prints or kills at length has the machine for itself."""
+    alone = config.option.capture == "no" or "not benchmark" not in config.option.markexpr
+    return 0 if alone else min(4, os.cpu_count() or 1)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The simulator's kernels are compiled once on a machine: before any test, whose time is limited, and whose jobs would all wait."""
     if session.items and not session.config.option.collectonly:

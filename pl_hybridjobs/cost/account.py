@@ -37,9 +37,11 @@ class Account:
         ledger: The journal; those of the parents only count.
         budget: What may be bought; a function is asked each time, so that a raised budget counts at once.
         parents: Accounts above, the nearest first.
-        namespace: Makes the keys of purchases: a job's id, so that a resumed job finds what it bought, else something random.
+        namespace: Makes the keys of purchases: a job's id, so that a resumed job finds what it bought, else something random. A job that
+            goes on with an ended one's purchases has that one's.
         remedy: How its budget is raised, for errors.
         guard: Raises if this process may not buy any more (a newer attempt owns the job).
+        owner: Who reserves: a job's own id; "" for the namespace.
         stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
     """
 
@@ -50,6 +52,7 @@ class Account:
     namespace: str = ""
     remedy: str = "Raise the budget, or buy less."
     guard: Callable[[], None] | None = None
+    owner: str = ""
     stop: Callable[[], None] | None = None
 
     @property
@@ -79,7 +82,7 @@ class Account:
                     account.limits,
                     session=session if own else "",
                     session_budget=session_budget if own else None,
-                    namespace=self.namespace,
+                    namespace=self.owner or self.namespace,
                     owner=account.name,
                     remedy=account.remedy,
                 )
@@ -128,12 +131,12 @@ class Account:
     def catch_up(self) -> None:
         """Tell the accounts above what the journal knows and they missed, because a process died in between.
 
-        Only for who owns the namespace: nobody else may be reserving in it now.
+        Only for the one process that may buy for this account now.
         """
-        journal = self.ledger.entries(namespace=self.namespace)
+        journal = self.ledger.entries()
         for account in self.parents:
             account.ledger.adopt(journal)
-            account.ledger.forget(self.namespace, {entry.key for entry in journal})
+            account.ledger.forget(self.owner or self.namespace, {entry.key for entry in journal})
 
     def close(self) -> None:
         """Close the files. The next call opens them again."""
@@ -190,6 +193,7 @@ def of_job(folder: Path, *, guard: Callable[[], None] | None = None, stop: Calla
         "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
         f"`hybridjobs resume {shlex.quote(str(spec.get('name', folder.name)))} --max-usd ...`.",
         guard,
+        str(spec.get("id", folder.name)),
         stop,
     )
 

@@ -113,7 +113,7 @@ class Entry:
     """One row: a task as the ledger knows it. Times are Unix time in seconds."""
 
     key: str
-    namespace: str  #: whose it is: a job's id
+    namespace: str  #: who reserved it: a job's id
     session: str
     target: str
     fingerprint: str
@@ -233,7 +233,7 @@ class Ledger:
             budget: What all entries of this ledger together may reach.
             session: A name that the tasks go by together.
             session_budget: What all entries of that session together may reach.
-            namespace: Whose they are.
+            namespace: Who reserves them.
             owner: Whose budget it is, for the error.
             remedy: How to go on, for the error.
 
@@ -389,9 +389,9 @@ class Ledger:
         return total
 
     def adopt(self, journal: Sequence[Entry]) -> None:
-        """Make this ledger say of these purchases what their journal says."""
+        """Make this ledger say of these purchases what their journal says, unless it knows something newer."""
         here = self.find(entry.key for entry in journal)
-        changed = [entry for entry in journal if entry.key not in here or _told(here[entry.key]) != _told(entry)]
+        changed = [e for e in journal if e.key not in here or (_told(here[e.key]) != _told(e) and here[e.key].updated <= e.updated)]
         if changed:
             with self._write() as database:
                 database.executemany(_PUT, [_row(replace(entry, session="")) for entry in changed])
@@ -399,7 +399,7 @@ class Ledger:
     def forget(self, namespace: str, known: Container[str]) -> None:
         """Release a namespace's reservations that its journal, which is written after this ledger, has never heard of.
 
-        Only for who owns the namespace: nobody else may be reserving in it now.
+        Only for the one process that may reserve in it now.
         """
         orphans = [e.key for e in self.entries(namespace=namespace) if e.state is State.RESERVED and e.key not in known]
         if orphans:

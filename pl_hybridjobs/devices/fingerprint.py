@@ -11,6 +11,8 @@ import pennylane as qml
 from pennylane.ops import Conditional, MidMeasure
 from pennylane.tape import QuantumScript
 
+_TOLD = ("pauli_word", "word", "z")  # hyperparameters that say what an operator is
+
 
 def fingerprint(circuits: Sequence[QuantumScript], *also: object) -> str:
     """64 hexadecimal digits that name circuits (operations, measurements, shots, what is trained) and whatever else counts.
@@ -19,13 +21,11 @@ def fingerprint(circuits: Sequence[QuantumScript], *also: object) -> str:
         circuits: With numbers in them, not tracers.
         *also: Values whose ``repr`` is the same in every process.
     """
-    digest = hashlib.sha256(repr(also).encode())
+    words = [repr(also)]
     for circuit in circuits:
-        for word in _words(circuit):
-            digest.update(word.encode())
-            digest.update(b"\0")
-        digest.update(b"\1")
-    return digest.hexdigest()
+        words += _words(circuit)
+        words.append("")
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def _words(circuit: QuantumScript) -> Iterator[str]:
@@ -48,18 +48,19 @@ def _words(circuit: QuantumScript) -> Iterator[str]:
 
 
 def _operator(op: Any) -> Iterator[str]:
-    yield f"{op.name} {list(op.wires)} {getattr(op, 'control_values', '')}"
-    for value in op.data:
-        array = np.asarray(qml.math.toarray(value))
-        if array.dtype.kind in "biuf":
-            array = array.astype(np.float64)
-        yield f"{array.dtype.str} {array.shape} {array.tobytes().hex()}"
-    for part in getattr(op, "operands", ()):
+    yield f"{op.name} {op.wires.tolist()} {[value if type(value) is float else _number(value) for value in op.data]}"
+    told = op.hyperparameters
+    if not told:
+        return
+    yield f"{[told.get(name) for name in _TOLD]} {getattr(op, 'control_values', '')}"
+    parts = told.get("operands") or getattr(op, "operands", None) or ((told["base"],) if "base" in told else ())
+    for part in parts:
         yield from _operator(part)
-    word = op.hyperparameters.get("pauli_word") or op.hyperparameters.get("word")
-    if word is not None:
-        yield str(word)
-    if "base" in op.hyperparameters and "operands" not in op.hyperparameters:
-        yield from _operator(op.hyperparameters["base"])
-    if "z" in op.hyperparameters:
-        yield str(op.hyperparameters["z"])
+
+
+def _number(value: Any) -> Any:
+    """A number, or what stands for an array: to the last bit."""
+    array = np.asarray(qml.math.toarray(value))
+    if array.ndim == 0 and array.dtype.kind in "biuf":
+        return float(array)
+    return f"{array.dtype.str} {array.shape} {array.tobytes().hex()}"

@@ -167,13 +167,13 @@ def _wrong_measurement(mp: MeasurementProcess, tape: QuantumScript, capabilities
     if tape.shots:
         if isinstance(mp, SampleMeasurement) and not isinstance(mp, _SHADOWS):
             return ""
-        return f"{short(mp)} cannot be had from shots; supported are {', '.join(SAMPLED)}"
+        return f"{short(mp)} is not accepted with finite shots; supported are {', '.join(SAMPLED)}"
     if not capabilities.analytic:
         return ""  # that there are no shots is said once, by `complaints`
     kind = _KINDS.get(type(mp), type(mp).__name__)
     if kind in capabilities.analytic:
         return ""
-    return f"{short(mp)} cannot be had without shots; supported are {', '.join(sorted(capabilities.analytic))}"
+    return f"{short(mp)} is not accepted without shots; supported are {', '.join(sorted(capabilities.analytic))}"
 
 
 def _is_sum(obs: Operator | None) -> bool:
@@ -351,6 +351,8 @@ def _wrong_shots(circuit: QuantumScript, capabilities: Capabilities, target: str
 def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbatim: bool, target: str) -> list[str]:
     known = capabilities.native_gates if verbatim else capabilities.gates
     found = []
+    if {op.name for op in circuit.operations} <= known and not any(mp.mv is not None for mp in circuit.measurements):
+        return _wrong_numbers(circuit)
     for op in circuit.operations:
         inner = op.base if isinstance(op, Conditional) else op
         if isinstance(op, Conditional | MidMeasure) and not capabilities.mid_circuit:
@@ -370,11 +372,20 @@ def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbat
             found.append(
                 f"{target} has no {what} {inner.name} (on wires {list(inner.wires)}){made}; supported are {', '.join(sorted(known))}"
             )
-        elif not all(np.all(np.isfinite(qml.math.toarray(value))) for value in inner.data if not qml.math.is_abstract(value)):
-            found.append(f"{inner.name} on wires {list(inner.wires)} has a parameter that is not finite")
     if any(mp.mv is not None for mp in circuit.measurements):
         found.append(f"{target} does not return outcomes of measurements in the middle of a circuit; use mcm_method='deferred'")
-    return found
+    return found + _wrong_numbers(circuit)
+
+
+def _wrong_numbers(circuit: QuantumScript) -> list[str]:
+    values = [value for op in circuit.operations for value in op.data]
+    if all(type(value) is float or np.ndim(value) == 0 for value in values) and np.all(np.isfinite(np.array(values, dtype=float))):
+        return []
+    return [
+        f"{op.name} on wires {list(op.wires)} has a parameter that is not finite"
+        for op in circuit.operations
+        if not all(np.all(np.isfinite(qml.math.toarray(value))) for value in op.data)
+    ]
 
 
 def _wrong_verbatim(circuits: Sequence[QuantumScript], capabilities: Capabilities, target: str) -> list[str]:

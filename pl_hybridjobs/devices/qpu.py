@@ -21,6 +21,7 @@ from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.cost.prices import Price
 from pl_hybridjobs.devices import grouping, lowering
 from pl_hybridjobs.devices.calls import Call
 from pl_hybridjobs.devices.checks import refuse, short, wrong_wires
@@ -131,7 +132,7 @@ class HybridQPU(Device):
             wrong += error.complaints
         opened: list[QPU] = []
         other = on_offline.removeprefix(_FALLBACK) if isinstance(on_offline, str) and on_offline.startswith(_FALLBACK) else ""
-        for name in filter(None, (target, other)):
+        for name in (target, other) if other else (target,):
             try:
                 same = name == target or provider_of(name) == provider_of(str(target))
                 opened.append(open_qpu(name, **(provider_options if same else {})))
@@ -158,6 +159,14 @@ class HybridQPU(Device):
     def target(self) -> str:
         """What the user wrote."""
         return self.qpu.target
+
+    def price(self) -> Price | None:
+        """What tasks cost; None: not known."""
+        return self.qpu.price()
+
+    def tasks_for(self, shots: Sequence[int]) -> int:
+        """How many tasks circuits of these shots (0: analytic) are, as one submission."""
+        return len(grouping.grouped(shots, self.qpu.capabilities()))
 
     # A job's checkpoints carry it: a resumed job makes the same keys again, and finds what it has bought --------------------
 

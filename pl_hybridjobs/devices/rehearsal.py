@@ -413,10 +413,13 @@ def _computed(circuit: QuantumScript, shots: int, entropy: int, manners: Manners
     import numpy as np
     import pennylane as qml
 
+    from pl_hybridjobs.devices.mixed import HybridMixed
+    from pl_hybridjobs.devices.simulator import HybridQubit
+
     wires = range(max([0, *circuit.wires]) + 1)
     noisy = manners.noise or manners.readout or any(isinstance(op, qml.operation.Channel) for op in circuit.operations)
-    options: dict[str, Any] = {"readout_prob": manners.readout} if noisy else {}
-    device = qml.device("hybridjobs.mixed" if noisy else "hybridjobs.qubit", wires=wires, seed=entropy, **options)
+    seeded = {"wires": wires, "seed": entropy}
+    device = HybridMixed(**seeded, readout_prob=manners.readout) if noisy else HybridQubit(**seeded)
     tape = circuit.copy(operations=_with_noise(circuit.operations, manners.noise), shots=shots or None)
     method = "tree-traversal" if any(isinstance(op, qml.ops.MidMeasure) for op in tape.operations) and not noisy else None
     config = device.setup_execution_config(qml.devices.ExecutionConfig(mcm_config=qml.devices.MCMConfig(mcm_method=method)), tape)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FIRST_POLL_S = 0.02
 _POLL_SHARE = 0.1  # of the time that a task has taken so far, between two looks at it
+_GATHER_S = 0.05  # what happens within it is written to the journal together
 _TALK_S = 60.0  # between two lines about waiting
 _THREADS = 50
 
@@ -241,7 +242,7 @@ class Submission:
             if self._account.guard is not None and now_s - guarded_s > 1.0:
                 guarded_s = now_s
                 self._account.guard()
-            if deadline_s is not None and now_s > deadline_s:
+            if left and deadline_s is not None and now_s > deadline_s:
                 running = [item.task_id for item in self._items if item.task_id and item.result is None]
                 raise ResultNotReady(
                     f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. They go on; "
@@ -250,10 +251,12 @@ class Submission:
             self._talk(now_s)
 
     def _next_events(self, timeout_s: float) -> list[tuple[_Item, str, Any]]:
-        """All that has happened, at most one for each item in a row."""
+        """All that has happened, and happens in the moment after: one transaction for many tasks."""
         events = []
         try:
             events.append(self._events.get(timeout=timeout_s))
+            if len(self._items) > 1:
+                self._stop.wait(_GATHER_S)
             while True:
                 events.append(self._events.get_nowait())
         except queue.Empty:

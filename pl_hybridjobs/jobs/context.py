@@ -221,6 +221,13 @@ class JobContext:
         if number < len(self.owed) and self.owed[number] is not None and hasattr(self.devices[number], "restore_state"):
             self.devices[number].restore_state(self.owed[number])
 
+    def settle(self) -> None:
+        """Finish what is still on its way to the disk: nothing of a job changes once its outcome is there."""
+        if "metrics" in self.__dict__ and self.metrics is not None:
+            self.metrics.flush()
+        if "checkpoints" in self.__dict__:
+            self.checkpoints.settle()
+
     def close(self) -> None:
         """Close what was opened."""
         if "metrics" in self.__dict__ and self.metrics is not None:

@@ -133,6 +133,16 @@ class MetricWriter:
             if time.monotonic() - self._written_at >= _HOLD_S:
                 self._write_held()
 
+    def flush(self) -> None:
+        """Write the rows that wait.
+
+        Raises:
+            Fenced: See ``log``.
+            StoreError: See ``log``.
+        """
+        with self._lock:
+            self._write_held()
+
     def _write_held(self) -> None:
         if not self._held:
             return

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import BudgetExceeded, BundleRefused, CodecError, EnvironmentSkew, Fenced, JobStopRequested
+from pl_hybridjobs.errors import BudgetExceeded, BundleRefused, CodecError, EnvironmentSkew, Fenced, HybridJobsError, JobStopRequested
 from pl_hybridjobs.jobs import bundle, codec, outcome
 from pl_hybridjobs.jobs.context import JobContext, activate, saved_result
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_once
@@ -104,6 +104,7 @@ def run(context: JobContext, load: Callable[[], Callable[[], Any]], *, may_retry
             value = call()
             if isinstance(value, types.CoroutineType):
                 value = awaited(value)
+        context.settle()
     except BaseException as error:  # noqa: BLE001 - see above; every way to leave must be recorded
         return _raised(context, error, may_retry)
     crash_point("worker.returned")
@@ -139,6 +140,8 @@ def awaited(coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
 def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:
     if isinstance(error, Fenced):
         raise error
+    with contextlib.suppress(HybridJobsError, OSError):  # the function's error is the one to tell
+        context.settle()
     if isinstance(error, JobStopRequested):
         print(f"{error}", file=sys.stderr)
         context.save_boundaries()

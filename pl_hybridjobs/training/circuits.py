@@ -47,7 +47,7 @@ class Reached:
     Args:
         qnodes: ``qml.QNode``.
         devices: Of these QNodes, and others in reach.
-        generators: ``numpy.random.Generator``, ``numpy.random.RandomState`` and ``random.Random``.
+        generators: ``numpy.random.Generator``, ``numpy.random.RandomState``, ``random.Random`` and ``torch.Generator``.
         makes_devices: Whether code in reach names ``qml.device`` or a class of devices, and so may run circuits on a device of its own.
         complete: Whether the search came to its end.
     """
@@ -95,6 +95,39 @@ def replaced(fn: _T, mapping: Mapping[Any, Any], *, isolated: bool = False) -> _
     return copied
 
 
+def names_and_contents(functions: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """What can change of all that functions reach.
+
+    Args:
+        functions: And what they are called with, each by a name.
+
+    Returns:
+        The variables that the user's functions name, each with the cell or the dictionary of global names that holds it; and what has
+        contents (lists, dictionaries, sets, arrays, the ``__dict__`` of objects of the user's classes), each with the name of the variable
+        that leads there. Nothing where JAX is to call back: such changes are made by compiled code in each call.
+    """
+    functions = dict(functions)
+    graph = _Graph(functions)
+    if any(map(_is_jax_callback, graph.objects.values())):
+        return [], []
+    names: dict[tuple[str, int], Any] = {}
+    labels = {id(value): name for name, value in reversed(functions.items())}
+    contents = []
+    for at, obj in list(graph.objects.items())[1:]:
+        for slot, child in graph.held.get(at, ()):
+            is_named = slot[0] in ("global", "cell", "keyword", "attribute") and isinstance(slot[-1], str)
+            labels.setdefault(id(child), slot[-1] if is_named else labels[at])
+        if isinstance(obj, types.FunctionType) and _is_users_function(obj):
+            cells = zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True)
+            names |= {(name, id(cell)): cell for name, cell in cells}
+            names |= {(name, id(space)): space for name, space in _global_names(obj)}
+        elif _is_array(obj) or type(obj) in (list, set, deque, bytearray, *_DICTS):
+            contents.append((labels[at], obj))
+        elif type(obj) is types.SimpleNamespace or (_is_users_class(type(obj)) and not isinstance(obj, type | enum.Enum)):
+            contents.append((labels[at], _own_dict(obj)))
+    return [(name, place) for (name, _), place in names.items()], contents
+
+
 # What objects hold ---------------------------------------------------------------------------------------------------------
 
 
@@ -117,9 +150,11 @@ def _is_device_maker(obj: Any) -> bool:
 
 
 def _is_generator(obj: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return issubclass(type(obj), random.Random) or (
-        numpy is not None and issubclass(type(obj), numpy.random.Generator | numpy.random.RandomState)
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    return (
+        issubclass(type(obj), random.Random)
+        or (numpy is not None and issubclass(type(obj), numpy.random.Generator | numpy.random.RandomState))
+        or (torch is not None and issubclass(type(obj), torch.Generator))
     )
 
 
@@ -167,6 +202,11 @@ def _is_users(obj: Any) -> bool:
 def _is_compiled(obj: Any) -> bool:
     """A function compiled by JAX or Catalyst."""
     return type(obj).__name__ in ("PjitFunction", "QJIT") and "__wrapped__" in _attributes(obj)
+
+
+def _is_jax_callback(obj: Any) -> bool:
+    is_jax = isinstance(obj, types.FunctionType) and obj.__module__.partition(".")[0] == "jax"
+    return is_jax and obj.__name__ in ("debug_callback", "pure_callback", "io_callback")
 
 
 def _accesses(code: types.CodeType) -> Iterator[tuple[str, ...]]:
@@ -218,6 +258,16 @@ def _named(fn: types.FunctionType) -> Iterator[tuple[_Slot, Any]]:
             if not isinstance(namespace[name], types.ModuleType):
                 break
             namespace = vars(namespace[name])
+
+
+def _global_names(fn: types.FunctionType) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The names that a function takes from its module and from other modules of the user's, each with the dictionary that holds it."""
+    for (kind, *path), _ in _named(fn):
+        space = fn.__globals__
+        for name in path[:-1] if kind == "global" else ():
+            space = vars(space[name])
+        if kind == "global" and not _is_installed(space.get("__name__"), space.get("__file__")):
+            yield path[-1], space
 
 
 def _attributes(obj: Any) -> dict[str, Any]:

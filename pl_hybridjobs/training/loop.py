@@ -61,7 +61,7 @@ def train(
         objective: ``objective(params, *args, *batch)`` returns a real scalar, or a scalar and a dict of further numbers, which become
             metrics. Any mixture of QNodes and classical code.
         params: An array of NumPy, PennyLane, JAX or torch, or any nest of them. PennyLane's ``requires_grad=False`` holds a leaf fixed.
-            Not changed.
+            So does torch's, where other tensors have ``requires_grad=True``. Not changed.
         optimizer: A PennyLane optimizer, an optax transformation, a torch optimizer or a function that makes one from a list of tensors,
             the name of a method of ``scipy.optimize.minimize`` (with options: ``functools.partial(scipy.optimize.minimize, method=...,
             options=...)``), or an object with the methods of ``training.optimizers.Optimizer``. Not changed.
@@ -138,11 +138,12 @@ class _Call:
         except InvalidCall as error:
             found += error.complaints
         shape, driver = None, None
+        args = tuple(self.args) if isinstance(self.args, list | tuple) else ()
         try:
             shape = structure(self.params)
             if shape.leaves:
                 found += shape.complaints()
-            driver = adapter(self.optimizer, Problem(shape, self.params, self.objective, tuple(self.args)))
+            driver = adapter(self.optimizer, Problem(shape, self.params, self.objective, args))
         except (TypeError, Misfit) as error:
             found.append(str(error))
         if shape is not None and not shape.leaves and (driver is None or driver.needs_params):
@@ -173,6 +174,8 @@ class _Call:
             found.append(f"seed={self.seed!r} must be a whole number of at least 0, or None")
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             found.append(f"name={self.name!r} must be a text that is not empty")
+        if not isinstance(self.generators, list | tuple):
+            return [*found, f"generators is {type(self.generators).__name__}; give a list of random generators"]
         return found + RandomStates((), self.generators).complaints()
 
 
@@ -251,6 +254,7 @@ class _Loop:
         if self._stopped_by in ("", "steps") and self._step < self._call.steps:
             self._stopped_by = ""
             self._go_on()
+        self._stopped_by = self._stopped_by or "steps"  # resumed with fewer steps than it had made
         assert self._best is not None
         return TrainingRun(
             params=as_given(self._params, self._shape),
@@ -331,6 +335,8 @@ class _Loop:
                 plan = plan_gradient(call.objective, self._params, args, evaluations=driver.evaluations, count=driver.count)
             plan = replace(plan, notes=(*plan.notes, driver.note)) if driver.note else plan
             self._plan = plan.over(call.steps - self._step, may_end_sooner=bool(self._rules))
+            if plan.raised.startswith("IndexError") and self._shape.interface != "jax":
+                self._objective.forgo(f"{plan.raised}, where JAX would take another element")
         self._show.note(f"plan: {self._plan}")
         if self._plan.run is not None and (note := _beyond(self._plan.run, self._context)):
             self._show.note(note)
@@ -339,7 +345,7 @@ class _Loop:
 
     def _finish(self, step: Step, began_s: float) -> None:
         """What follows each step: judge it, log it, keep it, save if it is time."""
-        if self._step == 0 or not self._ran["gradient_method"]:
+        if self._step == 0 or not self._ran["gradient_method"] or self._ran["compiled"] != self._objective.compiled:
             self._say_how()
         length = step.norm if step.norm is not None else norm(step.gradient) if step.gradient is not None else None
         if not math.isfinite(step.value) or (length is not None and not math.isfinite(length)):
@@ -443,6 +449,8 @@ class _Loop:
 
     def _snapshot(self) -> dict[str, Any]:
         assert self._best is not None
+        if self._call.compile == "auto":  # a resumed job must not compile what an uninterrupted one compiles no more
+            self._objective.look()
         return {
             "step": self._step,
             "structure": [[leaf.path, leaf.dtype, list(leaf.shape)] for leaf in self._shape.leaves],
@@ -460,6 +468,7 @@ class _Loop:
             "elapsed_s": self._elapsed(),
             "stopped_by": self._stopped_by,
             "ran": self._ran,
+            "changed": self._objective.reason if self._objective.was_changed else "",
         }
 
     def _arrays(self, params: Any) -> list[Any]:
@@ -481,6 +490,9 @@ class _Loop:
         self._elapsed_s = saved["elapsed_s"]
         self._stopped_by = saved["stopped_by"]
         self._ran = dict(saved["ran"])
+        if saved["changed"] and self._call.compile == "auto":
+            self._objective.forgo(saved["changed"])
+            self._objective.was_changed = True
         self._batches.load(saved["batches"])
         if not isinstance(self._driver, Minimizer):
             self._state = self._driver.load(saved["optimizer"]["state"], self._params)

@@ -6,8 +6,10 @@ operators does too. What does not trace is run as it is written, and ``reason`` 
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import HybridJobsError, InvalidCall, MetricError
@@ -15,10 +17,16 @@ from pl_hybridjobs.jobs.context import logging
 from pl_hybridjobs.training.circuits import Reached
 from pl_hybridjobs.training.dispatch import traceable
 from pl_hybridjobs.training.parameters import Structure, to_numpy
+from pl_hybridjobs.training.variables import Variables
 
 _WHERE = "train()"
 #: Derivatives that are one call of the device, so that a trace stays short.
 _ONE_CALL = ("best", "device", "adjoint", "backprop")
+
+_IN_AUTOGRAD = (
+    "with params of NumPy the gradient is autograd's, which needs the functions of qml.numpy or qml.math in the objective, and no float(), "
+    "no assignments to elements, no jax and no torch. Optimizers that take no gradient, such as 'COBYLA', run any code."
+)
 
 
 class Objective:
@@ -38,6 +46,7 @@ class Objective:
         evaluations: How many there were; the loop begins to count anew with each step.
         compiled: Whether the newest evaluation ran compiled.
         reason: Why nothing is compiled; "" as long as it may be.
+        was_changed: Whether that is because something has changed that it uses.
     """
 
     def __init__(
@@ -58,10 +67,12 @@ class Objective:
         self.evaluations = 0
         self.compiled = False
         self.reason = "compile=False" if compile is False else _why_not(reached) if compile == "auto" else ""
+        self.was_changed = False
         self._must = compile is True
         self._capture, self._restore = random_state
         self._jitted: dict[str, Callable[..., Any]] = {}
         self._traced_fn = fn  # what JAX traces: `fn`, or a copy
+        self._variables: Variables | None = None  # what a trace has seen
 
     def value(self, params: Any) -> float:
         """The objective at ``params``, without a gradient.
@@ -101,6 +112,15 @@ class Objective:
         self.keep(aux)
         return float(value), self._in_interface(gradient)
 
+    def forgo(self, reason: str) -> None:
+        """Compile nothing from now on.
+
+        Raises:
+            InvalidCall: It must be compiled.
+        """
+        if not self.reason:
+            self._give_up(reason, None)
+
     def run(
         self, name: str, transform: Callable[[Callable[..., Any]], Callable[..., Any]], eager: Callable[..., Any], params: Any, *more: Any
     ) -> Any:
@@ -115,6 +135,7 @@ class Objective:
             *more: Nests of arrays.
         """
         self.evaluations += 1
+        self.look()
         if not self.reason:
             first = name not in self._jitted
             try:
@@ -135,7 +156,8 @@ class Objective:
     def _first(self, name: str, transform: Callable[..., Any], params: Any, *more: Any) -> Any:
         """The first call, which traces: the objective as it is, or else a copy whose NumPy takes tracers.
 
-        An objective may have side effects, which a compiled one does not repeat; drawing random numbers is one that can be seen.
+        An objective may have side effects, which a compiled one does not repeat; random numbers that are drawn and variables that are
+        changed can be seen.
         """
         import jax
 
@@ -147,27 +169,53 @@ class Objective:
             try:
                 result = self._as_it_is_or_copied(call, before, params, *more)
             except Exception:
-                self._restore(before)  # what a trace drew that came to nothing is drawn again
+                self._undo(before)  # what a trace drew that came to nothing is drawn again
                 raise
-        if not _same(before, self._capture()):
-            self._restore(before)
-            raise _NotTraceable("the objective draws random numbers in Python, and a compiled one would draw them once")
+        draws, changed = not _same(before, self._capture()), self._seen.changed()
+        if draws or changed:
+            self._undo(before)
+            does = "draws random numbers in Python" if draws else f"changes {changed!r}"
+            raise _NotTraceable(f"the objective {does}, and a compiled one would do so once")
         self._jitted[name] = call
         return result
+
+    @property
+    def _seen(self) -> Variables:
+        if self._variables is None:
+            self._variables = Variables(objective=self.fn, copy=self._traced_fn, args=self.args)
+        return self._variables
+
+    def look(self) -> None:
+        """See whether something has changed that a compiled objective would not see; then nothing is compiled any more.
+
+        Raises:
+            InvalidCall: It must be compiled.
+        """
+        changed = "" if self.reason else self._seen.changed()
+        if changed:
+            self.was_changed = True
+            self.forgo(f"{changed!r}, which the objective uses, has changed, and a compiled one would not see it")
+
+    def _undo(self, before: Any) -> None:
+        """Leave no trace of a trace."""
+        self._restore(before)
+        self._seen.restore()
 
     def _as_it_is_or_copied(self, call: Callable[..., Any], before: Any, params: Any, *more: Any) -> Any:
         try:
             return self._call(call, params, *more)
         except (TypeError, ValueError) as error:  # what NumPy says to a tracer
+            self._undo(before)
             fn = traceable(self._traced_fn)
             if isinstance(error, HybridJobsError) or fn is self._traced_fn:
                 raise
-            self._restore(before)
-            self._traced_fn, original = fn, self._traced_fn
+            original, variables = self._traced_fn, self._variables
+            self._traced_fn, self._variables = fn, Variables(objective=self.fn, copy=fn, args=self.args)
             try:
                 return self._call(call, params, *more)
             except Exception:
-                self._traced_fn = original
+                self._undo(before)
+                self._traced_fn, self._variables = original, variables
                 raise
 
     def _call(self, call: Callable[..., Any], params: Any, *more: Any) -> Any:
@@ -183,13 +231,14 @@ class Objective:
     def _traced(self, trainable: Sequence[Any], fixed: Sequence[Any], batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
         return self._evaluated(self.shape.merge(trainable, fixed), batch, self._traced_fn)
 
-    def _give_up(self, reason: str, error: Exception) -> None:
+    def _give_up(self, reason: str, error: Exception | None) -> None:
         if self._must:
             advice = "write it with qml.math or jax.numpy and without Python's random numbers, or leave compile='auto'"
             raise InvalidCall(_WHERE, [f"compile=True, but the objective cannot be traced by JAX: {reason}; {advice}"]) from error
         self.compiled = False
         self.reason = reason
         self._jitted.clear()
+        self._variables = None
 
     def _eager_value(self, params: Any) -> tuple[float, dict[str, Any]]:
         value, aux = self._evaluated(params, self.batch)
@@ -205,13 +254,21 @@ class Objective:
 
         def fn(*leaves: Any) -> Any:
             value, box["aux"] = self._evaluated(self.shape.unflatten(leaves), self.batch)
-            return value
+            interface = qml.math.get_interface(value)
+            if interface not in ("autograd", "numpy", "builtins"):
+                raise InvalidCall(_WHERE, [f"the objective returned a value of {interface}; then params must be of {interface}, too"])
+            return float(value) if str(getattr(value, "dtype", type(value).__name__)).startswith(("int", "bool")) else value
 
         with warnings.catch_warnings():
             # Zero gradients are spoken of once, by the loop.
             warnings.filterwarnings("ignore", "Output seems independent of input")
             grad = qml.grad(fn, argnums=list(self.shape.trainable))
-            gradient = grad(*self.shape.flatten(params))
+            try:
+                gradient = grad(*self.shape.flatten(params))
+            except Exception as error:
+                if _is_of_autograd(error):
+                    error.add_note(f"{_WHERE}: {_IN_AUTOGRAD} Compiled by JAX it was not, because of this: {self.reason}.")
+                raise
         aux = {name: qml.math.toarray(value) for name, value in box["aux"].items()}
         return float(grad.forward), aux, [to_numpy(g) for g in gradient]
 
@@ -227,8 +284,9 @@ class Objective:
     def _by_torch(self, params: Any) -> tuple[float, dict[str, Any], list[Any]]:
         import torch
 
-        leaves = [leaf.detach().requires_grad_() for leaf in self.shape.flatten(params)]
-        value, aux = self._evaluated(self.shape.unflatten(leaves), self.batch)
+        given, fixed = self.shape.split([leaf.detach() for leaf in self.shape.flatten(params)])
+        leaves = [leaf.requires_grad_() for leaf in given]
+        value, aux = self._evaluated(self.shape.merge(leaves, fixed), self.batch)
         value = torch.as_tensor(value)
         number = float(value.detach())
         gradient = torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else [None] * len(leaves)
@@ -239,8 +297,11 @@ class Objective:
         result = (fn or self.fn)(params, *self.args, *batch)
         value, aux = result if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping) else (result, {})
         problem = _complaint(value)
-        if problem:
-            raise InvalidCall(_WHERE, [problem])
+        problems = [f"the objective returned {problem}"] if problem else []
+        strange = {name: _no_number(further) for name, further in aux.items()}
+        problems += [f"the objective's further number {name!r} is {what}" for name, what in strange.items() if what]
+        if problems:
+            raise InvalidCall(_WHERE, problems)
         return value, dict(aux)
 
     def keep(self, aux: Mapping[str, Any]) -> None:
@@ -293,14 +354,28 @@ def _plain(value: Any) -> Any:
 
 def _complaint(value: Any) -> str:
     """What is wrong with an objective's result."""
+    found = _no_number(value)
+    if found.startswith("an array"):
+        return f"{found}; training needs one number: sum it, or take its mean"
+    if found == "a complex number":
+        return f"{found}; take its real part, or its absolute value"
+    return f"{found}; it must return a real scalar, or a scalar and a dict of further numbers" if found else ""
+
+
+def _no_number(value: Any) -> str:
+    """What this is instead of a real number; "" if it is one."""
     shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", type(value).__name__))
     if shape is None and not isinstance(value, float | int):
-        return f"the objective returned {type(value).__name__}; it must return a real scalar, or a scalar and a dict of further numbers"
+        return "a complex number" if isinstance(value, complex) else type(value).__name__
     if shape is not None and tuple(shape) != ():
-        return f"the objective returned an array of shape {tuple(shape)}; training needs one number: sum it, or take its mean"
-    if "complex" in dtype:
-        return "the objective returned a complex number; take its real part, or its absolute value"
-    return ""
+        return f"an array of shape {tuple(shape)}"
+    return "a complex number" if "complex" in dtype else ""
+
+
+def _is_of_autograd(error: BaseException) -> bool:
+    """Whether code did not like autograd's boxes, or autograd what code did with them."""
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return "ArrayBox" in f"{error} {error.__cause__}" or "autograd" in Path(raised_in).parts
 
 
 def _first_line(error: Exception) -> str:

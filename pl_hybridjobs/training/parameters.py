@@ -26,7 +26,7 @@ class Leaf:
         kind: What it was given as: "number", "numpy", "pennylane", "jax" or "torch".
         shape: Its shape.
         dtype: Its data type, as NumPy names it.
-        trainable: Whether it is to be changed. Only PennyLane's tensors can say no.
+        trainable: Whether it is to be changed. PennyLane's tensors can say no, and torch's if others say yes.
     """
 
     path: str
@@ -156,12 +156,17 @@ def structure(params: Any) -> Structure:
     """Look at a nest.
 
     Raises:
-        TypeError: A leaf is no array and no number, or a sparse tensor; the message names it.
+        TypeError: A leaf is no array and no number, or a sparse tensor, and the message names it; or the keys of a dict have no order.
     """
     import jax
 
-    flat, tree = jax.tree_util.tree_flatten_with_path(params)
-    leaves = tuple(_leaf("params" + jax.tree_util.keystr(path), value) for path, value in flat)
+    try:
+        flat, tree = jax.tree_util.tree_flatten_with_path(params)
+    except ValueError as error:  # a dict with keys that JAX cannot sort
+        raise TypeError("params has a dict whose keys are of several types; use texts throughout") from error
+    # A torch tensor that was made without a word has requires_grad=False, a PennyLane tensor only if somebody said so.
+    are_marked = any(_kind(value) == "torch" and value.requires_grad for _, value in flat)
+    leaves = tuple(_leaf("params" + jax.tree_util.keystr(path), value, are_marked) for path, value in flat)
     strange = [f"{leaf.path} is {type(value).__name__}" for leaf, (_, value) in zip(leaves, flat, strict=True) if leaf.kind == "other"]
     if strange:
         raise TypeError(f"params holds something that is neither an array nor a number: {', '.join(strange)}")
@@ -175,14 +180,14 @@ def _is_sparse(value: Any) -> bool:
     return bool(value.layout is not sys.modules["torch"].strided)
 
 
-def _leaf(path: str, value: Any) -> Leaf:
+def _leaf(path: str, value: Any, are_marked: bool) -> Leaf:
     kind = _kind(value)
     if kind == "other":
         return Leaf(path, kind, (), type(value).__name__, False)
     if kind == "number":
         return Leaf(path, kind, (), {float: "float64", int: "int64", complex: "complex128"}[type(value)], True)
-    # A torch tensor that was made without a word has requires_grad=False, a PennyLane tensor only if somebody said so.
-    trainable = bool(value.requires_grad) if kind == "pennylane" else True
+    can_say_no = kind == "pennylane" or (kind == "torch" and are_marked)
+    trainable = bool(value.requires_grad) if can_say_no else True
     return Leaf(path, kind, tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."), trainable)
 
 

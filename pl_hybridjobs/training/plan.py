@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pl_hybridjobs.cost.forecast import Forecast, Purchase
+from pl_hybridjobs.cost.prices import price_of
 from pl_hybridjobs.training.circuits import reach, replaced
 
 _UNKNOWN = "the circuits of a step are not known before the first one"
@@ -33,6 +34,7 @@ class GradientPlan:
         notes: What else to know, such as why something is not known.
         purchases: What a step buys of each device that costs money, or whose price is not known.
         run: What is left of the run will buy that; None: nothing, or not known.
+        raised: What the objective raised where its circuits' results were placeholders; "" if nothing.
     """
 
     gradient_method: str
@@ -42,10 +44,13 @@ class GradientPlan:
     notes: tuple[str, ...] = ()
     purchases: tuple[Purchase, ...] = ()
     run: Forecast | None = None
+    raised: str = ""
 
     @property
     def cost_per_step(self) -> float | None:
         """US dollars; None where circuits or a price are not known, or time is billed (then ``purchases`` know the least)."""
+        if not self.purchases and any(price_of(name) is None for name in self.devices):
+            return None
         if self.circuits_per_step is None or not all(purchase.is_exact for purchase in self.purchases):
             return None
         return float(sum(purchase.least_usd or 0 for purchase in self.purchases))
@@ -103,9 +108,6 @@ def plan_gradient(
     if reached.makes_devices:
         note = f"{_UNKNOWN}: the objective can make devices of its own; make them outside of it"
         return GradientPlan("unknown", None, None, names, notes=(note,))
-    if not reached.devices:
-        return GradientPlan("none", 0, None, ())
-
     from pl_hybridjobs.training.standin import Counts, StandIn
 
     counts = Counts()
@@ -116,8 +118,11 @@ def plan_gradient(
             copied, arguments = replaced((objective, tuple(args)), stand_ins, isolated=True)
             _evaluate(copied, params, arguments, evaluations == "gradient")
         except Exception as error:  # noqa: BLE001 - placeholders may lead anywhere; the first step shows whether it is a mistake
-            note = f"{_UNKNOWN}: with placeholders for results, the objective raised {type(error).__name__}: {error}"
-            return GradientPlan(_method(counts.methods) if counts.methods else "unknown", None, None, names, notes=(note,))
+            raised = f"{type(error).__name__}: {error}"
+            if not names:
+                return GradientPlan("none", 0, None, (), raised=raised)
+            note = f"{_UNKNOWN}: with placeholders for results, the objective raised {raised}"
+            return GradientPlan(_method(counts.methods) if counts.methods else "unknown", None, None, names, notes=(note,), raised=raised)
     circuits, shots = count * (counts.executions + counts.derivatives), count * counts.shots
     method = _method(counts.methods if evaluations == "gradient" else [])
     return GradientPlan(method, circuits, shots or None, tuple(counts.devices), purchases=tuple(counts.purchases(count)))

@@ -51,13 +51,20 @@ class Counts:
     drawn: int = 0
     bought: dict[str, tuple[Price | None, list[int]]] = field(default_factory=dict)
 
-    def buy(self, device: Any, circuits: int, shots: int) -> None:
-        """A device is asked for some circuits at once. One that takes many as one task says how many: ``circuits_per_task``."""
-        target = str(getattr(device, "target", None) or device.name)
-        own = getattr(device, "price", None)
-        _, sums = self.bought.setdefault(target, (own if isinstance(own, Price) else price_of(target), [0, 0, 0]))
-        per_task = getattr(device, "circuits_per_task", 1)
-        for i, amount in enumerate((-(-circuits // per_task), circuits, shots)):
+    def buy(self, device: Any, circuits: int, shots: Sequence[int]) -> None:
+        """A device is asked for some circuits at once.
+
+        One that asks a ledger says which it is by ``target``, what it costs by ``price()``, and how many tasks circuits of these shots are
+        by ``tasks_for(shots)``; all three may be missing.
+        """
+        target = getattr(device, "target", None)
+        own = device.price() if callable(getattr(device, "price", None)) else None
+        price = own if isinstance(own, Price) else price_of(str(target or device.name))
+        if price is None and target is None:
+            return  # nobody counts what it costs
+        _, sums = self.bought.setdefault(str(target or device.name), (price, [0, 0, 0]))
+        tasks = device.tasks_for(shots) if callable(getattr(device, "tasks_for", None)) else circuits
+        for i, amount in enumerate((tasks, circuits, sum(shots))):
             sums[i] += amount
 
     def purchases(self, times: int) -> list[Purchase]:
@@ -138,7 +145,7 @@ class StandIn(Device):  # type: ignore[misc]
     def execute(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
         """Placeholders."""
         counted = [get_num_shots_and_executions(circuit) for circuit in circuits]
-        self._count(executions=sum(executions for executions, _ in counted), shots=sum(shots or 0 for _, shots in counted))
+        self._count(executions=sum(executions for executions, _ in counted), shots=[shots or 0 for _, shots in counted])
         config = execution_config or ExecutionConfig()
         is_traced = config.gradient_method == "backprop" or not config.convert_to_numpy
         return tuple(_results(circuit, self, is_traced) for circuit in circuits)
@@ -183,10 +190,11 @@ class StandIn(Device):  # type: ignore[misc]
         self._count(executions=len(circuits), buys=False)
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_jvp)(self, circuits, tangents)
 
-    def _count(self, executions: int = 0, derivatives: int = 0, shots: int = 0, *, buys: bool = True) -> None:
+    def _count(self, executions: int = 0, derivatives: int = 0, shots: Sequence[int] | None = None, *, buys: bool = True) -> None:
         self.counts.executions += executions
         self.counts.derivatives += derivatives
-        self.counts.shots += shots
+        shots = [0] * derivatives if shots is None else shots
+        self.counts.shots += sum(shots)
         if buys:
             self.counts.buy(self._device, executions + derivatives, shots)
         _add(self.counts.devices, self.name)

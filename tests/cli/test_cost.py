@@ -6,16 +6,24 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pl_hybridjobs import hybrid_job, open_job
+from pl_hybridjobs.cli.commands import cli
 from pl_hybridjobs.cost.budget import Budget
-from tests.cli.test_commands import hj
 from tests.jobs import buyers
 
 
 @pytest.fixture
 def shop(tmp_path):
     return str(tmp_path / "sales.txt")
+
+
+def hj(*args: object, code: int = 0) -> str:
+    """Run a command in this process, check its exit code, give what it printed."""
+    done = CliRunner().invoke(cli, [str(arg) for arg in args], prog_name="hybridjobs")
+    assert done.exit_code == code, done.output
+    return done.output
 
 
 def test_the_users_budget_is_set_shown_and_cleared(shop):
@@ -59,7 +67,7 @@ def test_a_job_that_ran_out_is_shown_and_goes_on_with_more(shop):
 def test_run_takes_limits_and_plan_says_what_is_known(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("def nothing():\n    return 0\n")
-    hj("run", f"{script}:nothing", "--max-usd", "5", "--max-shots", "1000")
+    hj("run", f"{script}:nothing", "--runner", "inline", "--detach", "--max-usd", "5", "--max-shots", "1000")
     assert open_job("nothing").budget == Budget(max_usd=5, max_shots=1000)
 
     planned = json.loads(hj("plan", f"{script}:nothing", "--device", buyers.QPU, "--json"))

@@ -73,6 +73,23 @@ def test_the_accounts_above_catch_up_with_a_journal_that_went_on_without_them(fa
     assert user.ledger.entries() == before
 
 
+def test_an_old_journal_does_not_undo_what_a_newer_one_told(family, tmp_path):
+    """A job goes on with a copy of an ended one's purchases: from then on the copy is what counts."""
+    user, old, _ = family
+    old.reserve([charge("1")])
+    old.ledger.copy(tmp_path / "copy.sqlite")
+    new = Account("job new", Ledger(tmp_path / "copy.sqlite"), parents=(user,), namespace="a", owner="new")
+    new.settle("1", "completed", 0.25)
+    new.reserve([charge("2")])
+
+    old.catch_up()
+
+    assert user.cost().usd_final == Decimal("0.25")
+    assert user.cost().tasks == 2
+    assert (new.cost().tasks, old.cost().tasks) == (2, 1)
+    new.close()
+
+
 def test_a_process_that_lost_its_job_may_not_buy(family):
     user, job, _ = family
 

@@ -89,5 +89,5 @@ def stopped_while_waiting(steps, shop):
     if current_job().attempt == 1:
         stop = current_job().stop
         stop.at_boundary = True
-        threading.Timer(0.9, setattr, (stop, "requested", "SIGTERM")).start()
-    return descend(steps, shop, latency_s=0.35)
+        threading.Timer(0.4, setattr, (stop, "requested", "SIGTERM")).start()
+    return descend(steps, shop, latency_s=0.15)

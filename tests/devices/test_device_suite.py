@@ -22,16 +22,21 @@ ROOT = Path(__file__).parents[2]
         ("hybridjobs.qubit", "20000", 374),
         ("hybridjobs.mixed", "None", 409),
         ("hybridjobs.mixed", "20000", 384),
+        # What a remote device refuses (it says "supported") is skipped; a QPU has no matrices either.
+        pytest.param("hybridjobs.qpu rehearsal:ideal", "None", 382, marks=pytest.mark.torture_long),
+        pytest.param("hybridjobs.qpu rehearsal:ideal", "20000", 374, marks=pytest.mark.torture_long),
+        pytest.param("hybridjobs.qpu rehearsal:qpu", "10000", 374, marks=pytest.mark.torture_long),
     ],
 )
 def test_the_device_suite_passes(device, shots, least, tmp_path):
+    name, _, target = device.partition(" ")
     suite = Path(pennylane.devices.tests.__file__).parent
     command = [
         sys.executable,
         "-m",
         "pytest",
         suite,
-        f"--device={device}",
+        f"--device={name}",
         f"--shots={shots}",
         "-q",
         "-p",
@@ -39,6 +44,7 @@ def test_the_device_suite_passes(device, shots, least, tmp_path):
         "-p",
         "no:randomly",
         "--tb=short",
+        *(["--skip-ops", "--device-kwargs", f"target={target}"] if target else []),
     ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*map(str, command)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=580)

@@ -12,6 +12,7 @@ import pytest
 from pl_hybridjobs import Status, hybrid_job
 from pl_hybridjobs.cost.account import of_user
 from pl_hybridjobs.errors import BudgetExceeded, JobInterrupted
+from pl_hybridjobs.training.plan import plan_gradient
 from tests.devices import buyers
 
 WAIT_S = 90
@@ -98,7 +99,19 @@ def test_asked_to_stop_while_it_waits_it_stops_at_once_and_collects_later(shop, 
     assert len(sold(shop)) == 9
 
 
-def test_each_step_logs_what_it_took(shop, undisturbed):
+def test_a_step_costs_what_the_plan_says(shop):
+    device = qml.device("hybridjobs.qpu", QPU, wires=2, folder=shop, task_usd=0.3, shot_usd=0.001)
+    plan = plan_gradient(buyers.make_circuit(device), buyers.START)
+
+    assert plan.gradient_method == "parameter-shift"
+    assert not sold(shop)
+    with qml.Tracker(device) as tracker:
+        buyers.trained(device, 3)
+    assert plan.cost_per_step == pytest.approx((tracker.totals["cost_usd"] - 0.3 - 0.1) / 3)
+    assert plan.circuits_per_step == (tracker.totals["executions"] - 2) / 3
+
+
+def test_each_step_logs_what_it_took(shop):
     job = inline(buyers.descend)(2, shop)
     job.result(WAIT_S)
     table = job.metrics()

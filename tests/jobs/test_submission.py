@@ -60,7 +60,7 @@ def nothing_written(home: Path) -> bool:
         ({"resources": {"env": {"MY_SECRET": "x"}}}, "looks like a secret"),
         ({"retries": -1}, "at least 0"),
         ({"retries": {"error": 1}}, "Did you mean 'errors'"),
-        ({"budget": 5}, "dollars are Budget(max_usd=...)"),
+        ({"budget": 5}, "dollars are Budget(max_usd="),
         ({"budget": {"max_usb": 5}}, "Did you mean 'max_usd'"),
         ({"budget": {"max_usd": -5, "max_tasks": 0.5}}, "max_usd must be.*max_tasks must be"),
         ({"device": "arn:aws:braket:nowhere"}, "no Amazon resource name"),

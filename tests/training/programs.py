@@ -76,11 +76,12 @@ def work(optimizer, shots, compiled, steps=8, every=2, seed=5):
         bomb.tick()
         return {"draw": np.random.random(), "first": params[0]}
 
-    def objective(params):
-        if not compiled:
-            bomb.tick()
+    def ticking(params):
+        bomb.tick()
         return circuit(params)
 
+    # A compiled objective has no side effects; and QNG wants the QNode.
+    objective = circuit if compiled or optimizer == "qng" else ticking
     params = START
     if optimizer == "torch":
         import torch
@@ -94,7 +95,7 @@ def work(optimizer, shots, compiled, steps=8, every=2, seed=5):
     else:
         made = {"adam": qml.AdamOptimizer(0.1), "qng": qml.QNGOptimizer(0.1), "spsa": qml.SPSAOptimizer(maxiter=50)}[optimizer]
     run = train(
-        circuit if optimizer == "qng" else objective, params, optimizer=made, steps=steps, checkpoint_every=every, compile=compiled,
+        objective, params, optimizer=made, steps=steps, checkpoint_every=every, compile=compiled,
         seed=seed, metrics=metrics, progress=False,
     )  # fmt: skip
     assert run.compiled is compiled, run.compile_reason
@@ -449,6 +450,43 @@ def slow(steps=400, pause_s=0.02, every=1, retries_at=""):
         objective, START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=every, compile=False, seed=1, progress=False
     )
     return outcome(run)
+
+
+def with_notes():
+    """An objective that names a list which grows from the fourth step on, so that it is compiled until then."""
+    bomb = Bomb()
+    circuit = make_circuit(None)
+    notes: list[float] = []
+
+    def objective(params):
+        return circuit(params) if notes is not None else 0.0
+
+    def note(progress):
+        bomb.tick()
+        if progress.step == 4:
+            notes.append(progress.value)
+
+    run = train(
+        objective, START, optimizer=qml.AdamOptimizer(0.1), steps=12, checkpoint_every=1, stop=note, progress=False
+    )  # fmt: skip
+    assert not run.compiled
+    return outcome(run)
+
+
+def with_fewer_steps(first, later):
+    """Somebody lowers ``steps`` before it is resumed."""
+    bomb = Bomb()
+    steps = later if os.environ["BOMB_AT"] == "0" else first
+    run = train(
+        lambda p: (p**2).sum(),
+        START,
+        optimizer=qml.AdamOptimizer(0.1),
+        steps=steps,
+        checkpoint_every=1,
+        stop=lambda progress: bomb.tick(),
+        progress=False,
+    )
+    return {"steps": run.steps, "stopped_by": run.stopped_by}
 
 
 def two_slow():

@@ -25,11 +25,14 @@ class Shop(type(qml.device("default.qubit"))):  # type: ignore[misc]
 
     def __init__(self, price=SHOP, circuits_per_task=1, **options):
         super().__init__(**options)
-        self.price, self.circuits_per_task, self.bill = price, circuits_per_task, []
+        self.price, self.circuits_per_task, self.bill = lambda: price, circuits_per_task, []
+
+    def tasks_for(self, shots):
+        return -(-len(shots) // self.circuits_per_task)
 
     def execute(self, circuits, execution_config=None):
-        shots = sum(circuit.shots.total_shots for circuit in circuits)
-        self.bill.append((-(-len(circuits) // self.circuits_per_task), shots))
+        shots = [circuit.shots.total_shots for circuit in circuits]
+        self.bill.append((self.tasks_for(shots), sum(shots)))
         return super().execute(circuits, execution_config)
 
     @property
@@ -75,6 +78,16 @@ def test_on_ones_own_machine_a_step_costs_nothing():
     assert (plan.cost_per_step, plan.run, plan.purchases) == (0.0, None, ())
 
 
+def test_of_other_peoples_devices_nothing_is_said_and_nothing_is_called_free():
+    class Theirs(type(qml.device("default.qubit"))):  # type: ignore[misc]
+        name = "their.simulator"
+
+    plan = plan_gradient(energy_on(Theirs(wires=2)), pnp.array(START)).over(10)
+
+    assert (plan.cost_per_step, plan.run) == (None, None)
+    assert "price" not in str(plan)
+
+
 def test_an_unknown_price_is_said_and_is_not_zero():
     plan = plan_gradient(energy_on(Shop(wires=2, price=None)), pnp.array(START)).over(2)
 
@@ -85,7 +98,7 @@ def test_an_unknown_price_is_said_and_is_not_zero():
 def test_the_log_says_when_a_budget_will_not_do(capfd):
     def job():
         shop = Shop(wires=2)
-        train(energy_on(shop), pnp.array(START), optimizer=qml.GradientDescentOptimizer(0.1), steps=9, stop=Target(-9.0), compile=False)
+        train(energy_on(shop), pnp.array(START), optimizer=qml.GradientDescentOptimizer(0.1), steps=9, stop=Target(9.0), compile=False)
 
     hybrid_job(job, budget={"max_usd": 7}).inline()
 

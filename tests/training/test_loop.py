@@ -112,6 +112,34 @@ def test_a_torch_tensor_is_trained_and_comes_back_without_history():
     np.testing.assert_array_equal(weights, START)
 
 
+@pytest.mark.parametrize("compiled", ["auto", False])
+def test_a_torch_tensor_without_gradient_stays_where_others_have_one(compiled):
+    torch = pytest.importorskip("torch")
+    params = {"a": torch.tensor(START, requires_grad=True), "b": torch.tensor([2.0]), "n": torch.tensor(3)}
+    energy = make_energy()
+    frozen_too = [params["b"], params["a"]]  # as of module.parameters()
+    for optimizer in (lambda tensors: torch.optim.SGD(tensors, lr=0.1), torch.optim.SGD(frozen_too, lr=0.1), "L-BFGS-B"):
+        run = fast(lambda p: energy(p["a"]) * p["b"][0] * p["n"], params, optimizer, compile=compiled)
+        assert (run.params["b"], run.params["n"]) == (2, 3)
+        assert run.params["n"].dtype == torch.int64
+        if optimizer != "L-BFGS-B":
+            reference, default = params["a"].detach().clone().requires_grad_(), make_energy("default.qubit")
+            sgd = torch.optim.SGD([reference], lr=0.1)
+            for _ in range(5):
+                sgd.zero_grad()
+                (6 * default(reference)).backward()
+                sgd.step()
+            np.testing.assert_allclose(run.params["a"], reference.detach(), atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:train")
+def test_a_generator_of_torch_draws_for_the_steps_alone():
+    torch = pytest.importorskip("torch")
+    mine, same = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    run = fast(lambda p: 0 * p.sum() + torch.rand(1, generator=mine)[0], torch.tensor(START), torch.optim.SGD)
+    np.testing.assert_array_equal(run.history["cost"], [float(torch.rand(1, generator=same)[0]) for _ in range(5)])
+
+
 def test_code_that_only_torch_can_run_is_not_compiled():
     torch = pytest.importorskip("torch")
     energy = make_energy()
@@ -180,6 +208,70 @@ def test_an_objective_that_draws_random_numbers_in_python_is_not_compiled():
         run = fast(lambda p, draw=draw: ((p - draw()) ** 2).sum())
         assert not run.compiled
         assert "random" in run.compile_reason
+
+
+@pytest.mark.parametrize("optimizer", [qml.GradientDescentOptimizer(0.0), optax.sgd(0.0)])
+def test_an_objective_that_counts_its_calls_gives_the_same_numbers_as_one_that_was_never_compiled(optimizer):
+    calls, values = [], []
+
+    def objective(params):
+        calls.append(1)
+        return len(calls) * params.sum()
+
+    for compiled in ("auto", False):
+        calls.clear()
+        run = fast(objective, optimizer=optimizer, compile=compiled)
+        values.append(run.history["cost"])
+        assert (run.compiled, len(calls)) == (False, 5)
+    assert np.array_equal(*values)
+    assert values[0][1] == 2 * values[0][0]
+    with pytest.raises(InvalidCall, match="changes 'calls'"):
+        fast(objective, compile=True)
+
+
+@pytest.mark.parametrize("optimizer", [qml.GradientDescentOptimizer(0.0), optax.sgd(0.0), "COBYLA"])
+def test_what_changes_between_two_steps_counts_in_the_next_one(optimizer, capsys):
+    weight, scale = {"of": 1.0}, np.ones(1)
+
+    def halve(progress):
+        weight["of"] /= 2
+        scale[0] = 3.0
+
+    def objective(params, scale):
+        return weight["of"] * scale[0] * (params**2).sum()
+
+    run = train(objective, START, optimizer=optimizer, steps=4, args=(scale,), stop=halve, progress=True)
+    if optimizer != "COBYLA":
+        np.testing.assert_allclose(run.history["cost"] / (START**2).sum(), [1, 3 / 2, 3 / 4, 3 / 8])
+    assert not run.compiled
+    assert "has changed" in run.compile_reason
+    assert f"not compiled: {run.compile_reason}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("objective", [make_energy(), lambda p: p[3] ** 2])
+@pytest.mark.parametrize("optimizer", [qml.AdamOptimizer(), optax.adam(0.1), "COBYLA"])
+def test_an_index_out_of_bounds_is_an_error_where_jax_would_take_another_element(objective, optimizer):
+    with pytest.raises(IndexError, match="out of bounds"):
+        fast(objective, START[:2], optimizer)
+    with pytest.raises(InvalidCall, match=r"IndexError.*JAX would take another element"):
+        fast(objective, START[:2], optimizer, compile=True)
+
+
+@pytest.mark.parametrize("constant", [3, True, np.int64(3)])
+def test_a_constant_that_is_no_float_has_zero_gradient(constant):
+    with pytest.warns(UserWarning, match="do not feed the objective"):
+        run = fast(lambda p: constant, steps=1, compile=False)
+    assert (run.value, run.history["gradient_norm"][0]) == (float(constant), 0)
+
+
+def test_code_that_autograd_cannot_differentiate_is_explained_beside_its_own_error():
+    with pytest.raises(TypeError) as caught:
+        fast(lambda p: float(p[0]) * p.sum())
+    assert "COBYLA" in caught.value.__notes__[0]
+    assert "ConcretizationTypeError" in caught.value.__notes__[0]
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InvalidCall, match="value of torch"):
+        fast(lambda p: torch.tensor(1.0), compile=False)
 
 
 def test_compile_true_says_why_it_cannot():
@@ -307,6 +399,7 @@ def test_the_plot_shows_value_and_gradient(tmp_path):
         ({"params": {"a": jnp.ones(2), "b": np.ones(2)}}, r"params\['a'\] is a JAX array"),
         ({"params": {"a": "text"}}, r"params\['a'\] is str"),
         ({"params": []}, "params is empty"),
+        ({"params": {"a": START, 0: 1.0}}, "keys are of several types"),
         ({"params": pnp.array([1.0], requires_grad=False)}, "requires_grad=False"),
         ({"optimizer": "adam"}, "no method 'adam'"),
         ({"optimizer": qml.AdamOptimizer}, "give an instance"),
@@ -323,6 +416,9 @@ def test_the_plot_shows_value_and_gradient(tmp_path):
         ({"value_name": "shots"}, "value_name='shots'"),
         ({"metrics": {}}, "metrics is dict"),
         ({"generators": [3]}, "generators has int"),
+        ({"generators": np.random.default_rng()}, "generators is Generator"),
+        ({"args": 3}, r"train\(\): args is int"),
+        ({"optimizer": optax.adam}, "the function adam; give what it returns"),
         ({"batch_size": 4}, "batch_size"),
     ],
 )
@@ -348,6 +444,8 @@ def test_all_complaints_come_at_once():
         (lambda p: None, "returned NoneType"),
         (lambda p: p.sum() * 1j, "complex"),
         (lambda p: (p.sum(), {"cost": 1.0}), "'cost' is logged by train itself"),
+        (lambda p: (p.sum(), {"all": p}), r"further number 'all' is an array of shape \(4,\)"),
+        (lambda p: (p.sum(), {"word": "text"}), "further number 'word' is str"),
     ],
 )
 def test_an_objective_that_gives_no_real_scalar_is_named(objective, words):

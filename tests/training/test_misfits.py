@@ -16,6 +16,7 @@ from pennylane import numpy as pnp
 
 from pl_hybridjobs import train
 from pl_hybridjobs.errors import InvalidCall
+from pl_hybridjobs.training.optimizers import Step
 from tests.training.optimizing import NEST, START, bowl, make_bare, make_choice, make_energy
 
 
@@ -29,6 +30,11 @@ class Descent:
 
     def step(self, objective, params, state):
         return params
+
+
+class Shrinking(Descent):
+    def step(self, objective, params, state):
+        return Step({**params, "x": params["x"][:1]}, state, objective.value(params))
 
 
 TWO = np.array([0.3, 0.7])
@@ -85,6 +91,7 @@ PENNYLANE: list[Any] = [
 REST: list[Any] = [
     (plain, START, Descent, {}, "the class Descent; give an instance"),
     (bowl, NEST, Descent(), {}, r"Descent.step gave dict; it must return .*Step"),
+    (bowl, NEST, Shrinking(), {}, r"Shrinking.step gave params of another structure"),
     (plain, START, optax.adam, {}, "It takes an optimizer"),
     (bowl, NEST, optax.lbfgs(), {"compile": False}, "the line search of optax.lbfgs does.*not compiled: compile=False"),
     (make_energy(), START, optax.lbfgs(), {}, r"not compiled: default.qubit: .*compile=True"),

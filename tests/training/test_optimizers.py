@@ -317,6 +317,12 @@ def test_the_natural_gradients_for_jax_make_the_steps_of_those_for_numpy(kind):
     assert run.history["executions"][0] > run.plan.circuits_per_step
 
 
+def test_steps_that_are_gathered_are_taken_as_they_are():
+    gathered = optax.MultiSteps(optax.adam(0.1), every_k_schedule=2)
+    runs = [train(bowl, NEST, optimizer=o, steps=4, progress=False) for o in (gathered, gathered.gradient_transformation())]
+    assert np.array_equal(runs[0].params["x"], runs[1].params["x"])
+
+
 def test_a_line_search_computes_no_value_twice_and_goes_on_with_the_same_bits():
     calls = []
 

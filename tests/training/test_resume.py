@@ -86,6 +86,17 @@ def test_a_trace_that_is_given_up_draws_nothing(compiled, monkeypatch):
     assert bits(interrupted(programs.draws_in_python, (compiled,), ["3", "4:stop"], monkeypatch)) == expected
 
 
+@pytest.mark.parametrize("bombs", [["3"], ["5"], ["6"], ["9:stop"]], ids=str)
+def test_what_is_compiled_no_more_stays_so_after_a_resume(bombs, monkeypatch):
+    expected = bits(reference(programs.with_notes, (), monkeypatch))
+    assert bits(interrupted(programs.with_notes, (), bombs, monkeypatch)) == expected
+
+
+def test_resumed_with_fewer_steps_than_were_made_it_ends_where_it_was(monkeypatch):
+    job = interrupted(programs.with_fewer_steps, (9, 2), ["6"], monkeypatch)
+    assert job.result() == {"steps": 5, "stopped_by": "steps"}
+
+
 # Several loops ---------------------------------------------------------------------------------------------------------------
 
 

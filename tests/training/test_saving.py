@@ -13,7 +13,7 @@ import optax
 import pennylane as qml
 import pytest
 
-from pl_hybridjobs import train, training_loop
+from pl_hybridjobs import hybrid_job, train, training_loop
 from pl_hybridjobs.errors import CheckpointError, InvalidCall, StoreError
 from pl_hybridjobs.jobs import checkpoint, durable
 from pl_hybridjobs.jobs.context import JobContext, activate
@@ -50,6 +50,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.stop = types.SimpleNamespace(requested="")
+        self.is_limited = False
         self.metrics = None
         self.open = threading.Event()
         self.running = 0
@@ -107,7 +108,7 @@ def test_a_failing_write_surfaces_at_the_next_boundary_and_earlier_checkpoints_s
 
     def metrics(params):
         seen.append(params)
-        disk.full = len(seen) == 4
+        disk.full = len(seen) >= 4
         return {}
 
     with attempt(folder), pytest.raises(StoreError, match="disk is full"):
@@ -287,3 +288,23 @@ def test_scipy_goes_on_from_the_best_point_and_says_so(folder, capsys):
     assert "begins anew at the best point" in capsys.readouterr().out
     assert second.best.value < first.best.value
     assert second.history["cost"][19] == first.history["cost"][19]
+
+
+@pytest.mark.parametrize("runner", ["inline", "local"])
+def test_the_metrics_of_fast_steps_are_there_when_the_function_raises(runner):
+    @hybrid_job(runner=runner)
+    def work():
+        seen = []
+
+        def count(_):
+            seen.append(0)
+            if len(seen) == 8:
+                raise ArithmeticError("enough")
+            return {}
+
+        train(lambda x: (x**2).sum(), START, optimizer=qml.GradientDescentOptimizer(), steps=50, metrics=count)
+
+    job = work()
+    job.wait(60)
+    assert "enough" in str(job.exception())
+    assert list(job.metrics().steps("cost")) == list(range(7))

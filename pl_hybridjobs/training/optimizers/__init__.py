@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -130,8 +131,9 @@ class Minimizer(Traits, Protocol):
 class Custom(Adapter):
     """A user's object with the two methods."""
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, shape: Structure) -> None:
         self._optimizer = copy.deepcopy(optimizer)
+        self._shape = shape
         self.name = type(optimizer).__name__
 
     def init(self, params: Any) -> Any:
@@ -143,7 +145,16 @@ class Custom(Adapter):
         step = self._optimizer.step(objective, params, state)
         if not isinstance(step, Step):
             raise Misfit(f"{self.name}.step gave {type(step).__name__}; it must return pl_hybridjobs.training.optimizers.Step")
+        if not self._fits(step.params):
+            raise Misfit(f"{self.name}.step gave params of another structure than it got; it must return the same nest of the same shapes")
         return step
+
+    def _fits(self, params: Any) -> bool:
+        try:
+            leaves = self._shape.flatten(params)
+        except ValueError:
+            return False
+        return all(tuple(getattr(value, "shape", ())) == leaf.shape for value, leaf in zip(leaves, self._shape.leaves, strict=True))
 
     def dump(self, state: Any) -> Any:
         """See ``Adapter.dump``."""
@@ -176,8 +187,12 @@ def adapter(optimizer: Any, problem: Problem) -> Adapter | Minimizer:
         if found is not None:
             return found
     if has_the_methods(optimizer):
-        return Custom(optimizer)
-    what = f"the class {optimizer.__name__}; give an instance" if isinstance(optimizer, type) else repr(optimizer)
+        return Custom(optimizer, problem.shape)
+    what = repr(optimizer)
+    if isinstance(optimizer, type):
+        what = f"the class {optimizer.__name__}; give an instance"
+    elif inspect.isfunction(optimizer):
+        what = f"the function {optimizer.__name__}; give what it returns"
     raise Misfit(
         f"optimizer is {what}. It takes an optimizer of PennyLane, an optax transformation, a torch optimizer (or a function that makes "
         "one from a list of tensors), the name of a method of scipy.optimize.minimize, or an object with the methods init and step"

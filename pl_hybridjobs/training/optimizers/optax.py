@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 def adapt(optimizer: Any, problem: Problem) -> Optax | None:
     """See ``optimizers.adapter``."""
     optax = sys.modules.get("optax")
-    if optax is None or not isinstance(optimizer, optax.GradientTransformation):
+    if optax is None:
+        return None
+    if isinstance(optimizer, optax.MultiSteps):  # which is none itself
+        optimizer = optimizer.gradient_transformation()
+    if not isinstance(optimizer, optax.GradientTransformation):
         return None
     if problem.shape.interface == "torch":
         raise Misfit("optax's optimizers do not take torch tensors; use torch.optim, or give params as JAX or NumPy arrays")

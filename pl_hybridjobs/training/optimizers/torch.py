@@ -34,9 +34,10 @@ def adapt(optimizer: Any, problem: Problem) -> Torch | None:
 def _copier(optimizer: Any, problem: Problem) -> Callable[[Sequence[Any]], Any]:
     """Makes copies of an optimizer for other tensors: the user's own tensors and optimizer stay as they are."""
     name = type(optimizer).__name__
-    place = {id(leaf): i for i, leaf in enumerate(problem.shape.flatten(problem.params))}
+    trainable, fixed = (list(map(id, leaves)) for leaves in problem.shape.split(problem.shape.flatten(problem.params)))
+    place = {leaf: i for i, leaf in enumerate(trainable)}
     known = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    if sorted(known) != sorted(place):
+    if sorted(set(known) - set(fixed)) != sorted(place):
         raise Misfit(
             f"{name} was made for other tensors than params; give a function instead: "
             f"optimizer=lambda tensors: torch.optim.{name}(tensors, lr=...)"
@@ -53,7 +54,7 @@ def _copier(optimizer: Any, problem: Problem) -> Callable[[Sequence[Any]], Any]:
         }
         state = {leaves[place[before[id(p)]]]: value for p, value in made.state.items()}
         for group in made.param_groups:
-            group["params"] = [leaves[place[before[id(p)]]] for p in group["params"]]
+            group["params"] = [leaves[place[before[id(p)]]] for p in group["params"] if before[id(p)] in place]
         made.state.clear()
         made.state.update(state)
         return made
@@ -65,6 +66,8 @@ class Torch(Adapter):
     """Any ``torch.optim.Optimizer``. Between steps the state is the optimizer with its tensors; a checkpoint gets its ``state_dict``."""
 
     def __init__(self, make: Callable[[Sequence[Any]], Any], problem: Problem) -> None:
+        if problem.shape.complaints():  # complained of already
+            raise Misfit("torch's optimizers need tensors of real floats")
         self._make = make
         self._shape = problem.shape
         self.name = "torch"
@@ -76,7 +79,8 @@ class Torch(Adapter):
         """See ``Optimizer.init``."""
         import torch
 
-        leaves = [torch.as_tensor(leaf).detach().clone().requires_grad_() for leaf in self._shape.flatten(params)]
+        trainable, _ = self._shape.split(self._shape.flatten(params))
+        leaves = [torch.as_tensor(leaf).detach().clone().requires_grad_() for leaf in trainable]
         try:
             optimizer = self._make(leaves)
         except Exception as error:
@@ -92,12 +96,12 @@ class Torch(Adapter):
         """See ``Optimizer.step``."""
         import torch
 
-        del params
         optimizer, leaves = state
+        _, fixed = self._shape.split(self._shape.flatten(params))
         first: list[tuple[float, list[Any], dict[str, float]]] = []
 
         def closure() -> Any:
-            value, gradient = objective.value_and_gradient(self._shape.unflatten(leaves))
+            value, gradient = objective.value_and_gradient(self._shape.merge(leaves, fixed))
             for leaf, g in zip(leaves, gradient, strict=True):
                 leaf.grad = g.to(leaf.dtype).reshape(leaf.shape)
             if not first:
@@ -106,7 +110,7 @@ class Torch(Adapter):
 
         optimizer.step(closure)
         value, gradient, objective.aux = first[0]
-        return Step(self._shape.rebuild(leaves), state, value, gradient)
+        return Step(self._shape.rebuild(self._shape.flatten(self._shape.merge(leaves, fixed))), state, value, gradient)
 
     def dump(self, state: tuple[Any, list[Any]]) -> Any:
         """See ``Adapter.dump``."""
