@@ -110,7 +110,7 @@ class Session:
         prefix: str = "",
         endpoint_url: str = "",
         retries: Retries | None = None,
-        connections: int = 64,
+        connections: int = 256,
     ) -> None:
         self.skew_s = 0.0  # how far the service's clock goes ahead of ours
         self._region, self._profile, self._bucket, self._prefix = region, profile, bucket, prefix.strip("/")

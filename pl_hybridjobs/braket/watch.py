@@ -17,6 +17,7 @@ from pl_hybridjobs.braket.session import Refusal, Session
 FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 _FEW = 8
 _INTERVAL_S = 0.2
+_SHARE = 4.0  # a search that took long is not repeated before so many times as long
 _PAGE = 100
 _PLACE_S = 5.0  # between two requests for a place in the queue, which a search does not tell
 _MARGIN = timedelta(minutes=10)  # clocks differ
@@ -38,6 +39,7 @@ class Watch:
         self._known: dict[str, Told] = {}  # of those that were found by a search
         self._since: datetime | None = None
         self._searched_s = float("-inf")  # when the last search began
+        self._again_s = float("-inf")  # when the next one may
         self._asked_place_s = float("-inf")
         self._can_search = True
         self._lock = threading.Lock()
@@ -87,10 +89,10 @@ class Watch:
 
     def _search_again(self) -> None:
         """Search, unless that was done just now; if another thread does, wait for it."""
-        if time.monotonic() - self._searched_s < _INTERVAL_S:
+        if time.monotonic() < self._again_s:
             return
         with self._searching:
-            if time.monotonic() - self._searched_s < _INTERVAL_S:
+            if time.monotonic() < self._again_s:
                 return
             with self._lock:
                 since, pages = self._since, len(self._open) // _PAGE + 2
@@ -103,7 +105,8 @@ class Watch:
                 self._can_search = False  # not allowed to: one by one, then
                 return
             with self._lock:
-                self._searched_s = began_s
+                self._searched_s, ended_s = began_s, time.monotonic()
+                self._again_s = max(began_s + _INTERVAL_S, ended_s + _SHARE * (ended_s - began_s))
                 self._known.update((task_id, told) for task_id, told in found.items() if task_id in self._open)
 
     def _search(self, since: datetime, pages: int) -> dict[str, Told]:
