@@ -156,6 +156,7 @@ class Fleet:
         self._clock = clock
         self._windows = {(self.find(name).arn if name else ""): tuple(times) for name, times in (windows or {}).items()}
         self._forced: dict[str, str] = {}
+        self._held: set[str] = set()
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Device]:
@@ -195,6 +196,18 @@ class Fleet:
                 self._forced.pop(device.arn, None)
             else:
                 self._forced[device.arn] = status
+
+    def hold(self, name: str) -> None:
+        """Let a device take tasks and start none."""
+        self._held.add(self.find(name).arn)
+
+    def release(self, name: str) -> None:
+        """Let it go on."""
+        self._held.discard(self.find(name).arn)
+
+    def is_working(self, arn: str) -> bool:
+        """Whether tasks start there now."""
+        return arn not in self._held and self.status(arn) == "ONLINE"
 
     def status(self, arn: str) -> str:
         """``"ONLINE"``, ``"OFFLINE"`` or ``"RETIRED"`` now."""

@@ -122,6 +122,14 @@ class Emulator:
         """Make a device ``"ONLINE"``, ``"OFFLINE"`` or ``"RETIRED"``; None: as its windows say. Tasks wait while it is not online."""
         self._fleet.set_status(device, status)
 
+    def hold(self, device: str) -> None:
+        """Let a device take tasks and start none until ``release``: its queue stands still."""
+        self._fleet.hold(device)
+
+    def release(self, device: str) -> None:
+        """Let a held device go on."""
+        self._fleet.release(device)
+
     def reserve(self, device: str, *, from_s: float = 0.0, until_s: float = 3600.0) -> str:
         """Reserve a device for a time, in seconds from now. Its tasks are not billed.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator
+from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator, linalg_utils
 from braket.default_simulator.observables import TensorProduct
 from braket.default_simulator.result_types import _from_braket_observable, from_braket_result_type
 from braket.default_simulator.simulation import Simulation
@@ -22,6 +23,10 @@ from pl_hybridjobs.emulator.gradients import gradient_of
 from pl_hybridjobs.emulator.programs import Program
 
 Array = np.ndarray[Any, Any]
+
+# From this number of qubits on the default simulator uses numba's parallel loops. numba's own threading layer ends the process when
+# two threads are in such loops at once, be they this emulator's or its host's, so here all is done by numpy.
+linalg_utils._QUBIT_THRESHOLD = sys.maxsize
 
 _VENDOR_PARTS = {
     "aqtMetadata": "aqt_metadata",

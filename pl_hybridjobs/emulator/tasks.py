@@ -306,7 +306,7 @@ class Tasks:
                     self._change(arn, status="QUEUED")
             if not (priority or normal):
                 continue
-            if self._fleet.status(device.arn) != "ONLINE":
+            if not self._fleet.is_working(device.arn):
                 held_up = True
                 continue
             slots = self._concurrency or device.concurrency

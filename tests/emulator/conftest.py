@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -62,6 +65,16 @@ def running(session_emulator: Emulator, enter: Callable[[Emulator], Emulator], b
 def braket(session_emulator: Emulator, bucket: str) -> Any:
     """A boto3 client of the emulator that all share, without retries."""
     return client(session_emulator)
+
+
+@pytest.fixture(scope="module")
+def swept() -> Iterator[None]:
+    """The SDK leaves event loops open, one for each thread: they are found here, where that is no error, and not in a later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.set_event_loop(None)
+        gc.collect()
 
 
 def client(running: Emulator, service: str = "braket", region: str = "us-east-1") -> Any:

@@ -9,7 +9,7 @@ from pennylane import numpy as np
 
 from tests.emulator.conftest import DM1, FORTE, SV1
 
-pytestmark = pytest.mark.usefixtures("running")
+pytestmark = [pytest.mark.usefixtures("running", "swept"), pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 HAMILTONIAN = qml.Hamiltonian([0.4, -0.6, 0.3], [qml.Z(0), qml.X(0) @ qml.X(1), qml.Y(1)])
 

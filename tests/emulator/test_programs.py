@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,21 @@ def test_texts_that_differ_in_numbers_share_one_tree():
         state_of(f"qubit[3] q;\nrx({n}.25) q[0];\nry(-{n}e-1) q[2];\n")
 
     assert programs._tree.cache_info().misses <= before + 1
+
+
+def test_wide_circuits_in_many_threads_at_once():
+    """The default simulator's loops for wide circuits would end the process: numba's workqueue threads are one caller's."""
+    text = "OPENQASM 3.0;\nqubit[12] q;\nh q;\n" + "".join(f"cnot q[{n}], q[{n + 1}];\nrx(0.3) q[{n}];\n" for n in range(11))
+
+    def run(_):
+        simulator = simulation.engine(SV1, [0])
+        program = programs.read(text + "#pragma braket result expectation x(q[3]) @ y(q[7])\n", {}, 0, simulator)
+        return simulation.run(program, simulator, 0).results[0]["value"]
+
+    with ThreadPoolExecutor(4) as pool:
+        values = list(pool.map(run, range(12)))
+
+    assert len(set(values)) == 1
 
 
 def test_a_program_is_not_changed_by_the_run_of_another():

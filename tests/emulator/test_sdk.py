@@ -16,7 +16,7 @@ from braket.program_sets import CircuitBinding, ProgramSet
 from pl_hybridjobs.emulator import emulator
 from tests.emulator.conftest import ANKAA, DM1, FORTE, GARNET, IBEX, SV1
 
-pytestmark = pytest.mark.usefixtures("running")
+pytestmark = [pytest.mark.usefixtures("running", "swept"), pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 BELL = Circuit().h(0).cnot(0, 1)
 
@@ -215,23 +215,23 @@ def test_verbatim_boxes_hold_native_gates_on_neighbours():
 
 
 def test_queue_positions_and_depth(enter):
-    with emulator(devices=["Forte 1"], latency_s=0.3, seed=1) as busy:
+    with emulator(devices=["Forte 1"]) as busy:
         enter(busy)
         forte = AwsDevice(FORTE)
-        tasks = [forte.run(BELL, shots=10) for _ in range(3)]
+        busy.hold("Forte 1")
+        tasks = [forte.run(BELL, shots=10) for _ in range(2)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AMZN_BRAKET_JOB_TOKEN", "secret token of a job")
             first = forte.run(BELL, shots=10)
 
-        assert busy.wait_until(lambda: tasks[0].state() == "RUNNING")
-        assert [task.queue_position().queue_position for task in (*tasks, first)] == [None, "1", "2", "1"]
+        assert [task.queue_position().queue_position for task in (*tasks, first)] == ["1", "2", "1"]
         assert first.queue_position().queue_type == QueueType.PRIORITY
-        assert "RUNNING" in tasks[0].queue_position().message
-        depth = forte.queue_depth().quantum_tasks
-        assert depth == {QueueType.NORMAL: "2", QueueType.PRIORITY: "1"}
+        assert forte.queue_depth().quantum_tasks == {QueueType.NORMAL: "2", QueueType.PRIORITY: "1"}
 
+        busy.release("Forte 1")
         assert busy.wait()
-        assert [t.arn for t in sorted(busy.tasks, key=lambda t: str(t.ended))] == [tasks[0].id, first.id, tasks[1].id, tasks[2].id]
+        assert [line.task for line in busy.bill.lines] == [first.id, tasks[0].id, tasks[1].id]
+        assert "COMPLETED" in first.queue_position().message
         assert "secret" not in repr(busy.tasks)
 
 
