@@ -39,6 +39,7 @@ def service(monkeypatch):
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
         process.terminate()
+        process.communicate()
 
 
 def circuits():

@@ -61,7 +61,7 @@ def scripted(*replies: Reply | str | Callable[[Mapping[str, str]], Reply | str])
             with lock:
                 number = len(service.asked)
                 service.asked.append((self.command, self.path, body, dict(self.headers)))
-            reply = service.script(number, self.headers)
+            reply = service.script(number, dict(self.headers))
             if isinstance(reply, str):
                 self.close_connection = True
                 return

@@ -97,7 +97,7 @@ def emulators():
         one.close()
 
 
-@pytest.fixture
+@pytest.fixture  # type: ignore[no-redef] # in place of the suite's
 def provider(emulators, monkeypatch, request):
     if reason := _OTHERS.get(request.node.originalname):
         pytest.skip(reason)
@@ -106,7 +106,7 @@ def provider(emulators, monkeypatch, request):
     return BraketProvider(emulators)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True)  # type: ignore[no-redef] # in place of the suite's
 def account(tmp_path):
     """An account of its own, whose keys no other test has used at the same emulator."""
     made = Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace=uuid.uuid4().hex)
