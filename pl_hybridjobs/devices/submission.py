@@ -327,7 +327,7 @@ class Submission:
         """What was certainly not bought costs nothing."""
         keys = []
         for item in self._items:
-            refused = isinstance(item.error, DeviceOffline | TranslationError)
+            refused = isinstance(item.error, DeviceOffline | TranslationError) or getattr(item.error, "nothing_done", False)
             if not item.task_id and (not item.is_sent or refused):
                 keys.append(item.task.key)
         if keys:

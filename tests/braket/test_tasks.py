@@ -13,6 +13,7 @@ import pennylane as qml
 import pytest
 
 from pl_hybridjobs.braket import tasks
+from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.devices.provider import Task, TaskState
 from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed
 from tests.braket.conftest import ANKAA, FORTE, GARNET, SV1
@@ -122,6 +123,16 @@ def test_an_expired_reservation_is_named_and_nothing_is_bought(emulated):
 
     assert f"reservation {reservation}: look whether it has begun" in " ".join(caught.value.__notes__)
     assert not running.tasks
+
+
+def test_what_was_refused_takes_nothing_of_the_budget(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", FORTE, wires=1, reservation_arn=running.reserve("Forte 1", from_s=-20.0, until_s=-10.0))
+
+    with pytest.raises(ProviderError, match="is active from"):
+        qml.execute([TAPE([qml.X(0)], [qml.sample(wires=[0])], shots=10)], device, diff_method=None)
+
+    assert [str(entry.state) for entry in accounts.current().ledger.entries()] == ["released"]
 
 
 def test_a_wrong_clock_costs_one_request(emulated):
