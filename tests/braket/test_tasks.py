@@ -211,6 +211,22 @@ def test_verbatim_through_the_device_refuses_what_is_not_native(emulated):
         qml.execute([TAPE([qml.CNOT([0, 1])], [qml.sample(wires=[0])], shots=10)], device, diff_method=None)
 
 
+def test_a_device_with_experimental_capabilities_acts_on_outcomes(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True)
+
+    @qml.set_shots(20)
+    @qml.qnode(device)
+    def circuit():
+        qml.RX(np.pi, 0)
+        qml.cond(qml.measure(0), qml.X)(1)
+        return qml.counts(wires=[0, 1])
+
+    assert circuit() == {"11": 20}
+    assert running.tasks[0].request["experimentalCapabilities"] == {"enabled": "ALL"}
+    assert not tasks.open(GARNET).capabilities().mid_circuit
+
+
 @pytest.mark.parametrize("target", [FORTE, GARNET, ANKAA], ids=lambda arn: arn.rpartition("/")[2])
 def test_each_vendors_device_gives_a_bell_pair(emulated, target):
     emulated()
