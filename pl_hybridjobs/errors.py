@@ -171,7 +171,13 @@ class QPUError(HybridJobsError):
 
 
 class ProviderError(QPUError):
-    """The service refuses a request, cannot be reached after all retries, or answers what makes no sense."""
+    """The service refuses a request, cannot be reached after all retries, or answers what makes no sense.
+
+    Attributes:
+        nothing_done: It is certain that the request changed nothing: a purchase that failed so costs nothing.
+    """
+
+    nothing_done: bool = False
 
 
 class DeviceOffline(QPUError):

@@ -228,7 +228,7 @@ class Session:
         client = self._client(service)
         required = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape.required_members
         is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) == ("s3", "create_bucket")
-        attempt = 0
+        attempt, is_doubtful = 0, False
         while True:
             attempt += 1
             skew_s = self.skew_s
@@ -239,16 +239,18 @@ class Session:
                 return take(reply)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if attempt >= self._retries.attempts or not self._may_pass(error, is_repeatable, skew_s):
-                    raise self._explained(error, service, operation, attempt) from error
+                    explained = self._explained(error, service, operation, attempt)
+                    explained.nothing_done = not is_doubtful and _is_certain(error)
+                    raise explained from error
+                is_doubtful = is_doubtful or not _is_certain(error)
             time.sleep(self._retries.pause_s(attempt))
 
     def _may_pass(self, error: Any, is_repeatable: bool, skew_s: float) -> bool:
         """Whether it makes sense, and is safe, to send a request again that was signed with this skew."""
-        from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
+        from botocore.exceptions import ClientError
 
         if not isinstance(error, ClientError):
-            never_sent = isinstance(error, ConnectTimeoutError | EndpointConnectionError)
-            return never_sent or (is_repeatable and isinstance(error, _network_errors()))
+            return isinstance(error, _network_errors()) and (is_repeatable or _is_certain(error))
         code, answer = error.response["Error"].get("Code", ""), error.response.get("ResponseMetadata", {})
         if code in _THROTTLED or answer.get("HTTPStatusCode") == 429:
             return True
@@ -372,6 +374,16 @@ def _without_credentials(profile: str, problem: str = "") -> str:
         f"no AWS credentials were found{f' ({problem})' if problem else ''}. Looked for, in this order: {'; '.join(looked)}. "
         f"`aws configure` or `aws sso login` writes them. {TRY_WITHOUT}"
     )
+
+
+def _is_certain(error: Any) -> bool:
+    """Whether the request was certainly not carried out: refused, or never sent."""
+    from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
+
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        return bool(status < 500)
+    return isinstance(error, ConnectTimeoutError | EndpointConnectionError) or not isinstance(error, _network_errors())
 
 
 @cache

@@ -202,6 +202,7 @@ class Braket:
             raise ProviderError(f"task {task_id} is {told.get('status')!r}, which is none of {', '.join(_STATES)}")
         if state in (TaskState.FAILED, TaskState.CANCELLED):
             told = self._watch.ask(task_id)  # what a search finds holds no reason
+            self._watch.forget(task_id)
         reason = str(told.get("failureReason") or "")
         if state is TaskState.FAILED:
             reason = f"{reason or 'Amazon Braket gives no reason'} (console: {console(task_id)})"

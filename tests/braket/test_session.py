@@ -170,6 +170,24 @@ def test_a_wrong_secret_is_not_taken_for_a_wrong_clock(credentials):
     assert len(service.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("replies", "certain"),
+    [
+        ([refusal(400, "ValidationException")], True),
+        ([refusal(429, "ThrottlingException")], True),
+        ([refusal(500, "InternalServiceException")], False),
+        ([DROP], False),
+        ([DROP, refusal(400, "ValidationException")], False),
+    ],
+    ids=["refused", "throttled", "error", "dropped", "dropped, then refused"],
+)
+def test_it_is_known_whether_a_purchase_may_have_been_made(credentials, replies, certain):
+    with scripted(*replies) as service, pytest.raises(ProviderError) as caught:
+        ask(service, "cancel_quantum_task", quantumTaskArn="arn:aws:braket:us-east-1:123456789012:quantum-task/1", clientToken="x")
+
+    assert caught.value.nothing_done is certain
+
+
 def test_a_refusal_travels():
     error = pickle.loads(pickle.dumps(Refusal("Code", "words", "operation", "advice")))
 

@@ -13,6 +13,7 @@ import pennylane as qml
 import pytest
 
 from pl_hybridjobs.braket import tasks
+from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.devices.provider import Task, TaskState
 from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed
 from tests.braket.conftest import ANKAA, FORTE, GARNET, SV1
@@ -124,6 +125,16 @@ def test_an_expired_reservation_is_named_and_nothing_is_bought(emulated):
     assert not running.tasks
 
 
+def test_what_was_refused_takes_nothing_of_the_budget(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", FORTE, wires=1, reservation_arn=running.reserve("Forte 1", from_s=-20.0, until_s=-10.0))
+
+    with pytest.raises(ProviderError, match="is active from"):
+        qml.execute([TAPE([qml.X(0)], [qml.sample(wires=[0])], shots=10)], device, diff_method=None)
+
+    assert [str(entry.state) for entry in accounts.current().ledger.entries()] == ["released"]
+
+
 def test_a_wrong_clock_costs_one_request(emulated):
     emulated(faults="clock_skew_s=4000")
 
@@ -198,6 +209,22 @@ def test_verbatim_through_the_device_refuses_what_is_not_native(emulated):
 
     with pytest.raises(qml.exceptions.DeviceError, match="no native gate CNOT"):
         qml.execute([TAPE([qml.CNOT([0, 1])], [qml.sample(wires=[0])], shots=10)], device, diff_method=None)
+
+
+def test_a_device_with_experimental_capabilities_acts_on_outcomes(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True)
+
+    @qml.set_shots(20)
+    @qml.qnode(device)
+    def circuit():
+        qml.RX(np.pi, 0)
+        qml.cond(qml.measure(0), qml.X)(1)
+        return qml.counts(wires=[0, 1])
+
+    assert circuit() == {"11": 20}
+    assert running.tasks[0].request["experimentalCapabilities"] == {"enabled": "ALL"}
+    assert not tasks.open(GARNET).capabilities().mid_circuit
 
 
 @pytest.mark.parametrize("target", [FORTE, GARNET, ANKAA], ids=lambda arn: arn.rpartition("/")[2])
