@@ -331,6 +331,27 @@ def budget_clear() -> None:
     click.echo("There is no limit now, beside those of jobs.")
 
 
+@budget.command("mirror")
+@click.argument("device")
+def budget_mirror(device: str) -> None:
+    """Tell Amazon Braket what is left of the user's dollars, as its own spending limit for one QPU: a second line behind this one.
+
+    Do it again when the budget was raised, or after spending elsewhere: the service counts for itself.
+
+    \b
+    Example:
+      hybridjobs budget mirror arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1
+    """
+    from pl_hybridjobs.braket.limits import mirror
+    from pl_hybridjobs.cost.account import of_user
+
+    account = of_user()
+    if account.limits.usd is None:
+        raise click.UsageError("The budget has no limit of dollars to tell; `hybridjobs budget set --max-usd 50` sets one.")
+    limit = mirror(device, account.limits.usd - account.cost().usd)
+    click.echo(f"{limit.arn}: {limit.usd} USD on {device}, {limit.spent_usd} USD of it spent")
+
+
 @cli.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

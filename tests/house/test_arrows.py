@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"errors", "jobs", "cost"},
     "braket": {"errors", "jobs", "devices", "cost"},
     "emulator": {"errors"},
-    "cli": {"", "errors", "home", "jobs", "cost", "emulator"},
+    "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket"},
     "compat": {"", "errors", "jobs"},
 }
 
