@@ -11,6 +11,7 @@ What differs from plain cloudpickle:
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import importlib
@@ -71,6 +72,11 @@ class Trace:
     references: set[str] = field(default_factory=set)
     codes: list[Code] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+# What tells a dataclass's fields from its other annotations is compared by identity, and older cloudpickles (2.2.1) copy it:
+# the class would arrive without fields.
+_FIELD_KIND = type(Trace.__dataclass_fields__["notes"]._field_type)  # type: ignore[attr-defined]
 
 
 def dump(obj: object, file: Writable, entry: object = None) -> Trace:
@@ -179,6 +185,8 @@ class _Pickling:
             return _reduce_stream(obj)
         if type(obj) is type(os.environ):
             return _reduce_environment(obj)
+        if type(obj) is _FIELD_KIND:
+            return getattr, (dataclasses, obj.name)
         recipe = _recipe_for(type(obj))
         reduced = recipe(obj, self.trace) if recipe else None
         if reduced is not None:

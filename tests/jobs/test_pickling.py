@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import concurrent.futures
+import dataclasses
 import functools
 import io
 import logging
@@ -87,12 +88,15 @@ def test_the_bytes_of_a_class_do_not_depend_on_its_earlier_use():
 
 
 def test_the_bytes_of_an_abstract_class_do_not_depend_on_the_order_of_registration():
+    kept = []  # a registry holds its classes weakly
+
     def made(names):
         class Base(abc.ABC):  # noqa: B024 - its registry is what counts
             pass
 
         for name in names:
-            Base.register(type(name, (), {}))
+            kept.append(type(name, (), {}))
+            Base.register(kept[-1])
         return Base
 
     assert bytes_of(made("abcdefgh")) == bytes_of(made("hgfedcba"))
@@ -482,3 +486,11 @@ def test_what_cloudpickle_2_2_1_packed_is_loaded_by_the_newest(old_cloudpickle, 
 def test_the_pickle_is_readable_by_our_loader_alone_because_sets_have_an_order():
     with pytest.raises(pickle.UnpicklingError):
         pickle.loads(bytes_of({1, 2}))
+
+
+def test_a_dataclass_that_travels_by_value_keeps_its_fields():
+    space = {"__name__": "__main__", "dataclasses": dataclasses}
+    exec("@dataclasses.dataclass\nclass Point:\n    x: float\n    names: list = dataclasses.field(default_factory=list)", space)
+    travelled = copy_of(space["Point"])
+    assert [field.name for field in dataclasses.fields(travelled)] == ["x", "names"]
+    assert travelled(1.0) == travelled(1.0, [])
