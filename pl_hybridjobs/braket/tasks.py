@@ -281,11 +281,13 @@ class Braket:
 
     def _refused(self, refusal: Refusal) -> ProviderError | DeviceOffline:
         """In the port's words."""
-        if refusal.code == "DeviceOfflineException":
+        if refusal.code == "DeviceOfflineException" and refusal.nothing_done:  # else an attempt that got no reply may have bought it
             note = self.availability().note
             return DeviceOffline(f"{self.target} is offline: {refusal.message}.{f' {note[0].upper()}{note[1:]}.' if note else ''}")
         if refusal.code == "DeviceRetiredException":
-            return ProviderError(f"{self.target} is retired, and takes no tasks any more: {refusal.message}. Choose another device.")
+            retired = ProviderError(f"{self.target} is retired, and takes no tasks any more: {refusal.message}. Choose another device.")
+            retired.nothing_done = refusal.nothing_done
+            return retired
         if self._reservation and refusal.code in ("ValidationException", "AccessDeniedException"):
             refusal.add_note(f"The task was to go into the reservation {self._reservation}: look whether it has begun, and not expired.")
         return refusal

@@ -40,7 +40,7 @@ class Account:
         namespace: Makes the keys of purchases: a job's id, so that a resumed job finds what it bought, else something random. A job that
             goes on with an ended one's purchases has that one's.
         remedy: How its budget is raised, for errors.
-        guard: Raises if this process may not buy any more (a newer attempt owns the job).
+        guard: Raises if this process may not buy, or give back, any more (a newer attempt owns the job).
         owner: Who reserves: a job's own id; "" for the namespace.
         stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
     """
@@ -115,7 +115,9 @@ class Account:
         self._tell([settlement.key for settlement in ended])
 
     def release(self, keys: Iterable[str]) -> None:
-        """It is certain that they were never bought."""
+        """It is certain that they were never bought: not by a newer attempt of the job either, so only the newest may say so."""
+        if self.guard is not None:
+            self.guard()
         names = list(keys)
         self.ledger.release(names)
         self._tell(names)

@@ -16,7 +16,7 @@ _process: Callable[[], Account] | None = None
 
 @contextlib.contextmanager
 def activate(account: Callable[[], Account], *, whole_process: bool) -> Iterator[None]:
-    """Make an account the one that is charged, for this thread (inline jobs) or for the whole process (workers).
+    """Make an account the one that is charged, for this thread or for the whole process (jobs).
 
     Args:
         account: Gives it; asked each time.

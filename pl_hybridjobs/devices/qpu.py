@@ -28,7 +28,7 @@ from pl_hybridjobs.devices.checks import refuse, short, wrong_wires
 from pl_hybridjobs.devices.provider import QPU, CircuitResult
 from pl_hybridjobs.devices.sessions import Session
 from pl_hybridjobs.devices.submission import Policy, TaskRecord
-from pl_hybridjobs.errors import InvalidCall, TaskCancelled, TaskFailed, did_you_mean
+from pl_hybridjobs.errors import InvalidCall, TaskCancelled, did_you_mean
 
 _FALLBACK = "fallback:"
 _BY_DEVICE = ("adjoint", "device", "best")
@@ -172,11 +172,16 @@ class HybridQPU(Device):
 
     def checkpoint_state(self) -> dict[str, int]:
         """What makes the next purchases' keys."""
-        return {"calls": self._sit(accounts.current()).calls}
+        seat = self._sit(accounts.current())
+        return {"seat": seat.number, "calls": seat.calls}
 
     def restore_state(self, state: Mapping[str, int]) -> None:
-        """See ``checkpoint_state``."""
-        self._sit(accounts.current()).calls = int(state["calls"])
+        """See ``checkpoint_state``. Devices may be restored in another order than that in which they were first used."""
+        account = accounts.current()
+        number = state["seat"] if "seat" in state else self._sit(account).number
+        with _seats_lock:
+            _seats[account] = max(_seats.get(account, 0), number + 1)
+        self._seat = _Seat(account, number, int(state["calls"]))
 
     def _sit(self, account: Account) -> _Seat:
         if self._seat is None or self._seat.account is not account:
@@ -298,10 +303,10 @@ class HybridQPU(Device):
         purchase = Call(self, account, f"{account.namespace}|{seat.number}|{call}", gradient)
         try:
             return purchase.run(circuits)
-        except (TaskFailed, TaskCancelled):
+        except TaskCancelled:
             raise
         except BaseException:
-            # Nothing came of it yet: the same call again finds what was bought meanwhile.
+            # Nothing came of it yet: the same call again finds what was bought meanwhile, and buys what failed.
             with self._lock:
                 if seat.calls == call + 1:
                     seat.calls = call

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pl_hybridjobs.cost import account
 from pl_hybridjobs.cost.budget import Budget
@@ -27,7 +27,7 @@ class Session:
         on_failure: What becomes of a call's other tasks if one fails: "abort" cancels them, "continue" waits for them; None: as the device
             has it.
         budget: What the whole session may cost, also where several devices or processes take part.
-        token: What gives its tasks a job's priority; "" for none. Never logged or stored.
+        token: What gives its tasks a job's priority; "" for none. Never logged or stored, so it does not travel with what is pickled.
         target: The device that the token gives priority on; "": all.
 
     Raises:
@@ -54,6 +54,9 @@ class Session:
             found += self.budget.complaints()
         if found:
             raise InvalidCall("Session()", found)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "token": ""}
 
     @property
     def cost(self) -> Cost:

@@ -91,7 +91,8 @@ class _Item:
     task_id: str = ""
     state: str = "waiting"
     from_journal: bool = False
-    is_sent: bool = False  # it may have reached the provider, now or in an earlier life
+    is_sent: bool = False  # it may have reached the provider now
+    was_sent: bool = False  # or in an earlier call or life, of which nothing more is known
     is_ours_to_cancel: bool = False  # the batch is given up
     status: TaskStatus | None = None
     result: TaskResult | None = None
@@ -191,10 +192,10 @@ class Submission:
                     item.task = replace(item.task, key=hashlib.sha256(f"{item.task.key} again".encode()).hexdigest())
                     again.append(item)
                 elif entry.task_id:
-                    item.task_id, item.from_journal, item.is_sent, item.usd = entry.task_id, True, True, entry.usd
+                    item.task_id, item.from_journal, item.usd = entry.task_id, True, entry.usd
                     item.state = "completed" if entry.state is State.COMPLETED else "submitted"
                 else:
-                    item.is_sent = entry.state is State.SUBMITTING
+                    item.was_sent = entry.state is State.SUBMITTING
             open_items = again
 
     def run(self) -> None:
@@ -235,7 +236,7 @@ class Submission:
         left = len(self._items)
         while left:
             left -= self._note(self._next_events(0.2))
-            first = next((item for item in self._items if item.error is not None and not self._is_borne(item.error)), None)
+            first = next((item for item in self._items if item.error is not None and not self._is_borne(item)), None)
             if first is not None and first.error is not None:
                 raise first.error
             now_s = time.monotonic()
@@ -311,8 +312,9 @@ class Submission:
             usd = price.usd(tasks=1, shots=item.shots, seconds=seconds)
         return Settlement(item.task.key, state, usd, seconds, None if result is None else result.shots or None)
 
-    def _is_borne(self, error: BaseException) -> bool:
-        return isinstance(error, DeviceOffline) and self._policy.on_offline == "leave"
+    def _is_borne(self, item: _Item) -> bool:
+        """What may have been bought here is not bought elsewhere."""
+        return isinstance(item.error, DeviceOffline) and self._policy.on_offline == "leave" and not item.was_sent
 
     def _leave(self, pool: ThreadPoolExecutor, error: BaseException) -> None:
         """Stop looking; write down what is known by now, and release what was never sent."""
@@ -330,7 +332,7 @@ class Submission:
         keys = []
         for item in self._items:
             refused = isinstance(item.error, DeviceOffline | TranslationError) or getattr(item.error, "nothing_done", False)
-            if not item.task_id and (not item.is_sent or refused):
+            if not item.task_id and not item.was_sent and (not item.is_sent or refused):
                 keys.append(item.task.key)
         if keys:
             self._account.release(keys)
@@ -369,8 +371,8 @@ class Submission:
             if not item.task_id:
                 if self._wake.is_set():
                     return
-                item.is_sent, before = True, item.is_sent
-                task_id = self._submitted(item, before)
+                item.is_sent = True
+                task_id = self._submitted(item)
                 if task_id is None:
                     return
                 self._events.put((item, "submitted", task_id))
@@ -382,18 +384,18 @@ class Submission:
         finally:
             self._events.put((item, "left", None))
 
-    def _submitted(self, item: _Item, was_sent: bool) -> str | None:
+    def _submitted(self, item: _Item) -> str | None:
         """Its name at the provider; None: the call is given up."""
         while True:
             try:
                 return self._qpu.submit(item.task)
             except DeviceOffline as error:
-                if was_sent:  # an earlier life may have bought it: this is not known before the device is back
+                if item.was_sent:  # this is not known before the device is back
                     error.add_note("This purchase was under way when a process died: what became of it shows when the device is back.")
                 if self._policy.on_offline != "wait":
                     raise
                 if not self._came_back(str(error)):
-                    item.is_sent = was_sent
+                    item.is_sent = False
                     return None
 
     def _came_back(self, why: str) -> bool:
@@ -427,9 +429,7 @@ class Submission:
                 seen = status
                 self._events.put((item, "status", status))
             if status.state.is_final:
-                if self._policy.on_failure == "abort":
-                    self._abort.set()
-                    self._wake.set()
+                self._give_up()
                 return
             pause_s = min(max(_FIRST_POLL_S, _POLL_SHARE * (time.monotonic() - began_s)), self._policy.poll_interval_s)
             if self._abort.is_set():
@@ -441,9 +441,24 @@ class Submission:
                 self._wake.wait(pause_s)
             if self._stop.is_set():
                 return
-        result = self._qpu.result(task_id, item.task.circuits)
+        try:
+            result = self._qpu.result(task_id, item.task.circuits)
+        except TaskFailed as error:
+            if item.state == "completed":
+                raise
+            # Some of its circuits failed: it has ended, is paid for, and gives nothing.
+            usd = None if item.usd is None else float(item.usd)
+            self._events.put((item, "status", TaskStatus(TaskState.FAILED, reason=error.reason, cost_usd=usd)))
+            self._give_up()
+            return
         _check(result, item.task)
         self._events.put((item, "result", result))
+
+    def _give_up(self) -> None:
+        """One has failed: so do the others, if the policy says so."""
+        if self._policy.on_failure == "abort":
+            self._abort.set()
+            self._wake.set()
 
 
 def _check(result: TaskResult, task: Task) -> None:

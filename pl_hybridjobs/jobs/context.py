@@ -253,7 +253,8 @@ def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext
     if whole_process:
         _process = context
     try:
-        with active.activate(lambda: context.account, whole_process=whole_process):
+        # All threads pay alike, callbacks of JAX among them: a process runs one job at a time, and its environment names that to all.
+        with active.activate(lambda: context.account, whole_process=True):
             yield context
     finally:
         _process = previous

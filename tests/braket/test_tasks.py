@@ -13,6 +13,7 @@ import pennylane as qml
 import pytest
 
 from pl_hybridjobs.braket import tasks
+from pl_hybridjobs.braket.session import Refusal
 from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.devices.provider import Task, TaskState
 from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed
@@ -476,12 +477,28 @@ def test_an_offline_device_says_when_it_opens(emulated):
     assert not running.tasks
 
 
+def test_offline_after_a_lost_reply_is_no_proof_that_nothing_was_bought(emulated, monkeypatch):
+    emulated()
+    qpu = tasks.open(FORTE)
+    call = qpu._session.call
+
+    def answer(service, operation, **request):
+        if operation == "create_quantum_task":
+            raise Refusal("DeviceOfflineException", "closed", "CreateQuantumTask")  # nothing_done is False: an attempt before got no reply
+        return call(service, operation, **request)
+
+    monkeypatch.setattr(qpu._session, "call", answer)
+    with pytest.raises(ProviderError, match="closed"):
+        qpu.submit(task())
+
+
 def test_a_retired_device_is_no_offline_one(emulated):
     running = emulated()
     running.set_status("Forte 1", "RETIRED")
 
-    with pytest.raises(ProviderError, match=r"retired.*another device"):
+    with pytest.raises(ProviderError, match=r"retired.*another device") as caught:
         tasks.open(FORTE).submit(task())
+    assert caught.value.nothing_done
 
 
 # Many tasks ------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -100,6 +101,19 @@ def test_a_process_that_lost_its_job_may_not_buy(family):
     with pytest.raises(RuntimeError, match="newer attempt"):
         lost.reserve([charge("1")])
     assert user.cost() == Cost()
+
+
+def test_a_process_that_lost_its_job_gives_nothing_back_that_a_newer_one_may_have_sent(family):
+    user, job, _ = family
+
+    def fenced():
+        raise RuntimeError("a newer attempt owns the job")
+
+    job.reserve([charge("1")])
+    job.intend(["1"])
+    with pytest.raises(RuntimeError, match="newer attempt"):
+        replace(job, guard=fenced).release(["1"])
+    assert [account.find(["1"])["1"].state for account in (job, user)] == ["submitting", "reserved"]
 
 
 def test_a_raised_budget_counts_at_once(tmp_path):

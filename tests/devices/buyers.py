@@ -36,6 +36,18 @@ def descend(steps, shop, every=None, bomb="", seed=7, **manners):
     return trained(device, steps, every)
 
 
+def here_and_in_a_thread(shop):
+    """The same circuit three times: here, in another thread (as callbacks of JAX are), and here again. Says how many calls it made."""
+    device = job_device(wires=2, folder=shop)
+    energy = make_circuit(device)
+    energy(START)
+    thread = threading.Thread(target=energy, args=(START,))
+    thread.start()
+    thread.join()
+    energy(START)
+    return device.checkpoint_state()["calls"]
+
+
 def trained(device, steps, every=None):
     energy = make_circuit(device)
     run = train(energy, START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=every, compile=False, progress=False)
