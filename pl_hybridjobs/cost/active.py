@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _here: ContextVar[Callable[[], Account] | None] = ContextVar("pl_hybridjobs_account", default=None)
 _process: Callable[[], Account] | None = None
+_buyer = 0  # the process that made an account active
 
 
 @contextlib.contextmanager
@@ -22,7 +25,8 @@ def activate(account: Callable[[], Account], *, whole_process: bool) -> Iterator
         account: Gives it; asked each time.
         whole_process: Which of the two.
     """
-    global _process  # noqa: PLW0603 - the one process-wide fact: which job this process buys for
+    global _process, _buyer  # noqa: PLW0603 - the one process-wide fact: which job this process buys for
+    _buyer = os.getpid()
     token = _here.set(account)
     previous = _process
     if whole_process:
@@ -37,3 +41,18 @@ def activate(account: Callable[[], Account], *, whole_process: bool) -> Iterator
 def chosen() -> Callable[[], Account] | None:
     """What was made active here, or in the process; None if nothing was."""
     return _here.get() or _process
+
+
+def stranger() -> str:
+    """ "" in the process for which an account was made active; something random in each one that it started or forked.
+
+    It belongs into the keys of purchases: two processes of one job never take each other's for their own. Only what the job's own process
+    bought is found again when the job is resumed.
+    """
+    return "" if os.getpid() == _buyer else _random(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _random(pid: int) -> str:
+    del pid  # a forked child is another stranger
+    return os.urandom(8).hex()

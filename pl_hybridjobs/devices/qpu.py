@@ -21,6 +21,7 @@ from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.cost.active import stranger
 from pl_hybridjobs.cost.prices import Price
 from pl_hybridjobs.devices import grouping, lowering
 from pl_hybridjobs.devices.calls import Call
@@ -300,7 +301,7 @@ class HybridQPU(Device):
             seat = self._sit(account)
             call = seat.calls
             seat.calls += 1
-        purchase = Call(self, account, f"{account.namespace}|{seat.number}|{call}", gradient)
+        purchase = Call(self, account, f"{account.namespace}{stranger()}|{seat.number}|{call}", gradient)
         try:
             return purchase.run(circuits)
         except TaskCancelled:
