@@ -44,7 +44,7 @@ def chosen() -> Callable[[], Account] | None:
 
 
 def stranger() -> str:
-    """ "" in the process for which an account was made active; something random in each one that it started or forked.
+    """Nothing in the process for which an account was made active; something random in each one that it started or forked.
 
     It belongs into the keys of purchases: two processes of one job never take each other's for their own. Only what the job's own process
     bought is found again when the job is resumed.
