@@ -90,17 +90,14 @@ class MetricWriter:
             Fenced: A newer attempt owns the job.
             StoreError: The disk is full or read-only.
         """
-        text = self._names.get(name) if type(name) is str else None
-        if text is None:
-            text = self._names[name] = json.dumps(_checked_name(name))
+        text = self._name(name)
         number = value if type(value) is float else real_number(value, name)
         if step is not None and (type(step) is not int or not 0 <= step <= _LARGEST_STEP):
             step = _checked_step(step, name)
         when = time.time() if timestamp is None else _checked_time(timestamp, name)
         with self._lock:
             self._write_held()
-            if time.monotonic() > self._check_at or self._fd is None:
-                self._may_write()
+            self._keep_watch()
             if step is None:
                 step = self._steps.get(name, -1) + 1
             self._seq += 1
@@ -125,13 +122,17 @@ class MetricWriter:
         with self._lock:
             row = []
             for name, value in values.items():
-                text = self._names.get(name)
-                if text is None:
-                    text = self._names[name] = json.dumps(_checked_name(name))
-                row.append((name, text, value if type(value) is float else real_number(value, name)))
+                row.append((name, self._name(name), value if type(value) is float else real_number(value, name)))
             self._held.append((row, step, time.time()))
             if time.monotonic() - self._written_at >= _HOLD_S:
                 self._write_held()
+
+    def _name(self, name: str) -> str:
+        """As it stands in a line."""
+        text = self._names.get(name) if type(name) is str else None
+        if text is None:
+            text = self._names[name] = json.dumps(_checked_name(name))
+        return text
 
     def flush(self) -> None:
         """Write the rows that wait.
@@ -147,8 +148,7 @@ class MetricWriter:
         if not self._held:
             return
         held, self._held = self._held, []
-        if time.monotonic() > self._check_at or self._fd is None:
-            self._may_write()
+        self._keep_watch()
         lines = []
         for row, step, when in held:
             for name, text, number in row:
@@ -197,6 +197,10 @@ class MetricWriter:
                 if self._fd is not None:
                     os.close(self._fd)
                     self._fd = None
+
+    def _keep_watch(self) -> None:
+        if time.monotonic() > self._check_at or self._fd is None:
+            self._may_write()
 
     def _may_write(self) -> None:
         if _FENCED_OFF:
