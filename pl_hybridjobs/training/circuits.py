@@ -16,7 +16,6 @@ import dis
 import enum
 import functools
 import inspect
-import random
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -24,6 +23,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pl_hybridjobs.training.rng import is_generator
 
 MOST_OBJECTS = 50_000  # of one search
 LONGEST_CONTAINER = 1000  # longer ones hold data
@@ -66,7 +67,7 @@ def reach(fn: Any) -> Reached:
     return Reached(
         qnodes=tuple(filter(_is_qnode, found)),
         devices=tuple(filter(_is_device, found)),
-        generators=tuple(filter(_is_generator, found)),
+        generators=tuple(filter(is_generator, found)),
         makes_devices=graph.makes_devices(),
         complete=graph.complete,
     )
@@ -149,22 +150,13 @@ def _is_device_maker(obj: Any) -> bool:
     return obj is qml.device or (isinstance(obj, type) and issubclass(obj, bases) and obj not in bases)
 
 
-def _is_generator(obj: Any) -> bool:
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    return (
-        issubclass(type(obj), random.Random)
-        or (numpy is not None and issubclass(type(obj), numpy.random.Generator | numpy.random.RandomState))
-        or (torch is not None and issubclass(type(obj), torch.Generator))
-    )
-
-
 def _is_array(obj: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and issubclass(type(obj), numpy.ndarray)
 
 
 def _is_leaf(obj: Any) -> bool:
-    return isinstance(obj, types.ModuleType) or _is_device(obj) or _is_generator(obj)
+    return isinstance(obj, types.ModuleType) or _is_device(obj) or is_generator(obj)
 
 
 @functools.cache
@@ -395,7 +387,7 @@ class _Graph:
 def _is_copied_when_isolated(obj: Any) -> bool:
     if isinstance(obj, types.FunctionType):
         return _is_users_function(obj)
-    if type(obj) in (list, set, deque, bytearray, types.SimpleNamespace, *_DICTS) or _is_generator(obj):
+    if type(obj) in (list, set, deque, bytearray, types.SimpleNamespace, *_DICTS) or is_generator(obj):
         return True
     if _is_array(obj):
         return bool(obj.nbytes <= MOST_COPIED_BYTES)
@@ -480,7 +472,7 @@ class _Copier:
             return self.of(inspect.getattr_static(obj, "__wrapped__"))
         if isinstance(obj, type):
             return self._class(obj)
-        if kind is bytearray or _is_generator(obj) or _is_array(obj):
+        if kind is bytearray or is_generator(obj) or _is_array(obj):
             return copy.deepcopy(obj)
         return self._instance(obj)
 

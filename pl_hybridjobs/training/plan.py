@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from pl_hybridjobs.cost.forecast import Forecast, Purchase
 from pl_hybridjobs.cost.prices import price_of
 from pl_hybridjobs.training.circuits import reach, replaced
+from pl_hybridjobs.training.rng import RandomStates
 
 _UNKNOWN = "the circuits of a step are not known before the first one"
 
@@ -187,18 +187,12 @@ def _by_torch(value: Callable[..., Any], leaves: list[Any], is_gradient: bool) -
 @contextlib.contextmanager
 def _random_states_kept() -> Iterator[None]:
     """Global random states are afterwards what they were."""
-    import numpy as np
-
-    torch = sys.modules.get("torch")
-    state, numpy_state = random.getstate(), np.random.get_state()
-    torch_state = torch.get_rng_state() if torch else None
+    torch, states = sys.modules.get("torch"), RandomStates()
+    before = states.capture()
     gpu_states = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else None
     try:
         yield
     finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
-        if torch:
-            torch.set_rng_state(torch_state)
-            if gpu_states is not None:
-                torch.cuda.set_rng_state_all(gpu_states)
+        states.restore(before)
+        if torch and gpu_states is not None:
+            torch.cuda.set_rng_state_all(gpu_states)

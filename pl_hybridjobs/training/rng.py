@@ -85,12 +85,12 @@ def seed_all(seed: int) -> None:
 
 
 def is_generator(value: Any) -> bool:
-    """Whether this is a random generator of NumPy, Python or torch."""
-    import numpy as np
-
-    torch = sys.modules.get("torch")
-    return isinstance(value, np.random.Generator | np.random.RandomState | random.Random) or (
-        torch is not None and isinstance(value, torch.Generator)
+    """Whether this is a random generator of NumPy, Python or torch. No code of the value's is run: it may be anything."""
+    kind, numpy, torch = type(value), sys.modules.get("numpy"), sys.modules.get("torch")
+    return (
+        issubclass(kind, random.Random)
+        or (numpy is not None and issubclass(kind, numpy.random.Generator | numpy.random.RandomState))
+        or (torch is not None and issubclass(kind, torch.Generator))
     )
 
 
