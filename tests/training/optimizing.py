@@ -18,9 +18,9 @@ H = qml.Hamiltonian([1.0, 0.5, 0.3], [qml.Z(0) @ qml.Z(1), qml.X(0), qml.X(1)])
 START = np.array([0.1, 0.2, 0.3, 0.4])
 
 
-def make_energy(device="default.qubit", shots=None):
+def make_energy(device="default.qubit", shots=None, **options):
     @qml.set_shots(shots)
-    @qml.qnode(qml.device(device, wires=2, seed=7))
+    @qml.qnode(qml.device(device, wires=2, seed=7), **options)
     def energy(params):
         qml.RY(params[0], 0)
         qml.RY(params[1], 1)

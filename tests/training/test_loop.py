@@ -15,25 +15,12 @@ from pennylane import numpy as pnp
 from pl_hybridjobs import train
 from pl_hybridjobs.errors import InvalidCall, MetricError, TrainingError
 from pl_hybridjobs.training.optimizers import Step
-
-H = qml.Hamiltonian([1.0, 0.5, 0.3], [qml.Z(0) @ qml.Z(1), qml.X(0), qml.X(1)])
-START = np.array([0.1, 0.2, 0.3, 0.4])
+from tests.training import optimizing
+from tests.training.optimizing import START
 
 
 def make_energy(device="hybridjobs.qubit", shots=None, **options):
-    dev = qml.device(device, wires=2, seed=7)
-
-    @qml.set_shots(shots)
-    @qml.qnode(dev, **options)
-    def energy(params):
-        qml.RY(params[0], 0)
-        qml.RY(params[1], 1)
-        qml.CNOT([0, 1])
-        qml.RY(params[2], 0)
-        qml.RY(params[3], 1)
-        return qml.expval(H)
-
-    return energy
+    return optimizing.make_energy(device, shots, **options)
 
 
 def fast(objective, params=START, optimizer=None, steps=5, **more):
