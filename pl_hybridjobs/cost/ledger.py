@@ -13,22 +13,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.prices import NANO_USD, kind_of, money, plain, show
 from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt, FolderTooNew, InvalidCall, KeyConflict, StoreError
-
-T = TypeVar("T")
+from pl_hybridjobs.transactions import patiently, transaction
 
 _BUSY_S = 60.0
 _SCHEMA_VERSION = 1
@@ -430,16 +428,8 @@ class Ledger:
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._disk_errors():
-            database = self._opened()
-            _patiently(lambda: database.execute("BEGIN IMMEDIATE"))
-            try:
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    database.execute("ROLLBACK")
-                raise
+        with self._lock, self._disk_errors(), transaction(self._opened(), _BUSY_S) as database:
+            yield database
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sqlite3.Connection | None]:
@@ -450,7 +440,7 @@ class Ledger:
                 yield self._database
             else:
                 with contextlib.closing(self._opened_to_read()) as database:
-                    yield database if _patiently(lambda: _version(database)) else None
+                    yield database if patiently(lambda: _version(database), _BUSY_S) else None
 
     def _opened(self) -> sqlite3.Connection:
         """The connection to write with, which stays open: closing the last one would sync the whole file. A forked child opens its own."""
@@ -466,19 +456,18 @@ class Ledger:
         return self._database
 
     def _set_up(self, database: sqlite3.Connection) -> None:
-        _patiently(lambda: database.execute("PRAGMA journal_mode = WAL"))
+        patiently(lambda: database.execute("PRAGMA journal_mode = WAL"), _BUSY_S)
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
         if _version(database) == _SCHEMA_VERSION:
             return
         self.path.chmod(0o600)
-        _patiently(lambda: database.execute("BEGIN IMMEDIATE"))
-        version = _version(database)
-        if version == 0:  # nobody was faster
-            for statement in _SCHEMA.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        database.execute("COMMIT")
+        with transaction(database, _BUSY_S):
+            version = _version(database)
+            if version == 0:  # nobody was faster
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         if version > _SCHEMA_VERSION:
             raise FolderTooNew(f"{self.path} was written by a newer version of pl-hybridjobs; update this one.")
 
@@ -487,7 +476,7 @@ class Ledger:
         name = self.path.absolute().as_uri()
         database = sqlite3.connect(f"{name}?mode=ro", timeout=_BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
         try:
-            _patiently(lambda: _version(database))
+            patiently(lambda: _version(database), _BUSY_S)
         except sqlite3.OperationalError:
             database.close()
             if os.access(self.path.parent, os.W_OK):
@@ -605,15 +594,3 @@ def _usd(nano: int | None) -> Decimal | None:
 def _version(database: sqlite3.Connection) -> int:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     return int(version)
-
-
-def _patiently(action: Callable[[], T]) -> T:
-    """SQLite's busy handler is skipped in some races (a change to WAL, a stale snapshot): try again, with jitter, for a bounded time."""
-    deadline = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if ("locked" not in str(error) and "busy" not in str(error)) or time.monotonic() > deadline:
-                raise
-            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - jitter, not cryptography

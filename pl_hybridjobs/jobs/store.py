@@ -11,7 +11,6 @@ import fnmatch
 import json
 import math
 import os
-import random
 import shutil
 import sqlite3
 import time
@@ -33,6 +32,7 @@ from pl_hybridjobs.jobs.durable import (
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, observe
+from pl_hybridjobs.transactions import patiently, transaction
 
 _BUSY_S = 30.0
 _STALE_S = 3600.0
@@ -280,15 +280,8 @@ class Store:
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(self._connect()) as database:
-            _begin(database)
-            try:
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    database.execute("ROLLBACK")
-                raise
+        with contextlib.closing(self._connect()) as database, transaction(database, _BUSY_S):
+            yield database
 
     def _connect(self) -> sqlite3.Connection:
         self._make_home()
@@ -320,16 +313,15 @@ class Store:
 
     def _set_up(self, database: sqlite3.Connection) -> None:
         self.index.chmod(0o600)
-        _retry_locked(lambda: database.execute("PRAGMA journal_mode = WAL"))
-        _begin(database)
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != _SCHEMA_VERSION:  # nobody was faster; any other version is replaced, the folders hold everything
-            for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
-                database.execute(f"DROP {kind} {name}")
-            for statement in _SCHEMA.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        database.execute("COMMIT")
+        patiently(lambda: database.execute("PRAGMA journal_mode = WAL"), _BUSY_S)
+        with transaction(database, _BUSY_S):
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version != _SCHEMA_VERSION:  # nobody was faster; any other version is replaced, the folders hold everything
+                for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    database.execute(f"DROP {kind} {name}")
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def observe_via_runner(folder: JobFolder) -> State:
@@ -339,24 +331,6 @@ def observe_via_runner(folder: JobFolder) -> State:
         return runners.resolve(spec.runner, spec.runner_options).observe(folder)
     except (StoreError, RunnerError) as error:
         return State(Status.UNKNOWN, 0, str(error))
-
-
-def _begin(database: sqlite3.Connection) -> None:
-    _retry_locked(lambda: database.execute("BEGIN IMMEDIATE"))
-
-
-def _retry_locked(action: Callable[[], object]) -> None:
-    """SQLite's busy handler is skipped in some races (a change to WAL, a stale snapshot): try again, with jitter, for a bounded time."""
-    deadline = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            action()
-        except sqlite3.OperationalError as error:
-            if ("locked" not in str(error) and "busy" not in str(error)) or time.monotonic() > deadline:
-                raise
-            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - jitter, not cryptography
-        else:
-            return
 
 
 def _free_name(database: sqlite3.Connection, base: str) -> str:

@@ -17,10 +17,11 @@ ARROWS: dict[str, set[str]] = {
     "": {"errors", "cost", "jobs"},
     "errors": set(),
     "home": set(),
+    "transactions": set(),
     "sim": {"errors"},
-    "cost": {"errors", "home"},
+    "cost": {"errors", "home", "transactions"},
     "devices": {"errors", "sim", "cost"},
-    "jobs": {"errors", "home", "cost"},
+    "jobs": {"errors", "home", "transactions", "cost"},
     "training": {"errors", "jobs", "cost"},
     "braket": {"errors", "jobs", "devices", "cost"},
     "emulator": {"errors"},
@@ -30,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
 
 # Module -> the only places that may import it.
 KEEPERS: dict[str, tuple[str, ...]] = {
-    "sqlite3": ("pl_hybridjobs.jobs.store", "pl_hybridjobs.cost.ledger"),
+    "sqlite3": ("pl_hybridjobs.transactions", "pl_hybridjobs.jobs.store", "pl_hybridjobs.cost.ledger"),
     "boto3": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "botocore": ("pl_hybridjobs.braket", "pl_hybridjobs.emulator"),
     "moto": ("pl_hybridjobs.emulator",),
@@ -56,7 +57,7 @@ HEAVY = {
     "pandas",
 }
 HEAVY |= {"pennylane", "rich", "scipy", "torch"}
-LIGHT_ROOMS = {"", "errors", "home", "jobs", "cost"}
+LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost"}
 
 
 def _is_in(module: str, places: tuple[str, ...]) -> bool:
