@@ -376,13 +376,14 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device.")
 @click.option("--include", multiple=True, metavar="PATH", help="A module, file or folder that must travel along.")
+@click.option("--forecast", is_flag=True, help="Also run the function here up to its first train(), which says what it will buy.")
 @_JSON
-def plan(target: str, args: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Say what would be sent and where, without running anything.
+def plan(target: str, args: tuple[str, ...], forecast: bool, as_json: bool, **given: Any) -> None:
+    """Say what would be sent and where; nothing is submitted or bought.
 
     \b
     Example:
-      hybridjobs plan train.py:vqe --arg steps=100
+      hybridjobs plan train.py:vqe --arg steps=100 --forecast
     """
     import dataclasses
 
@@ -390,7 +391,7 @@ def plan(target: str, args: tuple[str, ...], as_json: bool, **given: Any) -> Non
 
     path, entry_point = _split_target(target)
     with prepared_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given)) as (function, call_args, call_kwargs):
-        made = function.plan(*call_args, **call_kwargs)
+        made = (function.forecast if forecast else function.plan)(*call_args, **call_kwargs)
     click.echo(json.dumps(dataclasses.asdict(made), indent=1) if as_json else str(made))
 
 

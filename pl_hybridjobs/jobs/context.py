@@ -31,6 +31,7 @@ from pl_hybridjobs.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.account import Account
+    from pl_hybridjobs.cost.forecast import Forecast
 
 _KEEP = 3
 
@@ -67,6 +68,19 @@ class OwnCheckpoints:
         return self.loaded_after is not None and not self.saved_after <= self.loaded_after
 
 
+class Planned(BaseException):
+    """A loop knows what it will ask of its devices, and no more was asked for. No error, so that no function catches it.
+
+    Attributes:
+        text: The loop's plan, for people.
+        run: What the loop will buy; None: nothing, or not known.
+    """
+
+    def __init__(self, text: str, run: Forecast | None) -> None:
+        super().__init__(text)
+        self.text, self.run = text, run
+
+
 @dataclass(frozen=True)
 class JobContext:
     """The job that this code runs in (or, outside any job, a stand-in that is false).
@@ -83,6 +97,7 @@ class JobContext:
         owed: What the function's checkpoint says of the state of remote devices, in the order in which ``job_device`` makes them.
         boundaries: For each loop, what saves its last step boundary, should it have to end in the middle of a step: the budget runs out, or
             somebody asks it to stop while it waits for a remote device.
+        only_plans: The function runs up to the first loop that knows its plan, and ends there.
     """
 
     folder: JobFolder | None = None
@@ -95,6 +110,7 @@ class JobContext:
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
     owed: list[Any] = field(default_factory=list, repr=False, compare=False)
     boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
+    only_plans: bool = False
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -156,6 +172,15 @@ class JobContext:
         mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
         mine.catch_up()  # with what an attempt that was killed left half told
         return mine
+
+    def announce(self, text: str, run: Forecast | None) -> None:
+        """A loop knows what it will cost.
+
+        Raises:
+            Planned: That is all that was asked for.
+        """
+        if self.only_plans:
+            raise Planned(text, run)
 
     @property
     def is_limited(self) -> bool:

@@ -340,6 +340,7 @@ class _Loop:
         self._show.note(f"plan: {self._plan}")
         if self._plan.run is not None and (note := _beyond(self._plan.run, self._context)):
             self._show.note(note)
+        self._context.announce(str(self._plan), self._plan.run)
 
     # A step --------------------------------------------------------------------------------------------------------------
 
