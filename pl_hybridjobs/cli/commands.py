@@ -371,6 +371,51 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
         click.echo(f"deleted {job_name}")
 
 
+@cli.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def prices(ctx: click.Context, as_json: bool) -> None:
+    """Show what devices cost, as far as it is known here, with the date of each price.
+
+    \b
+    Example:
+      hybridjobs prices
+      hybridjobs prices update
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from pl_hybridjobs.cost.forecast import unit_prices
+    from pl_hybridjobs.cost.prices import all_prices
+
+    found = all_prices()
+    if as_json:
+        click.echo(json.dumps({device: price and price.__dict__ for device, price in found.items()}, indent=1, default=str))
+    else:
+        click.echo("\n".join(unit_prices(list(found.items()))))
+
+
+@prices.command("update")
+@click.option("--url", help="Where the price list is; default: Amazon's.")
+def prices_update(url: str | None) -> None:
+    """Fetch Amazon Braket's live price list and keep it in the home folder, where it comes before the packaged one.
+
+    \b
+    Example:
+      hybridjobs prices update
+    """
+    from pl_hybridjobs.cost import offers
+    from pl_hybridjobs.cost.prices import updated_file
+    from pl_hybridjobs.jobs.durable import dump_json, write_bytes
+
+    entries = offers.parse(offers.fetch(url))
+    path = updated_file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_bytes(path, dump_json(entries))
+    click.echo(
+        f"The prices of {len(entries)} devices are now those of {next(iter(entries.values()))['date'] or 'an unknown date'}, in {path}."
+    )
+
+
 @cli.command()
 @click.argument("target", metavar="FILE[:FUNC]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
