@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pl_hybridjobs.cost import active
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
 from pl_hybridjobs.home import home_of
-from pl_hybridjobs.jobs import codec, device
+from pl_hybridjobs.jobs import codec, device, progress
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore, Loaded
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -172,6 +172,11 @@ class JobContext:
         mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
         mine.catch_up()  # with what an attempt that was killed left half told
         return mine
+
+    def begin_loop(self, name: str, metric: str, done: int, total: int) -> None:
+        """Let those who look from outside know how far it is."""
+        if self.folder is not None:
+            progress.begin(self.folder.attempt(self.attempt), name, metric, done, total)
 
     def announce(self, text: str, run: Forecast | None) -> None:
         """A loop knows what it will cost.

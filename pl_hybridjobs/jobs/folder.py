@@ -47,6 +47,11 @@ class AttemptFolder:
         return self.path / "stopped.json"
 
     @property
+    def loops(self) -> Path:
+        """The loops that began in the attempt, a line each."""
+        return self.path / "loops.jsonl"
+
+    @property
     def hyperparameters(self) -> Path:
         """The arguments as text, as Amazon Braket's contract has them."""
         return self.path / "hyperparameters.json"

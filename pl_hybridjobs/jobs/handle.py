@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.checkpoint import Checkpoint
     from pl_hybridjobs.jobs.metrics import MetricTable
+    from pl_hybridjobs.jobs.progress import Progress
 
 _TAIL_LINES = 20
 _HINT_AFTER_S = 5.0
@@ -260,6 +261,12 @@ class Job:
 
         return read_metrics(self._folder.metrics, names)
 
+    def progress(self) -> Progress | None:
+        """How far the loop is that began last; None before the first."""
+        from pl_hybridjobs.jobs import progress
+
+        return progress.read(self._folder, self.metrics())
+
     @overload
     def logs(self, follow: Literal[False] = False) -> str: ...
     @overload
@@ -376,12 +383,13 @@ class Job:
             time.sleep(0.05)
         return False
 
-    def plot(self, path: str | Path | None = None, *names: str) -> Any:
+    def plot(self, path: str | Path | None = None, *names: str, log: bool = False) -> Any:
         """Plot metrics over steps.
 
         Args:
             path: Where to write the picture (PNG, SVG or PDF by its ending); None writes none.
             *names: Which metrics; all if none is given.
+            log: A logarithmic scale.
 
         Returns:
             The matplotlib figure.
@@ -399,6 +407,8 @@ class Job:
             axes = figure.add_subplot(len(table.names), 1, row + 1)
             axes.plot(table.steps(metric), table[metric], marker="." if len(table[metric]) < 50 else "")
             axes.set_ylabel(metric)
+            if log:
+                axes.set_yscale("log")
             axes.grid(alpha=0.3)
             if row == len(table.names) - 1:
                 axes.set_xlabel("step")

@@ -273,6 +273,7 @@ class _Loop:
         call = self._call
         label = self._section.name if self._section.prefix else ""
         self._show = Progress(call.steps, done=self._step, label=label, value_name=call.value_name, show=call.progress)
+        self._context.begin_loop(label, self._section.prefix + call.value_name, self._step, call.steps)
         try:
             if self._step:
                 self._show.note(f"goes on from step {self._step}")
