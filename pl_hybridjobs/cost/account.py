@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,7 +22,7 @@ from pl_hybridjobs.cost import active
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
 from pl_hybridjobs.cost.prices import money
-from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
 from pl_hybridjobs.home import default_home, home_of
 
 LEDGER = "spend.sqlite"
@@ -43,6 +44,7 @@ class Account:
         guard: Raises if this process may not buy, or give back, any more (a newer attempt owns the job).
         owner: Who reserves: a job's own id; "" for the namespace.
         stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
+        refusals: The last few ``BudgetExceeded``, for who may have to know one again that somebody else's error hides.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Account:
     guard: Callable[[], None] | None = None
     owner: str = ""
     stop: Callable[[], None] | None = None
+    refusals: deque[Exception] = field(default_factory=lambda: deque(maxlen=8), init=False, repr=False, compare=False)
 
     @property
     def limits(self) -> Budget:
@@ -87,9 +90,11 @@ class Account:
                     remedy=account.remedy,
                 )
                 reserved.append((account, keys))
-        except BaseException:
+        except BaseException as error:
             for account, keys in reversed(reserved):
                 account.ledger.release(keys)
+            if isinstance(error, BudgetExceeded):
+                self.refusals.append(BudgetExceeded(*error.args))  # without its traceback, which holds on to frames
             raise
 
     def intend(self, keys: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,17 @@ class OwnCheckpoints:
     def are_ambiguous(self) -> bool:
         """A resumed job loads before loops that had begun when it saved: whether it skips or repeats them, only names can tell."""
         return self.loaded_after is not None and not self.saved_after <= self.loaded_after
+
+
+_making = threading.RLock()
+
+
+class _once(functools.cached_property[Any]):  # noqa: N801 - a decorator
+    """Made by whichever thread asks first; the others wait. functools' own lets several threads make one each, from Python 3.12."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        with _making:
+            return super().__get__(instance, owner)
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ class JobContext:
         """Somebody asked the job to stop; it will at the next ``save_checkpoint``."""
         return bool(self.stop.requested)
 
-    @functools.cached_property
+    @_once
     def metrics(self) -> MetricWriter | None:
         """Where metrics go; None outside a job."""
         if self.folder is None:
@@ -137,7 +148,7 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return MetricWriter(folder.metrics, attempt=attempt, check=lambda: folder.check_epoch(attempt))
 
-    @functools.cached_property
+    @_once
     def checkpoints(self) -> CheckpointStore:
         """Where checkpoints go."""
         if self.folder is None:
@@ -145,7 +156,7 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
 
-    @functools.cached_property
+    @_once
     def account(self) -> Account:
         """Who pays; outside a job the user."""
         from pl_hybridjobs.cost import account
@@ -156,6 +167,11 @@ class JobContext:
         mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
         mine.catch_up()  # with what an attempt that was killed left half told
         return mine
+
+    @property
+    def refusals(self) -> Sequence[Exception]:
+        """What the account refused lately."""
+        return tuple(self.account.refusals) if "account" in self.__dict__ else ()
 
     @property
     def is_limited(self) -> bool:
