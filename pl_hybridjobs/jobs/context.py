@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pl_hybridjobs.cost import active
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
@@ -68,15 +68,16 @@ class OwnCheckpoints:
 
 
 _making = threading.RLock()
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    _once = functools.cached_property
+else:
 
+    class _once(functools.cached_property):  # noqa: N801 - a decorator
+        """Made by whichever thread asks first; the others wait. functools' own lets several threads make one each, from Python 3.12."""
 
-class _once(functools.cached_property[_T]):  # noqa: N801 - a decorator
-    """Made by whichever thread asks first; the others wait. functools' own lets several threads make one each, from Python 3.12."""
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        with _making:
-            return super().__get__(instance, owner)
+        def __get__(self, instance, owner=None):
+            with _making:
+                return super().__get__(instance, owner)
 
 
 @dataclass(frozen=True)
