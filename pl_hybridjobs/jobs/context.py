@@ -75,7 +75,7 @@ else:
     class _once(functools.cached_property):  # noqa: N801 - a decorator
         """Made by whichever thread asks first; the others wait. functools' own lets several threads make one each, from Python 3.12."""
 
-        def __get__(self, instance, owner=None):
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
             with _making:
                 return super().__get__(instance, owner)
 
