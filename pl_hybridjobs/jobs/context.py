@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class JobContext:
         owed: What the function's checkpoint says of the state of remote devices, in the order in which ``job_device`` makes them.
         boundaries: For each loop, what saves its last step boundary, should it have to end in the middle of a step: the budget runs out, or
             somebody asks it to stop while it waits for a remote device.
+        began: Unix time.
     """
 
     folder: JobFolder | None = None
@@ -108,6 +110,7 @@ class JobContext:
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
     owed: list[Any] = field(default_factory=list, repr=False, compare=False)
     boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
+    began: float = field(default_factory=time.time, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -167,7 +170,7 @@ class JobContext:
             return account.of_user()
         folder, attempt = self.folder, self.attempt
         mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
-        mine.catch_up()  # with what an attempt that was killed left half told
+        mine.catch_up(self.began)  # with what an attempt that was killed left half told
         return mine
 
     @property
