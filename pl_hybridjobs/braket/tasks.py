@@ -51,7 +51,7 @@ _STATES = {
     "FAILED": TaskState.FAILED,
     "CANCELLED": TaskState.CANCELLED,
 }
-SESSION_TAG, VERBATIM_TAG = "hybridjobs:session", "hybridjobs:verbatim"
+SESSION_TAG = "hybridjobs:session"
 
 
 def open(target: str, **options: Any) -> Braket:
@@ -178,8 +178,7 @@ class Braket:
         }
         if len(task.circuits) == 1:  # program sets go without
             request["deviceParameters"] = self._device_parameters(qubits, verbatim=task.verbatim)
-        ours = {**({SESSION_TAG: task.session} if task.session else {}), **({VERBATIM_TAG: "true"} if task.verbatim else {})}
-        if tags := {**ours, **task.tags}:
+        if tags := {**task.tags, **({SESSION_TAG: task.session} if task.session else {})}:
             request["tags"] = tags
         if token := task.token or os.environ.get("AMZN_BRAKET_JOB_TOKEN", ""):
             request["jobToken"] = token
@@ -215,7 +214,7 @@ class Braket:
             priority=str(queue.get("queuePriority") or "").lower(),
         )
 
-    def result(self, task_id: str, circuits: Sequence[QuantumScript]) -> TaskResult:
+    def result(self, task_id: str, task: Task) -> TaskResult:
         """See ``QPU``.
 
         Raises:
@@ -233,14 +232,14 @@ class Braket:
             raise TaskCancelled(f"task {task_id} was cancelled; it gave no result. Console: {console(task_id)}")
         if status != "COMPLETED":
             raise ProviderError(f"task {task_id} is {status}, and has no results yet")
-        shots, verbatim = int(told.get("shots", 0)), VERBATIM_TAG in (told.get("tags") or {})
-        if len(circuits) == 1:
+        if len(task.circuits) == 1:
+            circuit = task.circuits[0]
             made = self._results.of_one(
-                told, circuits[0], lambda: self._program(circuits[0], shots, gradient=False, verbatim=verbatim), verbatim=verbatim
+                told, circuit, lambda: self._program(circuit, task.shots, gradient=False, verbatim=task.verbatim), verbatim=task.verbatim
             )
         else:
-            groups = self._groups(circuits, shots // len(circuits), verbatim=verbatim)
-            made = self._results.of_set(told, executables(groups), verbatim=verbatim)
+            groups = self._groups(task.circuits, task.shots, verbatim=task.verbatim)
+            made = self._results.of_set(told, executables(groups), verbatim=task.verbatim)
         self._watch.forget(task_id)
         return made
 

@@ -90,13 +90,13 @@ class Account:
             self._remember(error)
             raise
 
-    def expect(self, charges: Sequence[Charge], *, session: str = "", session_budget: Budget | None = None, is_more_to_come: bool) -> None:
+    def expect(self, charges: Sequence[Charge], *, is_more_to_come: bool, session: str = "", session_budget: Budget | None = None) -> None:
         """Open tasks will cost more than was reserved: set the rest aside as well, for they are on their way.
 
         Args:
             charges: As they look now.
-            session: See ``reserve``; so ``session_budget``.
             is_more_to_come: Some of what is reserved was not sent yet, and can be given back.
+            session: See ``reserve``; so ``session_budget``.
 
         Raises:
             BudgetExceeded: That is the case, and all together pass the budget of an account or of the session.

@@ -321,7 +321,8 @@ class Ledger:
         """The most that tasks of these structures were billed for on a device, in seconds; those that never ran there are not in it."""
         with self._write() as database:
             rows = database.execute(
-                f"SELECT structure, seconds FROM durations WHERE target = ? AND structure IN {_NAMED}", (target, json.dumps(list(structures)))
+                f"SELECT structure, seconds FROM durations WHERE target = ? AND structure IN {_NAMED}",
+                (target, json.dumps(list(structures))),
             )
             return dict(rows.fetchall())
 

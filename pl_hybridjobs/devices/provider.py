@@ -7,7 +7,7 @@ to ``rehearsal``; an Amazon resource name belongs to its service, so ``"arn:aws:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -227,8 +227,8 @@ class QPU(Protocol):
     def status(self, task_id: str) -> TaskStatus:
         """Where it stands."""
 
-    def result(self, task_id: str, circuits: Sequence[QuantumScript]) -> TaskResult:
-        """Of a completed task. The circuits are those that were submitted: results are shaped after them."""
+    def result(self, task_id: str, task: Task) -> TaskResult:
+        """Of a completed task: results are shaped after what was submitted."""
 
     def cancel(self, task_id: str) -> None:
         """Ask for its end; harmless if it has ended."""

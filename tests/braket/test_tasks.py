@@ -49,7 +49,7 @@ def bits_of(result, circuit=0):
 def run(qpu, wanted):
     task_id = qpu.submit(wanted)
     finished(qpu, task_id)
-    return qpu.result(task_id, wanted.circuits)
+    return qpu.result(task_id, wanted)
 
 
 def place(running, number=-1):
@@ -201,7 +201,7 @@ def test_verbatim_runs_on_the_physical_qubits_that_wires_name(emulated):
     assert f"iswap ${first}, ${second};" in json.loads(request["action"])["source"]
     assert json.loads(request["deviceParameters"])["paradigmParameters"]["disableQubitRewiring"] is True
     assert (bits_of(found) == [0, 1]).all()
-    assert (bits_of(tasks.open(ANKAA).result(found.task_id, [circuit])) == [0, 1]).all()
+    assert (bits_of(tasks.open(ANKAA).result(found.task_id, task(circuit, verbatim=True))) == [0, 1]).all()
 
 
 def test_verbatim_through_the_device_refuses_what_is_not_native(emulated):
@@ -281,7 +281,7 @@ def test_a_program_set_in_several_files_is_put_together(emulated):
     body["s3Location"] = [bucket, folder]
     store(running, body)
 
-    found = qpu.result(task_id, wanted.circuits)
+    found = qpu.result(task_id, wanted)
 
     assert [bits_of(found, i).mean() for i in range(2)] == [0, 1]
 
@@ -298,7 +298,7 @@ def test_a_program_set_that_failed_in_parts_says_which(emulated):
     store(running, body)
 
     with pytest.raises(TaskFailed, match="circuit 1 of 2: too hot"):
-        qpu.result(task_id, wanted.circuits)
+        qpu.result(task_id, wanted)
 
 
 # Results ---------------------------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_probabilities_become_shots_whose_parts_are_samples_too(emulated):
 
     assert stored(running).get("measurements") is None
     assert 150 < bits[:500, 0].sum() < 350
-    again = tasks.open(FORTE).result(running.tasks[0].arn, [bell()])
+    again = tasks.open(FORTE).result(running.tasks[0].arn, task(shots=1000))
     np.testing.assert_array_equal(bits, bits_of(again))
 
 
@@ -330,7 +330,7 @@ def test_a_vendors_rounded_probabilities_give_all_shots(emulated):
     body = stored(running) | {"measurementProbabilities": {"00": 0.3333, "01": 0.0001, "11": 0.6665}}
     store(running, body)
 
-    bits = bits_of(qpu.result(task_id, [bell()]))
+    bits = bits_of(qpu.result(task_id, task(shots=1000)))
 
     assert bits.shape == (1000, 2)
     assert bits[:, 1].sum() in (666, 667)
@@ -373,7 +373,7 @@ def test_results_that_make_no_sense_are_refused_with_their_place(emulated, damag
     store(running, damage(stored(running)))
 
     with pytest.raises(ProviderError, match=words) as caught:
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
 
     assert "s3://{Bucket}/{Key}".format(**place(running)) in str(caught.value)
     assert "not bought again" in str(caught.value)
@@ -398,7 +398,7 @@ def test_exact_results_are_checked_as_well(emulated, damage, words):
     store(running, body | {"resultTypes": damage(body["resultTypes"])})
 
     with pytest.raises(ProviderError, match=words):
-        qpu.result(task_id, [circuit])
+        qpu.result(task_id, task(circuit, shots=0))
 
 
 def test_results_that_never_come_name_the_place(emulated):
@@ -409,7 +409,7 @@ def test_results_that_never_come_name_the_place(emulated):
     boto3.client("s3").delete_object(**place(running))
 
     with pytest.raises(ProviderError, match="there is nothing") as caught:
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
     assert place(running)["Key"] in str(caught.value)
 
 
@@ -423,7 +423,7 @@ def test_a_failed_task_says_why_and_where_to_look(emulated):
 
     status = finished(qpu, task_id)
     with pytest.raises(TaskFailed) as caught:
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
 
     assert status.state == TaskState.FAILED
     assert "DeviceFault" in status.reason
@@ -443,7 +443,7 @@ def test_a_task_is_cancelled_once_and_stays_so(emulated):
     qpu.cancel(task_id)
 
     with pytest.raises(TaskCancelled):
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
     assert qpu.submit(task()) == task_id
     assert len(running.tasks) == 1
 
@@ -463,7 +463,7 @@ def test_results_are_not_asked_for_too_early(emulated):
     qpu = tasks.open(SV1)
 
     with pytest.raises(ProviderError, match="no results yet"):
-        qpu.result(qpu.submit(task()), [bell()])
+        qpu.result(qpu.submit(task()), task())
 
 
 def test_an_offline_device_says_when_it_opens(emulated):
