@@ -96,7 +96,8 @@ class Account:
         Args:
             charges: As they look now.
             is_more_to_come: Some of what is reserved was not sent yet, and can be given back.
-            session: See ``reserve``; so ``session_budget``.
+            session: See ``reserve``.
+            session_budget: Likewise.
 
         Raises:
             BudgetExceeded: That is the case, and all together pass the budget of an account or of the session.

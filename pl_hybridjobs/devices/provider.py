@@ -127,6 +127,7 @@ class Task:
         session: The name that it goes by with others; "" for none.
         tags: For the provider to keep.
         token: What gives it a job's priority; "" for none. A secret: never logged or stored.
+        was_sent: It may have been submitted before, perhaps by an earlier attempt of the job, with other tags or another token.
     """
 
     key: str
@@ -137,6 +138,7 @@ class Task:
     session: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     token: str = field(default="", repr=False)
+    was_sent: bool = False
 
 
 @dataclass(frozen=True)

@@ -472,7 +472,7 @@ class Submission:
         """Its name at the provider; None: the call is given up."""
         while True:
             try:
-                return self._qpu.submit(item.task)
+                return self._qpu.submit(replace(item.task, was_sent=item.was_sent))
             except DeviceOffline as error:
                 if item.was_sent:  # this is not known before the device is back
                     error.add_note("This purchase was under way when a process died: what became of it shows when the device is back.")

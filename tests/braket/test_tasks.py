@@ -12,7 +12,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 
-from pl_hybridjobs.braket import tasks
+from pl_hybridjobs.braket import devices, tasks
 from pl_hybridjobs.braket.session import Refusal
 from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.devices.provider import Task, TaskState
@@ -152,6 +152,40 @@ def test_one_key_buys_once(emulated):
     names = {qpu.submit(task()) for qpu in (first, second, first)}
 
     assert len(names) == len(running.tasks) == 1
+
+
+@pytest.mark.parametrize("search", ["at once", "late", "forbidden"])
+def test_a_later_attempt_with_another_job_token_tags_and_prefix_finds_what_was_bought(emulated, monkeypatch, search):
+    """As in an Amazon Braket job that begins anew: nobody knows whether the first attempt's request was carried out."""
+    monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", "the-first-attempts")
+    running = emulated()
+    bought = [tasks.open(SV1).submit(task(key=key)) for key in ("key-1", "key-2")]
+    monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", "the-second-attempts")
+    later = tasks.open(SV1, prefix="elsewhere")
+    call, searches = later._session.call, []
+
+    def answer(service, operation, **request):
+        if operation == "search_quantum_tasks":
+            searches.append(operation)
+            if search == "forbidden":
+                raise Refusal("AccessDeniedException", "no", operation)
+            if search == "late" and len(searches) == 1:
+                return {"quantumTasks": []}
+        return call(service, operation, **request)
+
+    monkeypatch.setattr(later._session, "call", answer)
+
+    def submit(key):
+        return later.submit(task(key=key, tags={"who": "us"}, was_sent=True))
+
+    if search == "forbidden":
+        with pytest.raises(Refusal, match="token key-1 was used before"):
+            submit("key-1")
+    else:
+        assert [submit("key-1"), submit("key-2")] == bought
+        assert len(searches) == (1 if search == "at once" else 2)
+        assert submit("key-3") not in bought
+    assert len(running.tasks) == (2 if search == "forbidden" else 3)
 
 
 def test_a_session_a_job_and_tags_are_told(emulated, monkeypatch):
@@ -466,12 +500,14 @@ def test_results_are_not_asked_for_too_early(emulated):
         qpu.result(qpu.submit(task()), task())
 
 
-def test_an_offline_device_says_when_it_opens(emulated):
+def test_an_offline_device_says_when_it_opens(emulated, monkeypatch):
     running = emulated()
     running.set_status("Forte 1", "OFFLINE")
     qpu = tasks.open(FORTE)
 
-    with pytest.raises(DeviceOffline, match=r"offline.*hours \(UTC\)"):
+    qpu.capabilities()
+    with monkeypatch.context() as patched, pytest.raises(DeviceOffline, match=r"offline.*hours \(UTC\)"):
+        patched.setattr(devices, "described", lambda *_: pytest.fail("all that it says is known already"))
         qpu.submit(task())
     assert qpu.availability().state == "offline"
     assert not running.tasks
