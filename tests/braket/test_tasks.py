@@ -506,9 +506,10 @@ def test_an_offline_device_says_when_it_opens(emulated, monkeypatch):
     qpu = tasks.open(FORTE)
 
     qpu.capabilities()
-    with monkeypatch.context() as patched, pytest.raises(DeviceOffline, match=r"offline.*hours \(UTC\)"):
+    with monkeypatch.context() as patched:
         patched.setattr(devices, "described", lambda *_: pytest.fail("all that it says is known already"))
-        qpu.submit(task())
+        with pytest.raises(DeviceOffline, match=r"offline.*hours \(UTC\)"):
+            qpu.submit(task())
     assert qpu.availability().state == "offline"
     assert not running.tasks
 

@@ -160,6 +160,19 @@ def test_a_failed_job_goes_on_as_a_new_one_with_the_same_purse(shop, jobs_home):
     assert new.budget == Budget(max_usd=3)
 
 
+def test_two_do_not_go_on_with_one_purse(shop):
+    failed = inline(buyers.fail_after, budget={"max_usd": 3})(3, shop)
+    new = failed.resume()
+    assert new.status is Status.FAILED
+
+    for job in (failed, Job(failed.folder)):
+        with pytest.raises(InvalidCall, match=f"goes on as {new.name} already, which is failed"):
+            job.resume()
+    Path(f"{shop}.mended").touch()
+    assert new.resume().result(0) == "mended"
+    assert len(sales(shop)) == 3
+
+
 def test_the_cost_is_in_the_folder_for_any_process_and_any_copy(shop, tmp_path):
     job = inline(buyers.loop)(2, shop)
     copy = shutil.copytree(job.folder, tmp_path / "a copy")
