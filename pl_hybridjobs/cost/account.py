@@ -263,9 +263,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def activate(account: Account, *, whole_process: bool) -> Iterator[Account]:
-    """Make an account the one that is charged, for this thread or for the whole process. Its files are closed at the end."""
-    with active.activate(lambda: account, whole_process=whole_process):
+def activate(account: Account) -> Iterator[Account]:
+    """Make an account the one that this process charges. Its files are closed at the end."""
+    with active.activate(lambda: account):
         try:
             yield account
         finally:

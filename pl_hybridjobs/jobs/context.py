@@ -274,8 +274,8 @@ def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext
     if whole_process:
         _process = context
     try:
-        # All threads pay alike, callbacks of JAX among them: a process runs one job at a time, and its environment names that to all.
-        with active.activate(lambda: context.account, whole_process=True):
+        # All threads pay alike: a process runs one job at a time, and its environment names that to all.
+        with active.activate(lambda: context.account):
             yield context
     finally:
         _process = previous

@@ -502,8 +502,8 @@ def _restore(error: JobError, described: Mapping[str, Any]) -> None:
 def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget) -> Job:
     """A new job with the call of an ended one, which starts from a copy of its checkpoints and of its purchases.
 
-    It keeps the old one's purse, so that it finds what was bought already, and so that a budget is not there twice. Two with one purse would
-    take each other's purchases for their own: there is one successor, whose id says whose.
+    It keeps the old one's purse, so that it finds what was bought already, and so that a budget is not there twice. Two with one purse
+    would take each other's purchases for their own: there is one successor, whose id says whose.
     """
     from pl_hybridjobs.cost.account import LEDGER
     from pl_hybridjobs.cost.ledger import Ledger

@@ -203,21 +203,16 @@ def test_a_jobs_account_is_what_its_folder_says(tmp_path):
     job.ledger.close()
 
 
-def test_an_account_is_active_in_its_thread_or_in_the_whole_process(tmp_path):
+def test_an_account_is_active_in_all_threads(tmp_path):
     mine = Account("me", Ledger(tmp_path / "l.sqlite"))
     seen = []
-
-    def look():
-        thread = threading.Thread(target=lambda: seen.append(accounts.current().name))
+    with accounts.activate(mine):
+        thread = threading.Thread(target=lambda: seen.append(accounts.current()))
         thread.start()
         thread.join()
 
-    with accounts.activate(mine, whole_process=False):
-        assert accounts.current() is mine
-        look()
-    with accounts.activate(mine, whole_process=True):
-        look()
-    assert (seen, accounts.current().name) == (["the user", "me"], "the user")
+        assert seen == [accounts.current()] == [mine]
+    assert accounts.current().name == "the user"
 
 
 def test_a_process_that_a_job_started_pays_from_the_jobs_account(tmp_path, jobs_home):

@@ -28,7 +28,7 @@ from pl_hybridjobs.errors import BudgetExceeded, DeviceOffline, InvalidCall, Job
 
 @pytest.fixture(autouse=True)
 def account(tmp_path):
-    with accounts.activate(Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace="the-test"), whole_process=True) as active:
+    with accounts.activate(Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace="the-test")) as active:
         yield active
 
 
@@ -91,7 +91,7 @@ def test_a_resumed_job_finds_what_its_devices_bought_whichever_of_them_was_used_
     once(one, 0.1)
     once(other, 0.2)
 
-    with accounts.activate(replace(account, name="its next attempt"), whole_process=True):
+    with accounts.activate(replace(account, name="its next attempt")):
         one, other = devices()
         for device, state in zip((one, other), saved, strict=True):
             device.restore_state(state)
@@ -132,7 +132,7 @@ def several(device, angles, wires=1):
 
 @contextlib.contextmanager
 def limited(account, **limits):
-    with accounts.activate(replace(account, budget=Budget(**limits)), whole_process=True) as active:
+    with accounts.activate(replace(account, budget=Budget(**limits))) as active:
         yield active
 
 
@@ -209,7 +209,7 @@ def test_who_is_stopped_waits_for_no_thread_that_hangs_and_finds_later_what_it_b
             raise JobStopRequested("stopped")
 
     began_s = time.monotonic()
-    with accounts.activate(replace(account, stop=stop), whole_process=True), pytest.raises(JobStopRequested):
+    with accounts.activate(replace(account, stop=stop)), pytest.raises(JobStopRequested):
         several(device, np.arange(4.0))
     assert time.monotonic() - began_s < 5
     assert Counter(str(entry.state) for entry in account.ledger.entries()) == {"submitting": 2, "released": 2}
