@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -15,6 +16,8 @@ import pytest
 from pl_hybridjobs.braket import devices, tasks
 from pl_hybridjobs.braket.session import Refusal
 from pl_hybridjobs.cost import account as accounts
+from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.cost.ledger import Ledger
 from pl_hybridjobs.devices.provider import Task, TaskState
 from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed
 from tests.braket.conftest import ANKAA, FORTE, GARNET, SV1
@@ -186,6 +189,28 @@ def test_a_later_attempt_with_another_job_token_tags_and_prefix_finds_what_was_b
         assert len(searches) == (1 if search == "at once" else 2)
         assert submit("key-3") not in bought
     assert len(running.tasks) == (2 if search == "forbidden" else 3)
+
+
+def test_what_an_attempt_bought_and_never_heard_of_is_collected_by_the_next_one(emulated, monkeypatch, tmp_path):
+    running = emulated()
+    found = []
+    for attempt in ("first", "second"):
+        monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", f"the-{attempt}-attempts")
+        with accounts.activate(Account("a job", Ledger(tmp_path / "spend.sqlite"), namespace="a job")) as account:
+            device = qml.device("hybridjobs.qpu", SV1, wires=1, tags={"attempt": attempt})
+            submit = device.qpu.submit
+
+            def deaf(task, submit=submit):
+                submit(task)
+                raise ProviderError("the connection was lost")
+
+            if attempt == "first":
+                monkeypatch.setattr(device.qpu, "submit", deaf)
+            with contextlib.suppress(ProviderError):
+                found += qml.execute([TAPE([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))])], device, diff_method=None)
+            assert len(running.tasks) == account.cost().tasks == 1
+
+    np.testing.assert_allclose(found, [np.cos(0.3)])
 
 
 def test_a_session_a_job_and_tags_are_told(emulated, monkeypatch):
