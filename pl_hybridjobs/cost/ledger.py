@@ -30,19 +30,21 @@ from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt, FolderTooNew, In
 from pl_hybridjobs.transactions import patiently, transaction
 
 _BUSY_S = 60.0
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (
+CREATE TABLE entries (
     key TEXT PRIMARY KEY, namespace TEXT NOT NULL, session TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL,
     task_id TEXT NOT NULL, state TEXT NOT NULL, tasks INTEGER NOT NULL, shots INTEGER NOT NULL, estimated_nusd INTEGER,
     final_nusd INTEGER, seconds REAL NOT NULL, created REAL NOT NULL, updated REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS entries_namespace ON entries (namespace, state);
-CREATE INDEX IF NOT EXISTS entries_session ON entries (session) WHERE session != '';
+CREATE INDEX entries_namespace ON entries (namespace, state);
+CREATE INDEX entries_session ON entries (session) WHERE session != '';
+"""
+_DURATIONS = """
 CREATE TABLE IF NOT EXISTS durations (
     target TEXT NOT NULL, structure TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (target, structure)
-) WITHOUT ROWID;
-"""
+) WITHOUT ROWID
+"""  # beside the schema: who does not know it can still use the file
 _COLUMNS = (
     "key, namespace, session, target, fingerprint, task_id, state, tasks, shots, estimated_nusd, final_nusd, seconds, created, updated"
 )
@@ -511,12 +513,13 @@ class Ledger:
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
         if _version(database) == _SCHEMA_VERSION:
+            patiently(lambda: database.execute(_DURATIONS), _BUSY_S)
             return
         self.path.chmod(0o600)
         with transaction(database, _BUSY_S):
             version = _version(database)
-            if version < _SCHEMA_VERSION:  # nobody was faster
-                for statement in _SCHEMA.split(";"):
+            if version == 0:  # nobody was faster
+                for statement in (*_SCHEMA.split(";"), _DURATIONS):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         if version > _SCHEMA_VERSION:

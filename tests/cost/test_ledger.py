@@ -102,11 +102,11 @@ def test_the_longest_of_each_structure_is_remembered(ledger):
     assert ledger.longest_s(QPU, ["s"]) == {}
 
 
-def test_a_ledger_of_the_version_before_is_brought_up_to_date(ledger):
+def test_a_ledger_that_remembers_no_durations_begins_to(ledger):
     ledger.reserve([charge("a")])
     ledger.close()
     with sqlite3.connect(ledger.path) as database:
-        database.executescript("DROP TABLE durations; PRAGMA user_version = 1")
+        database.execute("DROP TABLE durations")
     database.close()
 
     assert ledger.cost().tasks == 1
