@@ -120,15 +120,15 @@ def availability_of(device: Mapping[str, Any]) -> Availability:
         if row.get("queue") == "QUANTUM_TASKS_QUEUE"
     }
     state = str(device.get("deviceStatus", "")).lower()
-    note = "" if state == "online" else _windows(_loaded(device))
+    note = "" if state == "online" else hours_of(device)
     return Availability(state, queue=sizes.get("Normal", ""), priority_queue=sizes.get("Priority", ""), note=note)
 
 
-def _windows(told: Mapping[str, Any]) -> str:
-    """When it opens, in words."""
+def hours_of(device: Mapping[str, Any]) -> str:
+    """When it opens, in words; "" if that is not told."""
     windows = [
         f"{row.get('executionDay', '')} {row.get('windowStartHour', '')} to {row.get('windowEndHour', '')}"
-        for row in _rows(_mapping(told.get("service")).get("executionWindows"))
+        for row in _rows(_mapping(_loaded(device).get("service")).get("executionWindows"))
     ]
     return f"its hours (UTC): {'; '.join(windows)}" if windows else ""
 

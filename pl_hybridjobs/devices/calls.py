@@ -95,9 +95,13 @@ class Call:
         submission = Submission(qpu, tasks, prints, self._account, policy, session=device.session, on_submitted=self._track_task)
         try:
             submission.reserve()
-            if device.session is not None:
-                device.session.used_on(qpu.target)
-            self._track(shots, submission.records)
+            try:
+                if device.session is not None:
+                    device.session.used_on(qpu.target)
+                self._track(shots, submission.records)
+            except BaseException:  # a warning that was made an error, a tracker's callback
+                submission.release()
+                raise
             submission.run()
         finally:
             self.records += submission.records

@@ -28,6 +28,15 @@ def fingerprint(circuits: Sequence[QuantumScript], *also: object) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
+def structure(circuits: Sequence[QuantumScript], *also: object) -> str:
+    """16 hexadecimal digits that circuits share which differ in the parameters of their operations only, and so take about as long."""
+    words = [repr(also)]
+    for circuit in circuits:
+        words += [f"{op.name} {op.wires.tolist()}" for op in circuit.operations]
+        words += [f"{type(mp).__name__} {mp.obs if mp.obs is None else mp.obs.name} {len(mp.wires)}" for mp in circuit.measurements]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
 def _words(circuit: QuantumScript) -> Iterator[str]:
     measured: dict[Any, int] = {}  # measurements in the middle have random names
     for op in circuit.operations:

@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,19 @@ class Planned(BaseException):
         self.text, self.run = text, run
 
 
+_making = threading.RLock()
+if TYPE_CHECKING:
+    _once = functools.cached_property
+else:
+
+    class _once(functools.cached_property):  # noqa: N801 - a decorator
+        """Made by whichever thread asks first; the others wait. functools' own lets several threads make one each, from Python 3.12."""
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            with _making:
+                return super().__get__(instance, owner)
+
+
 @dataclass(frozen=True)
 class JobContext:
     """The job that this code runs in (or, outside any job, a stand-in that is false).
@@ -98,6 +112,7 @@ class JobContext:
         boundaries: For each loop, what saves its last step boundary, should it have to end in the middle of a step: the budget runs out, or
             somebody asks it to stop while it waits for a remote device.
         only_plans: The function runs up to the first loop that knows its plan, and ends there.
+        began: Unix time.
     """
 
     folder: JobFolder | None = None
@@ -111,6 +126,7 @@ class JobContext:
     owed: list[Any] = field(default_factory=list, repr=False, compare=False)
     boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
     only_plans: bool = False
+    began: float = field(default_factory=time.time, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -145,7 +161,7 @@ class JobContext:
         """Somebody asked the job to stop; it will at the next ``save_checkpoint``."""
         return bool(self.stop.requested)
 
-    @functools.cached_property
+    @_once
     def metrics(self) -> MetricWriter | None:
         """Where metrics go; None outside a job."""
         if self.folder is None:
@@ -153,7 +169,7 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return MetricWriter(folder.metrics, attempt=attempt, check=lambda: folder.check_epoch(attempt))
 
-    @functools.cached_property
+    @_once
     def checkpoints(self) -> CheckpointStore:
         """Where checkpoints go."""
         if self.folder is None:
@@ -161,7 +177,7 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
 
-    @functools.cached_property
+    @_once
     def account(self) -> Account:
         """Who pays; outside a job the user."""
         from pl_hybridjobs.cost import account
@@ -170,7 +186,7 @@ class JobContext:
             return account.of_user()
         folder, attempt = self.folder, self.attempt
         mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
-        mine.catch_up()  # with what an attempt that was killed left half told
+        mine.catch_up(self.began)  # with what an attempt that was killed left half told
         return mine
 
     def begin_loop(self, name: str, metric: str, done: int, total: int) -> None:
@@ -186,6 +202,11 @@ class JobContext:
         """
         if self.only_plans:
             raise Planned(text, run)
+
+    @property
+    def refusals(self) -> Sequence[Exception]:
+        """What the account refused lately."""
+        return tuple(self.account.refusals) if "account" in self.__dict__ else ()
 
     @property
     def is_limited(self) -> bool:
@@ -283,8 +304,8 @@ def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext
     if whole_process:
         _process = context
     try:
-        # All threads pay alike, callbacks of JAX among them: a process runs one job at a time, and its environment names that to all.
-        with active.activate(lambda: context.account, whole_process=True):
+        # All threads pay alike: a process runs one job at a time, and its environment names that to all.
+        with active.activate(lambda: context.account):
             yield context
     finally:
         _process = previous

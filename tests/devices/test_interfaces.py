@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -386,3 +390,45 @@ def test_a_gradient_is_tracked_once(device, method):
             getattr(dev, method)([tape], [(1.0,)], config)
     assert tracker.totals[{"compute_vjp": "vjps", "compute_jvp": "jvps", "compute_derivatives": "derivatives"}[method]] == 1
     assert "executions" not in tracker.totals
+
+
+ON_A_POOL_OF_ONE_CALLER = """
+import threading
+import numba
+
+numba.config.THREADING_LAYER = "workqueue"  # as amazon-braket-default-simulator does; two callers at once end the process
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pennylane as qml
+
+@qml.qnode(qml.device("hybridjobs.qubit", wires=3))
+def energy(x):
+    qml.RX(x, 0)
+    qml.CNOT([0, 1])
+    return qml.expval(qml.Z(1))
+
+call, angles = jax.jit(jax.vmap(energy)), jnp.linspace(0, 1, 2000)
+expected = call(angles)
+
+def work():
+    for _ in range(30):
+        assert (call(angles) == expected).all()
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(numba.threading_layer() if numba.get_num_threads() > 1 else "no threads")
+"""
+
+
+def test_compiled_programs_share_a_thread_pool_that_takes_one_caller_at_a_time():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", ON_A_POOL_OF_ONE_CALLER]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+    assert (ended.returncode, ended.stdout) == (0, "workqueue\n"), ended.stderr

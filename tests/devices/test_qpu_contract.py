@@ -38,7 +38,7 @@ def provider(request):
 @pytest.fixture(autouse=True)
 def account(tmp_path):
     """An account of its own, as a job has one."""
-    with accounts.activate(Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace="the-test"), whole_process=True) as active:
+    with accounts.activate(Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace="the-test")) as active:
         yield active
 
 
@@ -664,7 +664,7 @@ def test_another_device_steps_in_and_results_say_so(provider, account, capsys):
 
 
 def limited(account, **limits):
-    return accounts.activate(Account("the test", account.ledger, Budget(**limits), namespace="limited"), whole_process=True)
+    return accounts.activate(Account("the test", account.ledger, Budget(**limits), namespace="limited"))
 
 
 @pytest.mark.parametrize("limits", [{"max_usd": 1.49}, {"max_tasks": 4}, {"max_shots": 499}, {"max_usd": 0}], ids=str)

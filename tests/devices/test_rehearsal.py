@@ -30,7 +30,7 @@ def ended(qpu, task):
 
 
 def bits_of(qpu, task) -> np.ndarray:
-    bits = qpu.result(ended(qpu, task)[0], task.circuits).circuits[0].bits
+    bits = qpu.result(ended(qpu, task)[0], task).circuits[0].bits
     assert bits is not None
     return bits
 
