@@ -91,6 +91,9 @@ def _complaints(arn: Arn, given: Mapping[str, Any]) -> list[str]:
     bucket = given.get("bucket", "")
     if bucket and not _BUCKET.fullmatch(bucket):
         found.append(f"bucket={bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders (prefix=)")
+    endpoint = given.get("endpoint_url", "")
+    if endpoint and not re.fullmatch(r"https?://[^\s/]+.*", endpoint):
+        found.append(f"endpoint_url={endpoint!r} is no address: it looks like http://127.0.0.1:8555")
     if reservation := given.get("reservation_arn", ""):
         match = _RESERVATION.fullmatch(reservation)
         if match is None:
