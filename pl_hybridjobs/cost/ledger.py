@@ -251,12 +251,15 @@ class Ledger:
             if not new:
                 return ()
             complaints = _passed_limits(database, new, budget, owner, "", ())
+            remedies = [remedy] if complaints else []
             if session:
-                complaints += _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
+                more = _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
+                complaints += more
+                remedies += [f"To go on, give session {session!r} more where it is made: Session({session!r}, budget=...)."] if more else []
             if complaints:
                 tasks, where = sum(c.tasks for c in new), ", ".join(sorted({c.target for c in new}))
                 first = f"The next {tasks} task{'s' * (tasks != 1)} on {where} would pass a budget, so nothing was submitted."
-                raise BudgetExceeded("\n".join([first, *complaints, remedy]))
+                raise BudgetExceeded("\n".join([first, *complaints, *remedies]))
             now = time.time()
             rows = [
                 Entry(
