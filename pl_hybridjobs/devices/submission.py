@@ -251,7 +251,8 @@ class Submission:
                 running = [item.task_id for item in self._items if item.task_id and item.result is None]
                 raise ResultNotReady(
                     f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. "
-                    f"Those that were bought go on; the same call again, or the resumed job, collects them. In flight: {', '.join(running[:5]) or 'none'}"
+                    "Those that were bought go on; the same call again, or the resumed job, collects them. "
+                    f"In flight: {', '.join(running[:5]) or 'none'}"
                 )
             self._talk(now_s)
 
