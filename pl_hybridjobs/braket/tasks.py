@@ -21,7 +21,7 @@ from pl_hybridjobs.braket.session import Refusal, Retries, Session
 from pl_hybridjobs.braket.watch import Watch
 from pl_hybridjobs.devices import openqasm
 from pl_hybridjobs.devices.provider import Availability, Capabilities, Task, TaskResult, TaskState, TaskStatus
-from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed, did_you_mean
+from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed, TranslationError, did_you_mean
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
@@ -140,6 +140,7 @@ class Braket:
         self._watch = Watch(self._session, self.target)
         self._results = Results(self._session, results_timeout_s)
         self._capabilities: Capabilities | None = None
+        self._said: dict[str, tuple[dict[str, Any], int]] = {}  # what `complaints` has translated, by key, until it is submitted
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -167,9 +168,21 @@ class Braket:
 
         return price_of(self.target)
 
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """See ``QPU``."""
+        said, found = {}, []
+        for task in tasks:
+            try:
+                said[task.key] = self._action(task)
+            except TranslationError as error:
+                found.append(str(error))
+        self._said = said
+        return found
+
     def submit(self, task: Task) -> str:
         """See ``QPU``."""
-        action, qubits = self._action(task)
+        said = self._said.pop(task.key, None)
+        action, qubits = self._action(task) if said is None else said
         bucket, prefix = self._session.location()
         request: dict[str, Any] = {
             "clientToken": task.key,

@@ -93,6 +93,7 @@ class Call:
         self, qpu: QPU, tasks: Sequence[Task], prints: Sequence[str], shots: Sequence[int], policy: Policy
     ) -> Sequence[TaskResult | None]:
         device = self._device
+        refuse(device.name, list(dict.fromkeys(qpu.complaints(tasks))))
         submission = Submission(qpu, tasks, prints, self._account, policy, session=device.session, on_submitted=self._track_task)
         try:
             submission.reserve()

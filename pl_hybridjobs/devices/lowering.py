@@ -365,6 +365,8 @@ def _wrong_shots(circuit: QuantumScript, capabilities: Capabilities, target: str
 
 def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbatim: bool, target: str) -> list[str]:
     known = capabilities.native_gates if verbatim else capabilities.gates
+    if verbatim and not known:
+        return []  # that is said once, by `_wrong_verbatim`
     found = []
     if {op.name for op in circuit.operations} <= known and not any(mp.mv is not None for mp in circuit.measurements):
         return _wrong_numbers(circuit)
@@ -383,7 +385,7 @@ def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbat
             found.append(f"{target} has no noise channel {inner.name}; supported are: {has}")
         elif inner.name not in known:
             what = "native gate" if verbatim else "gate"
-            made = "" if verbatim else ", nor can it be made of others"
+            made = " (also what turns a measured basis must be native)" if verbatim else ", nor can it be made of others"
             found.append(
                 f"{target} has no {what} {inner.name} (on wires {list(inner.wires)}){made}; supported are {', '.join(sorted(known))}"
             )

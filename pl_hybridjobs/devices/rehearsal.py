@@ -294,6 +294,10 @@ class Rehearsal:
         with self._lock:
             return Availability("online", queue=str(sum(p.starts_s > time.time() for p in self._purchases())))
 
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """See ``QPU``. It speaks PennyLane's language."""
+        return []
+
     def submit(self, task: Task) -> str:
         """See ``QPU``.
 

@@ -11,6 +11,7 @@ import boto3
 import numpy as np
 import pennylane as qml
 import pytest
+from pennylane.exceptions import DeviceError
 
 from pl_hybridjobs.braket import tasks
 from pl_hybridjobs.braket.session import Refusal
@@ -228,6 +229,43 @@ def test_a_device_with_experimental_capabilities_acts_on_outcomes(emulated):
     assert circuit() == {"11": 20}
     assert running.tasks[0].request["experimentalCapabilities"] == {"enabled": "ALL"}
     assert not tasks.open(GARNET).capabilities().mid_circuit
+
+
+def test_a_device_with_experimental_capabilities_resets_by_an_outcome(emulated):
+    emulated()
+
+    @qml.set_shots(200)
+    @qml.qnode(qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True))
+    def circuit():
+        qml.Hadamard(0)
+        outcome = qml.measure(0, reset=True)
+        qml.cond(outcome, qml.X)(1)
+        return qml.probs(wires=0), qml.probs(wires=1)
+
+    reset, copied = circuit()
+
+    assert reset.tolist() == [1, 0]
+    assert abs(copied[0] - 0.5) < 5 * 0.5 / np.sqrt(200)
+
+
+def test_nothing_is_bought_if_one_of_several_tasks_cannot_be_said(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True)
+
+    def circuit(value):
+        def made():
+            outcome = qml.measure(0)
+            qml.cond(outcome == value, qml.X)(1)
+            return qml.expval(qml.Z(1))
+
+        return made
+
+    tapes = [qml.tape.make_qscript(circuit(value), shots=10 + value)() for value in (1, 0)]
+    with pytest.raises(DeviceError, match="mcm_method='deferred'"):
+        qml.execute(tapes, device)
+
+    assert not running.tasks
+    assert accounts.current().cost().tasks == 0
 
 
 @pytest.mark.parametrize("target", [FORTE, GARNET, ANKAA], ids=lambda arn: arn.rpartition("/")[2])
