@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pennylane as qml
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +47,21 @@ def test_gate_definitions_and_loops_still_work():
     plain = state_of("qubit[2] q;\nrx(0.5) q[0];\nrx(0.5) q[1];\n")
 
     np.testing.assert_allclose(loop, plain, atol=1e-12)
+
+
+@pytest.mark.parametrize("qubits", list(itertools.permutations(range(4), 3)), ids=str)
+@pytest.mark.parametrize("gate", ["ry(0.7)", "rz(0.7)", "x", "phaseshift(0.7)", "iswap"])
+def test_controlled_gates_act_whatever_the_order_of_their_qubits(gate, qubits):
+    prepared = "qubit[4] q;\nh q;\nt q[1];\nt q[2];\nrx(0.3) q[0];\nry(0.4) q[3];\ncnot q[0], q[2];\n"
+    control, *targets = qubits if gate == "iswap" else qubits[:2]
+    operation = {"ry(0.7)": qml.RY(0.7, 0), "rz(0.7)": qml.RZ(0.7, 0), "phaseshift(0.7)": qml.PhaseShift(0.7, 0), "x": qml.X(0)}
+    base = operation.get(gate, qml.ISWAP([0, 1]))
+
+    found = state_of(f"{prepared}ctrl @ {gate} {', '.join(f'q[{qubit}]' for qubit in (control, *targets))};\n")
+
+    mapped = base.map_wires(dict(zip(base.wires, targets, strict=True)))
+    matrix = qml.matrix(qml.ctrl(mapped, control), wire_order=range(4))
+    np.testing.assert_allclose(found, matrix @ state_of(prepared), atol=1e-12)
 
 
 def test_texts_that_differ_in_numbers_share_one_tree():
