@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator, linalg_utils
+from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator, density_matrix_simulation, linalg_utils
 from braket.default_simulator.observables import TensorProduct
 from braket.default_simulator.result_types import _from_braket_observable, from_braket_result_type
 from braket.default_simulator.simulation import Simulation
@@ -47,6 +47,8 @@ def _also_in_slices(multiply: Callable[..., tuple[Array, bool]]) -> Callable[...
 
 
 linalg_utils._multiply_matrix = _also_in_slices(linalg_utils._multiply_matrix)
+# The first control is the innermost there, and the outermost where density matrices ask for it.
+density_matrix_simulation.controlled_matrix = lambda matrix, states: linalg_utils.controlled_matrix(matrix, states[::-1])
 
 _VENDOR_PARTS = {
     "aqtMetadata": "aqt_metadata",

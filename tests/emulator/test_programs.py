@@ -14,15 +14,23 @@ from hypothesis import strategies as st
 from pl_hybridjobs.emulator import programs, simulation
 from pl_hybridjobs.emulator.devices import chosen
 
-[SV1] = chosen(["SV1"])
+SV1, DM1 = chosen(["SV1"])[0], chosen(["DM1"])[0]
+
+
+def result_of(device, source, kind, inputs):
+    simulator = simulation.engine(device, [0])
+    program = programs.read(f"OPENQASM 3.0;\n{source}#pragma braket result {kind}\n", inputs, 0, simulator)
+    assert not programs.complaints_about(program, device, 0, experimental=False)
+    [result] = simulation.run(program, simulator, 0).results
+    return np.array(result["value"]) @ [1, 1j]
 
 
 def state_of(source, **inputs):
-    simulator = simulation.engine(SV1, [0])
-    program = programs.read(f"OPENQASM 3.0;\n{source}#pragma braket result state_vector\n", inputs, 0, simulator)
-    assert not programs.complaints_about(program, SV1, 0, experimental=False)
-    [result] = simulation.run(program, simulator, 0).results
-    return np.array(result["value"]) @ [1, 1j]
+    return result_of(SV1, source, "state_vector", inputs)
+
+
+def density_matrix_of(source, **inputs):
+    return result_of(DM1, source, "density_matrix", inputs)
 
 
 @given(st.floats(-10, 10), st.sampled_from(["{:.17g}", "{:+e}", "{:f}", "  {:.3f} "]))
@@ -62,6 +70,14 @@ def test_controlled_gates_act_whatever_the_order_of_their_qubits(gate, qubits):
     mapped = base.map_wires(dict(zip(base.wires, targets, strict=True)))
     matrix = qml.matrix(qml.ctrl(mapped, control), wire_order=range(4))
     np.testing.assert_allclose(found, matrix @ state_of(prepared), atol=1e-12)
+
+
+def test_controls_of_density_matrices_are_each_for_itself():
+    program = "qubit[3] q;\nh q;\nnegctrl @ ctrl @ ry(0.7) q[0], q[1], q[2];\n"
+
+    state, matrix = state_of(program), density_matrix_of(program)
+
+    np.testing.assert_allclose(matrix, np.outer(state, state.conj()), atol=1e-12)
 
 
 def test_texts_that_differ_in_numbers_share_one_tree():
