@@ -106,7 +106,7 @@ class _Item:
         cost = self.status.cost_usd if self.status is not None and self.status.state.is_final else None
         if cost is None and self.usd is not None:
             cost = float(self.usd)
-        if not self.task_id and not self.was_sent and (not self.is_sent or self.state == "offline"):
+        if not (self.task_id or self.was_sent or self.is_sent):
             cost = 0.0
         reason = self.status.reason if self.status is not None else ""
         circuits = len(self.task.circuits)
@@ -337,6 +337,7 @@ class Submission:
             refused = isinstance(item.error, DeviceOffline | TranslationError) or getattr(item.error, "nothing_done", False)
             if not item.task_id and not item.was_sent and (not item.is_sent or refused):
                 keys.append(item.task.key)
+                item.is_sent = False
         if keys:
             self._account.release(keys)
 

@@ -162,7 +162,12 @@ def test_a_fingerprint_knows_what_counts_and_nothing_else():
         outcome = qml.ops.MeasurementValue([first])
         return QuantumScript([first, qml.ops.Conditional(outcome if value else ~outcome, qml.X(1))], [qml.sample(wires=[1])])
 
+    def noise(word):
+        return QuantumScript([qml.PauliError(word, 0.1, wires=0)], [qml.sample(wires=[0])])
+
     others = [
+        noise("X"),
+        noise("Y"),
         circuit(np.nextafter(0.1, 1)),
         circuit(gate=qml.RY),
         circuit(wire=3),
@@ -174,6 +179,6 @@ def test_a_fingerprint_knows_what_counts_and_nothing_else():
 
     assert fingerprint([circuit(np.array(0.1))]) == fingerprint([circuit()])
     assert fingerprint([middle()]) == fingerprint([middle()])
-    assert len({fingerprint([one]) for one in [circuit(), *others]}) == 8
+    assert len({fingerprint([one]) for one in [circuit(), *others]}) == 10
     assert fingerprint([circuit()], 10) != fingerprint([circuit()], 20)
     assert fingerprint([circuit()] * 2) != fingerprint([circuit()])
