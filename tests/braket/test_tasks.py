@@ -103,6 +103,13 @@ def test_all_that_is_wrong_is_said_at_once():
         assert part in str(caught.value), part
 
 
+def test_a_device_that_is_in_another_region_is_pointed_to(emulated):
+    emulated()
+
+    with pytest.raises(ProviderError, match=rf"us-west-1 has no device .* Did you mean '{FORTE}'\?$"):
+        tasks.open(FORTE.replace("us-east-1", "us-west-1")).capabilities()
+
+
 def test_a_reservation_elsewhere_is_refused():
     with pytest.raises(InvalidCall, match="reservation_arn is of us-west-1"):
         tasks.open(FORTE, reservation_arn="arn:aws:braket:us-west-1:123456789012:reservation/6a")
