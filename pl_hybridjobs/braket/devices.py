@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pl_hybridjobs.braket.session import Refusal, Session
+from pl_hybridjobs.cost.prices import packaged
 from pl_hybridjobs.devices import openqasm
 from pl_hybridjobs.devices.provider import Availability, Capabilities, ProgramSets
 from pl_hybridjobs.errors import ProviderError, did_you_mean
@@ -96,7 +97,12 @@ def described(session: Session, arn: Arn) -> dict[str, Any]:
         if refusal.code != "ResourceNotFoundException":
             raise
         known = [str(row.get("deviceArn", "")) for row in _all_devices(session)]
-        near = did_you_mean(arn.text, known) or (f" There are {', '.join(sorted(known))}." if known else "")
+        elsewhere = [other for other in packaged() if other.rpartition("::")[2] == arn.text.rpartition("::")[2] and other != arn.text]
+        near = (
+            f" Did you mean {elsewhere[0]!r}?"
+            if elsewhere
+            else did_you_mean(arn.text, known) or (f" There are {', '.join(sorted(known))}." if known else "")
+        )
         where = "" if arn.region else " Simulators are not in every region: try region='us-east-1'."
         raise ProviderError(f"{session.region} has no device {arn.text}.{near}{where}") from refusal
 

@@ -23,7 +23,7 @@ from pl_hybridjobs.braket.session import Refusal, Retries, Session
 from pl_hybridjobs.braket.watch import Watch
 from pl_hybridjobs.devices import openqasm
 from pl_hybridjobs.devices.provider import Availability, Capabilities, Task, TaskResult, TaskState, TaskStatus
-from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed, did_you_mean
+from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed, TranslationError, did_you_mean
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
@@ -94,6 +94,9 @@ def _complaints(arn: Arn, given: Mapping[str, Any]) -> list[str]:
     bucket = given.get("bucket", "")
     if bucket and not _BUCKET.fullmatch(bucket):
         found.append(f"bucket={bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders (prefix=)")
+    endpoint = given.get("endpoint_url", "")
+    if endpoint and not re.fullmatch(r"https?://[^\s/]+.*", endpoint):
+        found.append(f"endpoint_url={endpoint!r} is no address: it looks like http://127.0.0.1:8555")
     if reservation := given.get("reservation_arn", ""):
         match = _RESERVATION.fullmatch(reservation)
         if match is None:
@@ -142,6 +145,7 @@ class Braket:
         self._capabilities: Capabilities | None = None
         self._hours = ""  # when it opens, if it is not always open
         self._earlier: dict[str, str] | None = None  # what was bought before this process, by key
+        self._said: dict[str, tuple[dict[str, Any], int]] = {}  # what `complaints` has translated, by key, until it is submitted
         self._lock, self._searching = threading.Lock(), threading.Lock()
 
     def __repr__(self) -> str:
@@ -170,12 +174,24 @@ class Braket:
 
         return price_of(self.target)
 
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """See ``QPU``."""
+        said, found = {}, []
+        for task in tasks:
+            try:
+                said[task.key] = self._action(task)
+            except TranslationError as error:
+                found.append(str(error))
+        self._said = said
+        return found
+
     def submit(self, task: Task) -> str:
         """See ``QPU``."""
+        said = self._said.pop(task.key, None)
         if task.was_sent and (found := self._bought_before(task.key)):
             self._watch.add(found)
             return found
-        action, qubits = self._action(task)
+        action, qubits = self._action(task) if said is None else said
         bucket, prefix = self._session.location()
         request: dict[str, Any] = {
             "clientToken": task.key,

@@ -27,7 +27,7 @@ def emulator(port: int, devices: str | None, latency: float, concurrency: int | 
     foreground(
         click.echo,
         region,
-        devices=[name.strip() for name in devices.split(",")] if devices is not None else None,
+        devices=devices,
         latency_s=latency,
         concurrency=concurrency,
         faults=faults,

@@ -224,7 +224,7 @@ def details(job: dict[str, Any]) -> None:
         grid.add_row("continues", Text(job["continues"]))
     grid.add_row("cost", Text(job["cost"]["text"]))
     for device, part in job["cost"]["by_device"].items():
-        grid.add_row("", Text(f"{device}: {part['usd']} USD, {part['tasks']} tasks"))
+        grid.add_row("", Text(f"{device}: {part['usd']} USD, {part['tasks']} task{'s' * (part['tasks'] != 1)}"))
     if job["budget"]:
         grid.add_row("budget", Text(", ".join(f"{name}={limit}" for name, limit in job["budget"].items())))
     grid.add_row("folder", Text(job["folder"]))

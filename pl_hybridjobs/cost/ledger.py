@@ -571,10 +571,13 @@ def _refuse(
 ) -> None:
     """Raise ``BudgetExceeded`` if a limit is passed with these as well."""
     complaints = _passed_limits(database, new, budget, owner, "", ())
+    remedies = [remedy] if complaints else []
     if session:
-        complaints += _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
+        more = _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
+        complaints += more
+        remedies += [f"To go on, give session {session!r} more where it is made: Session({session!r}, budget=...)."] if more else []
     if complaints:
-        raise BudgetExceeded("\n".join([first, *complaints, remedy]))
+        raise BudgetExceeded("\n".join([first, *complaints, *remedies]))
 
 
 def _passed_limits(

@@ -11,7 +11,7 @@ import pennylane as qml
 from pennylane.ops import Conditional, MidMeasure
 from pennylane.tape import QuantumScript
 
-_TOLD = ("pauli_word", "word", "z")  # hyperparameters that say what an operator is
+_TOLD = ("pauli_word", "word", "operators", "z")  # hyperparameters that say what an operator is
 
 
 def fingerprint(circuits: Sequence[QuantumScript], *also: object) -> str:

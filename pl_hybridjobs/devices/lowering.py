@@ -216,7 +216,8 @@ def _split(tape: QuantumScript, capabilities: Capabilities) -> Any:
 
 def _exact(tape: QuantumScript, capabilities: Capabilities) -> tuple[list[QuantumScript], Callable[[Sequence[Any]], Any]]:
     """One circuit for all that the device returns as it is, and one for each other observable: its outcomes' probabilities."""
-    own = [n for n, mp in enumerate(tape.measurements) if mp.obs is not None and not _is_native(mp, capabilities)]
+    asked = [n for n, mp in enumerate(tape.measurements) if mp.obs is not None or mp.mv is not None]
+    own = [n for n in asked if not _is_native(tape.measurements[n], capabilities)]
     whole = [n for n in range(len(tape.measurements)) if n not in own]
     if not own:
         return [tape], _first
@@ -269,7 +270,7 @@ def to_bits(tape: QuantumScript) -> Any:
 
     Its result for the circuit is an array of shape ``(shots, wires)``, for a shot vector a tuple of those.
     """
-    if not tape.shots or not tape.measurements or any(mp.mv is not None for mp in tape.measurements):
+    if not tape.shots or not tape.measurements or _asks_outcomes(tape):
         return (tape,), _first
     wires = Wires.all_wires([mp.wires for mp in tape.measurements])
     measured = Wires([wire for wire in tape.wires if wire in wires] or list(wires))
@@ -284,6 +285,11 @@ def to_bits(tape: QuantumScript) -> Any:
 
     operations = [*tape.operations, *_rotations(tape.measurements)]
     return (tape.copy(operations=operations, measurements=[qml.sample(wires=measured)]),), joined
+
+
+def _asks_outcomes(tape: QuantumScript) -> bool:
+    """Whether it is about outcomes of measurements in its middle; once those are deferred, they are bits like others."""
+    return any(mp.mv is not None for mp in tape.measurements) and any(isinstance(op, MidMeasure) for op in tape.operations)
 
 
 def _rotations(measurements: Sequence[MeasurementProcess]) -> list[Operator]:
@@ -332,9 +338,18 @@ def complaints(
         found[f"{of} has {width} wires, and {target} has {len(capabilities.qubits)} qubits"] = None
     if verbatim:
         found |= dict.fromkeys(_wrong_verbatim(circuits, capabilities, target))
+    if any(circuit.shots and circuit.measurements and not _is_of_bits(circuit) for circuit in circuits):
+        found["circuits with shots are run as they come out of preprocess_transforms(), as samples of bits; qml.execute sees to that"] = (
+            None
+        )
     for circuit in circuits:
         found |= dict.fromkeys([*_wrong_shots(circuit, capabilities, target), *_wrong_operations(circuit, capabilities, verbatim, target)])
     return list(found)
+
+
+def _is_of_bits(circuit: QuantumScript) -> bool:
+    first, *others = circuit.measurements
+    return any(mp.mv is not None for mp in circuit.measurements) or (isinstance(first, SampleMP) and first.obs is None and not others)
 
 
 def _wrong_shots(circuit: QuantumScript, capabilities: Capabilities, target: str) -> list[str]:
@@ -350,6 +365,8 @@ def _wrong_shots(circuit: QuantumScript, capabilities: Capabilities, target: str
 
 def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbatim: bool, target: str) -> list[str]:
     known = capabilities.native_gates if verbatim else capabilities.gates
+    if verbatim and not known:
+        return []  # that is said once, by `_wrong_verbatim`
     found = []
     if {op.name for op in circuit.operations} <= known and not any(mp.mv is not None for mp in circuit.measurements):
         return _wrong_numbers(circuit)
@@ -368,7 +385,7 @@ def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbat
             found.append(f"{target} has no noise channel {inner.name}; supported are: {has}")
         elif inner.name not in known:
             what = "native gate" if verbatim else "gate"
-            made = "" if verbatim else ", nor can it be made of others"
+            made = " (also what turns a measured basis must be native)" if verbatim else ", nor can it be made of others"
             found.append(
                 f"{target} has no {what} {inner.name} (on wires {list(inner.wires)}){made}; supported are {', '.join(sorted(known))}"
             )

@@ -7,7 +7,7 @@ to ``rehearsal``; an Amazon resource name belongs to its service, so ``"arn:aws:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -213,6 +213,9 @@ class QPU(Protocol):
 
     def price(self) -> Price | None:
         """What tasks cost; None: not known, which is never taken for nothing."""
+
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """What these tasks hold that the device's language cannot say, one sentence each. Asked before any of them is paid for."""
 
     def submit(self, task: Task) -> str:
         """Buy a task, or find the one that this key has bought before.

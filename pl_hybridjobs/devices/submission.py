@@ -80,7 +80,7 @@ class TaskRecord:
         state: Where it stood when it was looked at last: a ``TaskState``, "waiting" before it was submitted, or "offline".
         circuits: How many it holds.
         shots: Of all of them together.
-        cost_usd: What it costs: an estimate until it has ended; None: not known.
+        cost_usd: What it costs: an estimate until it has ended, 0 if it was not submitted; None: not known.
         from_journal: It was bought before, by a process that did not collect it, or by an earlier attempt of the job.
         reason: Why it failed or was cancelled.
     """
@@ -134,6 +134,8 @@ class _Item:
         cost = self.status.cost_usd if self.status is not None and self.status.state.is_final else None
         if cost is None and self.usd is not None:
             cost = float(self.usd)
+        if not (self.task_id or self.was_sent or self.is_sent):
+            cost = 0.0
         reason = self.status.reason if self.status is not None else ""
         circuits = len(self.task.circuits)
         return TaskRecord(self.task.key, self.task_id, target, self.state, circuits, self.shots, cost, self.from_journal, reason)
@@ -298,8 +300,9 @@ class Submission:
             if left and deadline_s is not None and now_s > deadline_s:
                 running = [item.task_id for item in self._items if item.task_id and item.result is None]
                 raise ResultNotReady(
-                    f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. They go on; "
-                    f"the same call again, or the resumed job, collects them. In flight: {', '.join(running[:5]) or 'none'}"
+                    f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. "
+                    "Those that were bought go on; the same call again, or the resumed job, collects them. "
+                    f"In flight: {', '.join(running[:5]) or 'none'}"
                 )
             self._talk(now_s)
 
@@ -413,6 +416,7 @@ class Submission:
             refused = isinstance(item.error, DeviceOffline | TranslationError) or getattr(item.error, "nothing_done", False)
             if not item.task_id and not item.was_sent and (not item.is_sent or refused):
                 keys.append(item.task.key)
+                item.is_sent = False
         if keys:
             self._account.release(keys)
 

@@ -260,10 +260,9 @@ def _money(draft: JobSpec) -> dict[str, Any]:
     """What can be said of a job's cost before it runs."""
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.cost.forecast import unit_prices
-    from pl_hybridjobs.cost.prices import price_of
 
     named = draft.device.values() if isinstance(draft.device, dict) else [draft.device] if draft.device else []
-    remote = [(name, price_of(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
+    remote = [(name, device.price(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
     is_free = all(price is not None and price.is_free for _, price in remote)
     return {
         "cost": 0.0 if is_free else None,

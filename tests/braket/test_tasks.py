@@ -12,6 +12,7 @@ import boto3
 import numpy as np
 import pennylane as qml
 import pytest
+from pennylane.exceptions import DeviceError
 
 from pl_hybridjobs.braket import devices, tasks
 from pl_hybridjobs.braket.session import Refusal
@@ -83,6 +84,7 @@ def test_all_that_is_wrong_is_said_at_once():
             region="us-west-2",
             bucket="s3://mine/results",
             reservation_arn="arn:aws:braket:us-west-2:123456789012:reservation",
+            endpoint_url="localhost:8555",
             shouts=100,
             profile=3,
             results_timeout_s=-1,
@@ -95,12 +97,20 @@ def test_all_that_is_wrong_is_said_at_once():
         "us-west-2",
         "s3://mine/results",
         "reservation_arn",
+        "endpoint_url='localhost:8555'",
         "'shouts'",
         "profile=3",
         "results_timeout_s",
         "attempts",
     ):
         assert part in str(caught.value), part
+
+
+def test_a_device_that_is_in_another_region_is_pointed_to(emulated):
+    emulated()
+
+    with pytest.raises(ProviderError, match=rf"us-west-1 has no device .* Did you mean '{FORTE}'\?$"):
+        tasks.open(FORTE.replace("us-east-1", "us-west-1")).capabilities()
 
 
 def test_a_reservation_elsewhere_is_refused():
@@ -285,6 +295,43 @@ def test_a_device_with_experimental_capabilities_acts_on_outcomes(emulated):
     assert circuit() == {"11": 20}
     assert running.tasks[0].request["experimentalCapabilities"] == {"enabled": "ALL"}
     assert not tasks.open(GARNET).capabilities().mid_circuit
+
+
+def test_a_device_with_experimental_capabilities_resets_by_an_outcome(emulated):
+    emulated()
+
+    @qml.set_shots(200)
+    @qml.qnode(qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True))
+    def circuit():
+        qml.Hadamard(0)
+        outcome = qml.measure(0, reset=True)
+        qml.cond(outcome, qml.X)(1)
+        return qml.probs(wires=0), qml.probs(wires=1)
+
+    reset, copied = circuit()
+
+    assert reset.tolist() == [1, 0]
+    assert abs(copied[0] - 0.5) < 5 * 0.5 / np.sqrt(200)
+
+
+def test_nothing_is_bought_if_one_of_several_tasks_cannot_be_said(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True)
+
+    def circuit(value):
+        def made():
+            outcome = qml.measure(0)
+            qml.cond(outcome == value, qml.X)(1)
+            return qml.expval(qml.Z(1))
+
+        return made
+
+    tapes = [qml.tape.make_qscript(circuit(value), shots=10 + value)() for value in (1, 0)]
+    with pytest.raises(DeviceError, match="mcm_method='deferred'"):
+        qml.execute(tapes, device)
+
+    assert not running.tasks
+    assert accounts.current().cost().tasks == 0
 
 
 @pytest.mark.parametrize("target", [FORTE, GARNET, ANKAA], ids=lambda arn: arn.rpartition("/")[2])

@@ -208,7 +208,7 @@ def test_the_error_says_what_was_spent_reserved_and_asked_and_how_to_go_on(ledge
     assert "max_tasks = 3: 1 spent + 1 reserved + 2 asked make 4" in text
     assert "max_shots" not in text
     assert "session 's' has max_tasks = 1: 0 spent + 0 reserved + 2 asked" in text
-    assert text.endswith("Do this.")
+    assert text.endswith("Do this.\nTo go on, give session 's' more where it is made: Session('s', budget=...).")
 
 
 @pytest.mark.parametrize(

@@ -425,11 +425,18 @@ def test_vendors_give_their_own_results(braket, session_emulator):
         ({"offline": {"Forte 2": [(0, 1)]}}, "no device 'Forte 2'"),
         ({"faults": "drp=1,error=x"}, "2 problems"),
         ({"faults": "drop=2"}, "drop=2.0 is no chance"),
+        ({"devices": "SV1, SV2"}, "no emulated device 'SV2'"),
+        ({"latency_s": "x", "port": 70000, "faults": 5, "offline": [1]}, "4 problems"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InvalidCall, match=message):
         emulator(**options)
+
+
+def test_a_status_that_there_is_not_is_refused(session_emulator):
+    with pytest.raises(InvalidCall, match="'BUSY' is no status"):
+        session_emulator.set_status("SV1", "BUSY")
 
 
 def test_a_taken_port_is_said_so(session_emulator):
