@@ -200,7 +200,11 @@ def interpret(source: str, inputs: Mapping[str, Any], context: ProgramContext) -
     text, runs = _without_gates(source)
     context.load_inputs(inputs)
     with _PARSING:  # in one thread: the others find it done
-        tree = _tree(text)
+        try:
+            tree = _tree(text)
+        except Exception:
+            parse(source)  # fails, too, and names the right line
+            raise
     _Interpreter(context, runs).visit(pickle.loads(tree))  # noqa: S301 - pickled by the line below, in this process
 
 
@@ -228,7 +232,7 @@ def _member(kind: str, name: str) -> Enum:
 
 
 def _without_gates(source: str) -> tuple[str, list[list[Gate]]]:
-    """The program with a mark in place of each run of plain gates, one to a line, and those runs. Lines keep their numbers."""
+    """The program with a mark in place of each run of plain gates, one to a line, and those runs."""
     if _NOT_PLAIN.search(source):
         return source, []
     lines: list[str] = []
@@ -238,8 +242,8 @@ def _without_gates(source: str) -> tuple[str, list[list[Gate]]]:
         gate = _PLAIN_GATE.fullmatch(line) if is_in_run or can_begin else None
         if gate and gate["name"] in BRAKET_GATES:
             if not is_in_run:
+                lines.append(f"{_MARK}({len(runs)}) $0;")
                 runs.append([])
-            lines.append("" if is_in_run else f"{_MARK}({len(runs) - 1}) $0;")
             runs[-1].append((gate["name"], _listed(gate["numbers"] or ""), _listed(gate["qubits"])))
             is_in_run = True
             continue
