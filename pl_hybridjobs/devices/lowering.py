@@ -308,7 +308,7 @@ def _estimate(mp: MeasurementProcess, samples: np.ndarray[Any, Any], wires: Wire
     if word is None:
         return mp.process_samples(samples, wires)
     parities = samples[:, [wires.index(wire) for wire in word]].sum(axis=1) % 2
-    return np.squeeze(1 - 2 * parities.mean())
+    return np.mean(1.0 - 2.0 * parities)
 
 
 def _rotations(measurements: Sequence[MeasurementProcess]) -> list[Operator]:
