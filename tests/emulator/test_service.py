@@ -279,6 +279,7 @@ def test_a_quota_of_tasks_on_their_way(bucket):
 
 def test_a_spending_limit_stops_tasks_from_being_created(bucket):
     with emulator(devices=["Forte 1", "SV1"], latency_s=0.05) as running:
+        running.hold("Forte 1")
         braket = client(running)
         arn = braket.create_spending_limit(deviceArn=FORTE, spendingLimit="2.50", tags={"who": "us"})["spendingLimitArn"]
         for _ in range(2):  # 0.30 + 10 * 0.08 = 1.10 USD each
@@ -292,6 +293,7 @@ def test_a_spending_limit_stops_tasks_from_being_created(bucket):
         [before] = braket.search_spending_limits()["spendingLimits"]
         assert (before["queuedSpend"], before["totalSpend"], before["tags"]) == ("2.20", "0.00", {"who": "us"})
 
+        running.release("Forte 1")
         assert running.wait()
         [after] = braket.search_spending_limits(filters=[{"name": "deviceArn", "values": [FORTE], "operator": "EQUAL"}])["spendingLimits"]
         assert (after["queuedSpend"], after["totalSpend"]) == ("0.00", "2.20")
