@@ -14,7 +14,7 @@ import pennylane as qml
 import pytest
 from pennylane.exceptions import DeviceError
 
-from pl_hybridjobs.braket import devices, tasks
+from pl_hybridjobs.braket import devices, tasks, watch
 from pl_hybridjobs.braket.session import Refusal
 from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.cost.account import Account
@@ -638,6 +638,29 @@ def test_many_tasks_are_looked_at_with_few_requests(emulated):
     assert counts["create_quantum_task"] == 40
     assert counts.get("get_quantum_task", 0) < 40
     assert counts["search_quantum_tasks"] < 40
+
+
+def test_after_a_slow_search_there_are_news_all_the_same(emulated, monkeypatch):
+    """One that took two seconds, since the machine was busy, once kept all tasks from being looked at for eight."""
+    monkeypatch.setattr(watch, "_LONGEST_S", 0.05)
+    emulated()
+    qpu = tasks.open(SV1)
+    ids = [qpu.submit(task(key=f"key-{i}")) for i in range(12)]
+    searches = []
+    call = qpu._session.call
+
+    def slow(service, operation, **request):
+        if operation == "search_quantum_tasks":
+            searches.append(request)
+            time.sleep(0.3)
+        return call(service, operation, **request)
+
+    monkeypatch.setattr(qpu._session, "call", slow)
+    states = {finished(qpu, task_id).state for task_id in ids}
+    qpu._watch._search_again()
+
+    assert states == {TaskState.COMPLETED}
+    assert len(searches) >= 2
 
 
 def test_who_may_not_search_asks_one_by_one(emulated, monkeypatch):

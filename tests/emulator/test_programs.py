@@ -80,6 +80,59 @@ def test_controls_of_density_matrices_are_each_for_itself():
     np.testing.assert_allclose(matrix, np.outer(state, state.conj()), atol=1e-12)
 
 
+PLAIN = """
+input float a;
+qubit[3] q;
+qubit r;
+h q;
+rx( 0.3 ) q[0];
+ry(-2e-1)   q[1];
+rz(a) q[2];
+  U(pi, a, .5) r;
+cnot q[0], q[2];
+cnot q, r;
+ctrl @
+x q[1], r;
+rx(a / 2) q[1];
+swap q[0], q[1]; cz q[1], r;
+ccnot q[0], q[1], r;
+"""
+
+
+def test_plain_gates_are_what_the_interpreter_makes_of_them():
+    """A comment leaves all to the interpreter."""
+    text, runs = programs._without_gates(PLAIN)
+
+    assert [len(run) for run in runs] == [7, 1]
+    assert "rz" not in text
+    np.testing.assert_array_equal(state_of(PLAIN, a=0.7), state_of(f"// a comment\n{PLAIN}", a=0.7))
+
+
+def test_gates_in_a_comment_are_not_applied():
+    np.testing.assert_array_equal(state_of("qubit q;\nh q;\n/*;\nx q;\n*/\n"), state_of("qubit q;\nh q;\n"))
+
+
+@pytest.mark.parametrize(
+    "line", ["x q[2];", "x p[0];", "rx(b) q[0];", "rx q[0];", "cnot q, p;", "foo(1) q[0];", "x q[0]", "x $q;", "rx(1, 2) q[0];"]
+)
+def test_wrong_gates_are_refused_in_the_interpreters_words(line):
+    def refused(text):
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            programs.read(f"OPENQASM 3.0;\nqubit[2] q;\nh q[0];\n{line}\n{text}", {}, 0, simulation.engine(SV1, [0]))
+        return str(caught.value)
+
+    assert refused("") == refused("// a comment\n")
+
+
+def test_texts_that_differ_in_their_gates_share_one_tree():
+    before = programs._tree.cache_info().misses
+
+    for n in range(20):
+        state_of("qubit[5] q;\n" + "h q[0];\n" * (n + 1) + f"rx({n}.25) q[{n % 5}];\n")
+
+    assert programs._tree.cache_info().misses <= before + 1
+
+
 def test_texts_that_differ_in_numbers_share_one_tree():
     before = programs._tree.cache_info().misses
 
