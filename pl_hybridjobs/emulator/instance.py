@@ -58,8 +58,14 @@ class Instance:
         """Hyperparameters, input channels, and checkpoints that the S3 place holds already.
 
         Raises:
-            DownloadFailed: A channel is empty.
+            DownloadFailed: A channel is empty, or its keys cannot be files.
         """
+        try:
+            self._download()
+        except OSError as error:
+            raise DownloadFailed(f"ClientError: Data download failed: {error}") from error
+
+    def _download(self) -> None:
         if "hyperParameters" in self._request:
             path = self._ml / "input/config/hyperparameters.json"
             path.write_text(json.dumps(self._request["hyperParameters"]), encoding="utf-8")

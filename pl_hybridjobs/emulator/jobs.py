@@ -329,7 +329,7 @@ class Jobs:
 
     def _live(self, arn: str) -> None:
         job = self._jobs[arn]
-        status, reason = "FAILED", "InternalServerError: the emulator failed."
+        status, reason = "FAILED", ""
         instance: Instance | None = None
         try:
             if self._wait_for_turn(job):
@@ -343,7 +343,9 @@ class Jobs:
             else:
                 status, reason = "CANCELLED", ""
         except DownloadFailed as error:
-            status, reason = "FAILED", str(error)
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - the job says it; nobody else waits for this thread
+            reason = f"InternalServerError: the emulator failed: {error!r}"
         finally:
             self._end(arn, status, reason)
 
