@@ -1,0 +1,202 @@
+"""Hybrid jobs of the unmodified Amazon Braket SDK against the emulator: few jobs, started together, each shows much."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from braket.aws import AwsDevice, AwsQuantumJob
+from braket.circuits import Circuit
+from braket.jobs import CheckpointConfig, InstanceConfig, StoppingCondition, get_job_device_arn, hybrid_job, save_job_result
+from braket.jobs.metrics import log_metric
+
+from pl_hybridjobs.emulator import JobOptions, emulator
+from pl_hybridjobs.emulator.running import Emulator
+from tests.emulator.conftest import FORTE, SV1
+
+pytestmark = [pytest.mark.usefixtures("swept"), pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+
+PACKAGE = {
+    "__init__.py": "",
+    "helper.py": "LOSSES = [0.5, 0.25]\n",
+    "algo.py": """
+import json, os
+from pathlib import Path
+from braket.jobs import get_hyperparameters, get_input_data_dir, save_job_checkpoint, save_job_result
+from braket.jobs.metrics import log_metric
+from shipped.helper import LOSSES
+
+def train(steps: int, rate: float):
+    for number, loss in enumerate(LOSSES):
+        log_metric("loss", loss, iteration_number=number)
+    save_job_checkpoint({"step": 2}, checkpoint_file_suffix="a")
+    points = json.loads(Path(get_input_data_dir("points"), "points.json").read_text())
+    print("training is over")
+    save_job_result({"steps": steps, "rate": rate, "points": points, "given": get_hyperparameters()})
+""",
+}
+PROGRAM = {
+    "__main__.py": """
+import os
+from pathlib import Path
+print("run as", __name__, "in", Path.cwd().name)
+for path in sorted(Path(os.environ["AMZN_BRAKET_CHECKPOINT_DIR"]).iterdir()):
+    print("checkpoint", path.name, path.read_text())
+""",
+    "__init__.py": "",
+}
+QUICK = {"poll_timeout_seconds": 120, "poll_interval_seconds": 0.1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sources and inputs of the jobs, and the working folder of their submission."""
+    root = tmp_path_factory.mktemp("sources")
+    for name, files in (("shipped", PACKAGE), ("program", PROGRAM)):
+        (root / name).mkdir()
+        for file, text in files.items():
+            (root / name / file).write_text(text)
+    (root / "fails.py").write_text("raise ArithmeticError('no convergence')")
+    (root / "sleeps.py").write_text("import time\ndef main(): print('asleep'); time.sleep(100)")
+    (root / "points.json").write_text("[1, 2, 3]")
+    return root
+
+
+@pytest.fixture(scope="module")
+def home(bucket: str) -> Iterator[Emulator]:
+    """An emulator, and the variables that lead the SDK there."""
+    with emulator(seed=5, jobs=JobOptions(checkpoint_interval_s=0.1, grace_s=1)) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment().items():
+            patch.setenv(name, value)
+        yield running
+
+
+def decorated(angle: float, *, shots: int) -> dict[str, Any]:
+    """Two tasks, on the device that the job has priority on."""
+    device = AwsDevice(get_job_device_arn())
+    exact = device.run(Circuit().rx(0, angle).expectation(_z()), shots=0).result().values[0]
+    counts = device.run(Circuit().x(0), shots=shots).result().measurement_counts
+    log_metric("exact", exact)
+    return {"exact": exact, "counts": dict(counts)}
+
+
+def _z() -> Any:
+    from braket.circuits.observables import Z
+
+    return Z(0)
+
+
+@pytest.fixture(scope="module")
+def jobs(home: Emulator, folder: Path) -> dict[str, AwsQuantumJob]:
+    """All of them, by name, on their way at the same time."""
+    created = {}
+    with contextlib.chdir(folder):
+        created["shipped"] = AwsQuantumJob.create(
+            device="local:none/none",
+            source_module="shipped",
+            entry_point="shipped.algo:train",
+            job_name="shipped",
+            hyperparameters={"steps": 2, "rate": 0.5},
+            input_data={"points": "points.json"},
+            tags={"project": "h2"},
+            instance_config=InstanceConfig("ml.m5.xlarge"),
+            stopping_condition=StoppingCondition(maxRuntimeInSeconds=100),
+        )
+        created["decorated"] = hybrid_job(device=SV1, include_modules=__name__, job_name="decorated")(decorated)(0.4, shots=20)
+        created["fails"] = AwsQuantumJob.create(device=SV1, source_module="fails.py", job_name="fails")
+        created["sleeps"] = AwsQuantumJob.create(device=FORTE, source_module="sleeps.py", entry_point="sleeps:main", job_name="sleeps")
+        created["waits"] = AwsQuantumJob.create(device=FORTE, source_module="sleeps.py", entry_point="sleeps:main", job_name="waits")
+    return created
+
+
+def test_a_waiting_job_knows_its_position_and_cancels(home, jobs):
+    assert home.wait_until(lambda: jobs["sleeps"].state() == "RUNNING")
+    assert jobs["waits"].queue_position().queue_position == "1"
+    assert AwsDevice(FORTE).queue_depth().jobs == "1"
+
+    assert jobs["waits"].cancel() == "CANCELLING"
+    assert jobs["sleeps"].cancel() == "CANCELLING"
+
+    assert home.wait_until(lambda: {jobs["waits"].state(), jobs["sleeps"].state()} == {"CANCELLED"})
+    assert jobs["waits"].queue_position().queue_position is None
+    assert "CANCELLED" in jobs["waits"].queue_position().message
+
+
+def test_a_failure_has_its_reason(home, jobs, folder):
+    with contextlib.chdir(folder):
+        assert jobs["fails"].result(**QUICK) == {}
+
+    assert jobs["fails"].state() == "FAILED"
+    assert jobs["fails"].metadata()["failureReason"] == "AlgorithmError: ArithmeticError: no convergence, exit code: 1"
+
+
+def test_a_package_with_inputs_hyperparameters_and_tags(home, jobs, folder):
+    job = jobs["shipped"]
+    with contextlib.chdir(folder):
+        result = job.result(**QUICK)
+        job.download_result(str(folder / "fetched"), **QUICK)
+
+    assert result == {"steps": 2, "rate": 0.5, "points": [1, 2, 3], "given": {"steps": "2", "rate": "0.5"}}
+    assert json.loads((folder / "fetched/shipped/results.json").read_text())["dataDictionary"] == result
+    assert job.metadata()["tags"] == {"project": "h2"}
+    assert job.metadata()["instanceConfig"]["instanceType"] == "ml.m5.xlarge"
+    assert job.metadata()["billableDuration"] > 0
+    assert AwsQuantumJob(job.arn).state() == "COMPLETED"
+
+
+def test_logs_and_metrics(home, jobs, capsys):
+    job = jobs["shipped"]
+
+    job.logs(wait=True, poll_interval_seconds=0.1)
+
+    printed = capsys.readouterr().out.splitlines()
+    assert "training is over" in printed
+    assert printed.index("Beginning Setup") < printed.index("training is over")
+    metrics = job.metrics()
+    assert sorted(metrics["loss"]) == [0.25, 0.5]
+    assert sorted(metrics["iteration_number"]) == [0, 1]
+
+
+def test_a_program_finds_the_checkpoints_of_another_job(home, jobs, folder, capsys):
+    assert home.wait_until(lambda: jobs["shipped"].state() == "COMPLETED", 120)
+    with contextlib.chdir(folder):
+        job = AwsQuantumJob.create(
+            device="local:none/none",
+            source_module="program",
+            job_name="continued",
+            copy_checkpoints_from_job=jobs["shipped"].arn,
+            checkpoint_config=CheckpointConfig(localPath="/opt/elsewhere"),
+        )
+    job.logs(wait=True, poll_interval_seconds=0.1)
+
+    printed = capsys.readouterr().out.splitlines()
+    assert job.state() == "COMPLETED"
+    assert "run as __main__ in extracted" in printed
+    [checkpoint] = [line.removeprefix("checkpoint shipped_a.json ") for line in printed if line.startswith("checkpoint")]
+    assert json.loads(checkpoint)["dataDictionary"] == {"step": 2}
+
+
+def test_a_decorated_function_runs_tasks_that_belong_to_its_job(home, jobs, folder):
+    job = jobs["decorated"]
+    with contextlib.chdir(folder):
+        result = job.result(**QUICK)
+
+    assert result == {"exact": pytest.approx(math.cos(0.4)), "counts": {"1": 20}}
+    assert job.metrics()["exact"] == [pytest.approx(math.cos(0.4))]
+    tasks = job.get_tasks()
+    assert [task.state() for task in tasks] == ["COMPLETED", "COMPLETED"]
+    assert {task.metadata()["jobArn"] for task in tasks} == {job.arn}
+    assert all(task.has_priority for task in home.tasks if task.job == job.arn)
+
+
+def test_the_decorator_compares_its_python_with_the_image(bucket):
+    with emulator(jobs=JobOptions(image_python={"*-base-jobs*": "3.99"})) as other, pytest.MonkeyPatch.context() as patch:
+        for name, value in other.environment().items():
+            patch.setenv(name, value)
+        with pytest.raises(RuntimeError, match="Python version must match"):
+            hybrid_job(device=None)(save_job_result)
