@@ -11,9 +11,7 @@ import click
 @click.option("--latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="How long each task runs.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Tasks at once on a device; default: 1 on a QPU, 50 on a simulator.")
 @click.option("--faults", default="", metavar="NAME=CHANCE,...", help="What goes wrong, for example throttle=0.1,drop=0.05.")
-@click.option(
-    "--job-start-latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="From a job's queue to its instance."
-)
+@click.option("--job-start-latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="From the queue to the instance.")
 @click.option("--job-quota", type=click.IntRange(min=1), help="Jobs on their way at once; default: any number.")
 @click.option("--job-concurrency", type=click.IntRange(min=1), help="Jobs that run at once on this machine; default: any number.")
 @click.option("--instance-quota", multiple=True, metavar="PATTERN=N", help="Instances of a type at once, for example ml.p*=0. Repeatable.")

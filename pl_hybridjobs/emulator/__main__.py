@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--job-start-latency", type=float, default=0.0, metavar="SECONDS", help="from a job's queue to its instance")
     parser.add_argument("--job-quota", type=int, metavar="N", help="jobs on their way at once; default: any number")
     parser.add_argument("--job-concurrency", type=int, metavar="N", help="jobs that run at once on this machine; default: any number")
-    parser.add_argument(
-        "--instance-quota", action="append", default=[], metavar="PATTERN=N", help="instances of a type, for example ml.p*=0"
-    )
+    parser.add_argument("--instance-quota", action="append", default=[], metavar="PATTERN=N", help="instances of a type, as ml.p*=0")
     parser.add_argument(
         "--image-python", action="append", default=[], metavar="[PATTERN=]PYTHON", help="an image's Python: a path, or a version"
     )

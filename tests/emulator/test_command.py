@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import boto3
@@ -42,22 +43,18 @@ def test_it_prints_the_variables_serves_and_ends_with_a_bill():
 
 
 def test_the_command_ends_with_ctrl_c():
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    def interrupt() -> None:
+        while not any(thread.name == "emulator" for thread in threading.enumerate()):
+            time.sleep(0.05)
+        time.sleep(0.5)  # it has started, and says so now
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Thread(target=interrupt)
     timer.start()
 
-    words = [
-        "--faults",
-        "throttle=0.1",
-        "--region",
-        "us-west-2",
-        "--job-quota",
-        "3",
-        "--instance-quota",
-        "ml.p*=0",
-        "--image-python",
-        "3.12",
-    ]
-    done = CliRunner().invoke(cli, ["emulator", "--devices", "SV1, Forte 1", *words])
+    jobs = ["--job-quota", "3", "--instance-quota", "ml.p*=0", "--image-python", "3.99"]
+    words = ["--devices", "SV1, Forte 1", "--faults", "throttle=0.1", "--region", "us-west-2", *jobs]
+    done = CliRunner().invoke(cli, ["emulator", *words])
 
     timer.join()
     assert done.exit_code == 0, done.output
