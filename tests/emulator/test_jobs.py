@@ -69,7 +69,7 @@ def get(key: str) -> bytes | None:
     """Read from S3, without a client."""
     from pl_hybridjobs.emulator import buckets
 
-    return buckets.get(BUCKET, key)
+    return buckets.read(BUCKET, key)
 
 
 def request(name: str, code: str | Mapping[str, str | bytes] = QUICK, **more: Any) -> dict[str, Any]:
@@ -338,12 +338,19 @@ def test_a_channel_is_a_prefix(home):
 
     arn = start(home, "prefixes", code, inputDataConfig=[channel("wide", "dat"), channel("folder", "data/"), channel("file", "data/a.csv")])
     empty = start(home, "no-data", inputDataConfig=[channel("none", "nothing/here")])
+    put("odd//a.csv", b"3")
+    odd = start(home, "odd-keys", code, inputDataConfig=[channel("odd", "odd/")])
+    put("out/../../../a.csv", b"4")
+    out = start(home, "leads-out", code, inputDataConfig=[channel("out", "out/")])
     put("clash", b"a file")
     put("clash/file", b"in a folder of the same name")
     clash = start(home, "clash", inputDataConfig=[channel("clash", "clas")])
 
     assert ended(home, arn)["status"] == "COMPLETED"
     assert returned("prefixes")["files"] == ["file/a.csv", "folder/a.csv", "wide/data/a.csv", "wide/data_secret.csv"]
+    assert ended(home, odd)["status"] == "COMPLETED"
+    assert returned("odd-keys")["files"] == ["odd/a.csv"]
+    assert "leads out of its folder" in ended(home, out)["failureReason"]
     assert "no S3 objects found" in ended(home, empty)["failureReason"]
     assert "Data download failed" in ended(home, clash)["failureReason"]
 
@@ -510,6 +517,7 @@ def test_a_dropped_reply_leaves_a_job_that_the_same_token_finds(bucket):
         ({"stoppingCondition": {"maxRuntimeInSeconds": 432_001}}, "ValidationException", "more than 432000"),
         ({"outputDataConfig": {"s3Path": "s3://no-such-bucket/x"}}, "ValidationException", "no-such-bucket does not exist"),
         ({"checkpointConfig": {"s3Uri": "s3://no-such-bucket/x"}}, "ValidationException", "no-such-bucket does not exist"),
+        ({"checkpointConfig": {"s3Uri": f"s3://{BUCKET}/c", "localPath": "/opt/../.."}}, "ValidationException", "is no absolute path"),
         ({"deviceConfig": {"device": "local:a"}}, "ValidationException", "local:<provider>/<simulator>"),
         ({"deviceConfig": {"device": SV1.replace("sv1", "sv9")}}, "ValidationException", "not found"),
         ({"tags": {"aws:mine": "x"}}, "ValidationException", "reserved"),

@@ -1,4 +1,4 @@
-"""Hybrid jobs of the unmodified Amazon Braket SDK against the emulator: few jobs, started together, each shows much."""
+"""Hybrid jobs of the unmodified Amazon Braket SDK against the emulator: few jobs, each shows much."""
 
 from __future__ import annotations
 
@@ -91,12 +91,9 @@ def _z() -> Any:
     return Z(0)
 
 
-@pytest.fixture(scope="module")
-def jobs(home: Emulator, folder: Path) -> dict[str, AwsQuantumJob]:
-    """All of them, by name, on their way at the same time."""
-    created = {}
+def test_a_package_with_inputs_hyperparameters_and_tags_and_a_program_that_continues_it(home, folder, capsys):
     with contextlib.chdir(folder):
-        created["shipped"] = AwsQuantumJob.create(
+        job = AwsQuantumJob.create(
             device="local:none/none",
             source_module="shipped",
             entry_point="shipped.algo:train",
@@ -107,37 +104,6 @@ def jobs(home: Emulator, folder: Path) -> dict[str, AwsQuantumJob]:
             instance_config=InstanceConfig("ml.m5.xlarge"),
             stopping_condition=StoppingCondition(maxRuntimeInSeconds=100),
         )
-        created["decorated"] = hybrid_job(device=SV1, include_modules=__name__, job_name="decorated")(decorated)(0.4, shots=20)
-        created["fails"] = AwsQuantumJob.create(device=SV1, source_module="fails.py", job_name="fails")
-        created["sleeps"] = AwsQuantumJob.create(device=FORTE, source_module="sleeps.py", entry_point="sleeps:main", job_name="sleeps")
-        created["waits"] = AwsQuantumJob.create(device=FORTE, source_module="sleeps.py", entry_point="sleeps:main", job_name="waits")
-    return created
-
-
-def test_a_waiting_job_knows_its_position_and_cancels(home, jobs):
-    assert home.wait_until(lambda: jobs["sleeps"].state() == "RUNNING")
-    assert jobs["waits"].queue_position().queue_position == "1"
-    assert AwsDevice(FORTE).queue_depth().jobs == "1"
-
-    assert jobs["waits"].cancel() == "CANCELLING"
-    assert jobs["sleeps"].cancel() == "CANCELLING"
-
-    assert home.wait_until(lambda: {jobs["waits"].state(), jobs["sleeps"].state()} == {"CANCELLED"})
-    assert jobs["waits"].queue_position().queue_position is None
-    assert "CANCELLED" in jobs["waits"].queue_position().message
-
-
-def test_a_failure_has_its_reason(home, jobs, folder):
-    with contextlib.chdir(folder):
-        assert jobs["fails"].result(**QUICK) == {}
-
-    assert jobs["fails"].state() == "FAILED"
-    assert jobs["fails"].metadata()["failureReason"] == "AlgorithmError: ArithmeticError: no convergence, exit code: 1"
-
-
-def test_a_package_with_inputs_hyperparameters_and_tags(home, jobs, folder):
-    job = jobs["shipped"]
-    with contextlib.chdir(folder):
         result = job.result(**QUICK)
         job.download_result(str(folder / "fetched"), **QUICK)
 
@@ -148,42 +114,34 @@ def test_a_package_with_inputs_hyperparameters_and_tags(home, jobs, folder):
     assert job.metadata()["billableDuration"] > 0
     assert AwsQuantumJob(job.arn).state() == "COMPLETED"
 
-
-def test_logs_and_metrics(home, jobs, capsys):
-    job = jobs["shipped"]
-
-    job.logs(wait=True, poll_interval_seconds=0.1)
+    job.logs(poll_interval_seconds=0)
 
     printed = capsys.readouterr().out.splitlines()
-    assert "training is over" in printed
     assert printed.index("Beginning Setup") < printed.index("training is over")
     metrics = job.metrics()
     assert sorted(metrics["loss"]) == [0.25, 0.5]
     assert sorted(metrics["iteration_number"]) == [0, 1]
 
-
-def test_a_program_finds_the_checkpoints_of_another_job(home, jobs, folder, capsys):
-    assert home.wait_until(lambda: jobs["shipped"].state() == "COMPLETED", 120)
     with contextlib.chdir(folder):
-        job = AwsQuantumJob.create(
+        continued = AwsQuantumJob.create(
             device="local:none/none",
             source_module="program",
             job_name="continued",
-            copy_checkpoints_from_job=jobs["shipped"].arn,
+            copy_checkpoints_from_job=job.arn,
             checkpoint_config=CheckpointConfig(localPath="/opt/elsewhere"),
         )
-    job.logs(wait=True, poll_interval_seconds=0.1)
+    continued.logs(wait=True, poll_interval_seconds=0.1)
 
     printed = capsys.readouterr().out.splitlines()
-    assert job.state() == "COMPLETED"
+    assert continued.state() == "COMPLETED"
     assert "run as __main__ in extracted" in printed
     [checkpoint] = [line.removeprefix("checkpoint shipped_a.json ") for line in printed if line.startswith("checkpoint")]
     assert json.loads(checkpoint)["dataDictionary"] == {"step": 2}
 
 
-def test_a_decorated_function_runs_tasks_that_belong_to_its_job(home, jobs, folder):
-    job = jobs["decorated"]
+def test_a_decorated_function_runs_tasks_that_belong_to_its_job(home, folder):
     with contextlib.chdir(folder):
+        job = hybrid_job(device=SV1, include_modules=__name__, job_name="decorated")(decorated)(0.4, shots=20)
         result = job.result(**QUICK)
 
     assert result == {"exact": pytest.approx(math.cos(0.4)), "counts": {"1": 20}}
@@ -192,6 +150,31 @@ def test_a_decorated_function_runs_tasks_that_belong_to_its_job(home, jobs, fold
     assert [task.state() for task in tasks] == ["COMPLETED", "COMPLETED"]
     assert {task.metadata()["jobArn"] for task in tasks} == {job.arn}
     assert all(task.has_priority for task in home.tasks if task.job == job.arn)
+
+
+def test_a_waiting_job_knows_its_position_and_cancels(home, folder):
+    with contextlib.chdir(folder):
+        sleeps, waits = (
+            AwsQuantumJob.create(device=FORTE, source_module="sleeps.py", entry_point="sleeps:main", job_name=name)
+            for name in ("sleeps", "waits")
+        )
+
+    assert home.wait_until(lambda: sleeps.state() == "RUNNING")
+    assert waits.queue_position().queue_position == "1"
+    assert AwsDevice(FORTE).queue_depth().jobs == "1"
+    assert waits.cancel() == sleeps.cancel() == "CANCELLING"
+    assert home.wait_until(lambda: {waits.state(), sleeps.state()} == {"CANCELLED"})
+    assert waits.queue_position().queue_position is None
+    assert "CANCELLED" in waits.queue_position().message
+
+
+def test_a_failure_has_its_reason(home, folder):
+    with contextlib.chdir(folder):
+        job = AwsQuantumJob.create(device=SV1, source_module="fails.py", job_name="fails")
+        assert job.result(**QUICK) == {}
+
+    assert job.state() == "FAILED"
+    assert job.metadata()["failureReason"] == "AlgorithmError: ArithmeticError: no convergence, exit code: 1"
 
 
 def test_the_decorator_compares_its_python_with_the_image(bucket):
