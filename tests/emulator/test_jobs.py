@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from pl_hybridjobs.emulator import JobOptions, emulator
@@ -689,3 +690,35 @@ def test_wrong_options_are_named_together():
         JobOptions(grace_s=-1, quota=0)
     with pytest.raises(InvalidCall, match="neither a Python nor a version"):
         emulator(jobs=JobOptions(image_python={"*": "/no/such/python"}))
+
+
+@pytest.mark.torture_long
+def test_many_jobs_amid_faults_are_each_created_once_and_all_end(bucket):
+    faults = "throttle=0.2,error=0.1,drop=0.2,duplicate=0.2,s3=0.3,kill=0.4,kill_s=0.5,log_delay_s=0.2"
+    code = """
+def main(number: int):
+    (checkpoints / "number").write_text(str(number))
+    subprocess.Popen(["sleep", "60"], start_new_session=True)
+    time.sleep(1)
+    report(number=number)
+"""
+    with emulator(devices=["SV1"], faults=faults, seed=11, jobs=JobOptions(concurrency=6, checkpoint_interval_s=0.1)) as running:
+        keys = {"endpoint_url": running.url, "aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+        braket = boto3.client("braket", config=Config(retries={"total_max_attempts": 10, "mode": "standard"}), **keys)
+        arns = [
+            braket.create_job(**request(f"amid-{n}", code, hyperParameters={"number": str(n)}, clientToken=f"t{n}"))["jobArn"]
+            for n in range(40)
+        ]
+        assert running.wait_for_jobs(600)
+
+        found = [braket.get_job(jobArn=arn) for arn in arns]
+        assert [job.arn for job in running.jobs] == arns
+        assert len(running.bill.instances) == 40
+        killed = [n for n, job in enumerate(found) if job["status"] == "FAILED"]
+        assert len(killed) == running.happened["kill"]
+        assert all(returned(f"amid-{n}") == {"number": n} for n in range(40) if n not in killed)
+        assert not any(results(f"amid-{n}") for n in killed)
+        root = running.jobs[0].folder.parent
+        assert root.is_dir()
+
+    assert not root.exists()
