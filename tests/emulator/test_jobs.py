@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -672,6 +673,21 @@ def test_images_may_have_another_python(bucket):
         assert "Python 3.99, which is not on this machine" in ended(running, arn)["failureReason"]
         unknown = refusal(ecr.batch_get_image, registryId="292282985366", repositoryName="nothing", imageIds=[{"imageTag": "latest"}])
         assert unknown[0] == "RepositoryNotFoundException"
+
+
+def test_jobs_wait_in_order_where_few_run_at_once_and_names_repeat_with_the_seed(bucket):
+    arns, lines = [], []
+    for _ in range(2):
+        with emulator(devices=["SV1"], seed=2, jobs=JobOptions(concurrency=1)) as running:
+            wanted = [request(f"turn-{n}", "def main(): print('mine')", clientToken=f"{n}") for n in range(3)]
+            arns.append([client(running).create_job(**one)["jobArn"] for one in wanted])
+            found = [ended(running, arn) for arn in arns[-1]]
+            lines.append([log(running, arn).count("mine") for arn in arns[-1]])
+
+        assert [a["endedAt"] <= b["startedAt"] for a, b in itertools.pairwise(found)] == [True, True]
+
+    assert arns[0] == arns[1]
+    assert lines == [[1, 1, 1], [1, 1, 1]], "the log of the first emulator's job is gone"
 
 
 def test_logs_may_come_late(bucket):
