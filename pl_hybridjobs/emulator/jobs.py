@@ -20,7 +20,7 @@ from pl_hybridjobs.emulator.cloudwatch import Stream
 from pl_hybridjobs.emulator.devices import Device, Fleet
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.images import Images
-from pl_hybridjobs.emulator.instance import StartFailed, Instance
+from pl_hybridjobs.emulator.instance import Instance, StartFailed
 from pl_hybridjobs.emulator.job import FINAL, Event, Job
 from pl_hybridjobs.emulator.job_checks import check, check_quotas
 from pl_hybridjobs.emulator.job_options import JobOptions
