@@ -150,7 +150,7 @@ class Tasks:
             Refused: Nothing was created.
         """
         token = (region, request["clientToken"])
-        digest = _digest(request)
+        digest = digest_of(request)
         with self._changed:
             if (before := self._created_before(token, digest)) is not None:
                 return before
@@ -162,7 +162,7 @@ class Tasks:
         reserved = self.reservations.check(request.get("associations", ()), device)
         experimental = request.get("experimentalCapabilities", {}).get("enabled") == "ALL"
         action = prepare(
-            request["action"], device, request["shots"], experimental=experimental, seed=self._sample_seed(_digest(request, _SAMPLED))
+            request["action"], device, request["shots"], experimental=experimental, seed=self._sample_seed(digest_of(request, _SAMPLED))
         )
         task = Task(
             arn=arn,
@@ -379,7 +379,7 @@ def _put(bucket: str, key: str, body: bytes) -> None:
     buckets.put(bucket, key, body)
 
 
-def _digest(request: Mapping[str, Any], names: Collection[str] = ()) -> str:
+def digest_of(request: Mapping[str, Any], names: Collection[str] = ()) -> str:
     """Of these parts of what is asked for; without names, of everything but the token."""
     asked = {name: value for name, value in request.items() if (name in names if names else name != "clientToken")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()

@@ -20,6 +20,7 @@ DEFAULT = "hybridjobs.qubit"
 REMOTE = "hybridjobs.qpu"
 
 _ARN = re.compile(r"arn:aws(-[a-z]+)*:braket:[a-z0-9-]*:([0-9]{12})?:device/(qpu|quantum-simulator)/[\w-]+/[\w.-]+")
+_PROVIDERS = "pl_hybridjobs.qpus"
 _OWN_PROVIDERS = {"braket", "rehearsal"}
 
 
@@ -36,7 +37,7 @@ def known_providers() -> frozenset[str]:
     """Names of all installed providers of remote devices, without importing them."""
     from importlib.metadata import entry_points
 
-    return frozenset(entry.name for entry in entry_points(group="pl_hybridjobs.qpus")) | _OWN_PROVIDERS
+    return frozenset(entry.name for entry in entry_points(group=_PROVIDERS)) | _OWN_PROVIDERS
 
 
 def is_remote(name: str) -> bool:
@@ -92,11 +93,11 @@ def _complaints_of_target(name: str) -> list[str]:
 
 
 def _rehearsal(name: str) -> tuple[Any, list[str]]:
-    """A rehearsal, which needs nothing but its target, and what is wrong with that."""
-    from pl_hybridjobs.devices.rehearsal import open_rehearsal
+    """A rehearsal, which needs nothing but its target, and what is wrong with that; found as every provider is."""
+    from importlib.metadata import entry_points
 
     try:
-        return open_rehearsal(name), []
+        return next((entry.load()(name) for entry in entry_points(group=_PROVIDERS, name="rehearsal")), None), []
     except InvalidCall as error:
         return None, [f"device {name!r}: {complaint}" for complaint in error.complaints]
 
