@@ -28,6 +28,7 @@ PLAIN = st.recursive(
     max_leaves=12,
 )
 NAMED = st.dictionaries(st.text(), PLAIN, min_size=1, max_size=4)
+ASKED = ["get_job_name", "get_job_device_arn", "get_input_data_dir", "get_results_dir", "get_checkpoint_dir", "get_hyperparameters"]
 FORMATS = st.sampled_from(["PLAINTEXT", "PICKLED_V4"])
 
 
@@ -40,7 +41,8 @@ class Opaque:
     def __eq__(self, other):
         return isinstance(other, Opaque) and other.value == self.value
 
-    __hash__ = None
+    def __hash__(self):
+        return hash(self.value)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,7 @@ def test_a_value_that_does_not_fit_is_named_and_the_good_checkpoint_stays(named)
     ours.save_job_checkpoint({"iteration": 7})
 
     with pytest.raises(CodecError, match=r"checkpoint_data\['state'\]\['psi'\]\[1\] cannot be saved as plaintext: it is complex") as caught:
-        ours.save_job_checkpoint({"iteration": 8, "state": {"psi": np.array([1.0, 1j])[:0].tolist() + [1.0, 1j]}})
+        ours.save_job_checkpoint({"iteration": 8, "state": {"psi": [1.0, 1j]}})
 
     assert isinstance(caught.value, TypeError)
     assert ours.load_job_checkpoint() == {"iteration": 7}
@@ -218,8 +220,7 @@ def test_environment_functions_say_what_the_sdks_say_inside_and_outside_a_job(tm
 
     def told():
         modules = (ours, sdk)
-        asked = "get_job_name get_job_device_arn get_input_data_dir get_results_dir get_checkpoint_dir get_hyperparameters".split()
-        return [[getattr(module, name)() for name in asked] for module in modules]
+        return [[getattr(module, name)() for name in ASKED] for module in modules]
 
     mine, theirs = told()
     assert mine == theirs == ["", "local:none/none", ".", ".", ".", {}]

@@ -28,9 +28,11 @@ TAGGED = st.builds(lambda node, line: f"[{node}]{line}", st.sampled_from(["a", "
 WORDS = st.sampled_from(["", "hello", "loss=1.5; nothing", "a=x; b=2;", "Metrics - a=1;b=2;", "=;"])
 
 
-@given(lines=st.lists(LINE | TAGGED | WORDS, max_size=8), kind=st.sampled_from(list(MetricType)), which=st.sampled_from(list(MetricStatistic)))
+@given(
+    lines=st.lists(LINE | TAGGED | WORDS, max_size=8), kind=st.sampled_from(list(MetricType)), which=st.sampled_from(list(MetricStatistic))
+)
 def test_our_parser_and_the_sdks_make_the_same_table(lines, kind, which):
-    silent = logging.Logger("silent")
+    silent = logging.getLogger("silent")
     silent.disabled = True
     mine, theirs = LogMetricsParser(silent), SdkParser(silent)
     for line in lines:
@@ -40,7 +42,7 @@ def test_our_parser_and_the_sdks_make_the_same_table(lines, kind, which):
     # A moment that a line does not name is text in the SDK, and no number can be compared with it.
     expected = theirs.get_parsed_metrics(SdkType(kind.value), SdkStatistic(which.value))
     assert mine.get_parsed_metrics(kind, which) == expected
-    assert mine.get_parsed_metrics(SdkType(kind.value), SdkStatistic(which.value)) == expected  # type: ignore[arg-type] # their members
+    assert mine.get_parsed_metrics(SdkType(kind.value), SdkStatistic(which.value)) == expected
 
 
 @given(name=st.text(min_size=1).filter(lambda name: not set(name) & set(";=\n\r") and name.strip() == name), value=NUMBER)
@@ -171,9 +173,11 @@ def test_records_are_what_counts_in_the_order_of_the_log(tmp_path):
 
 
 def test_what_our_own_function_logs_is_in_the_table_too():
-    hybrid_job(lambda: [log_metric("loss", 1.0 / n) for n in (1, 2)], name="work").inline()
+    def work():
+        for n in (1, 2):
+            log_metric("loss", 1.0 / n)
+
+    hybrid_job(work).inline()
 
     handle = ours.AwsQuantumJob("local:job/work")
     assert handle.metrics(MetricType.ITERATION_NUMBER)["loss"] == [1.0, 0.5]
-
-

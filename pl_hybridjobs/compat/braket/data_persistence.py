@@ -32,7 +32,7 @@ _ALIASES = {"plaintext": PersistedJobDataFormat.PLAINTEXT, "pickle": PersistedJo
 def save_job_checkpoint(
     checkpoint_data: dict[str, Any],
     checkpoint_file_suffix: str = "",
-    data_format: PersistedJobDataFormat = PersistedJobDataFormat.PLAINTEXT,
+    data_format: PersistedJobDataFormat | str = PersistedJobDataFormat.PLAINTEXT,
 ) -> None:
     """Save a checkpoint to ``<checkpoint folder>/<job name>[_<suffix>].json``, durably and in one step.
 
@@ -87,7 +87,7 @@ def load_job_checkpoint(job_name: str | None = None, checkpoint_file_suffix: str
         raise CheckpointError(f"{path} is damaged or no checkpoint of Amazon Braket's format: {error}") from error
 
 
-def save_job_result(result_data: dict[str, Any] | Any, data_format: PersistedJobDataFormat | None = None) -> None:
+def save_job_result(result_data: dict[str, Any] | Any, data_format: PersistedJobDataFormat | str | None = None) -> None:
     """Save results to ``results.json``; they join those that were saved before. Outside a job the file lies in the working folder.
 
     Args:

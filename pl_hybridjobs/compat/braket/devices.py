@@ -6,9 +6,11 @@ found by PennyLane, with Amazon's plugin and without it, and are ``hybridjobs.qu
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -125,10 +127,10 @@ def aws_qubit(wires: Any = None, device_arn: object = "", s3_destination_folder:
 
 
 def _build(wanted: str, found: str, wires: Any, shots: Any, options: dict[str, Any]) -> Any:
-    import importlib
-
     if options.get("noise_model") is not None:
         raise InvalidCall(wanted, ["noise_model is Amazon's; add channels to the circuit, or qml.noise.add_noise, on hybridjobs.mixed"])
     setting.say_once(f"{wanted} is {found} here{_caveat(wanted)} ({setting.VARIABLE}=local)")
     qml = importlib.import_module("pennylane")
-    return qml.device(found, wires=wires, shots=shots)
+    with warnings.catch_warnings():  # PennyLane wants shots on the QNode; the plugin's devices have them all the same
+        warnings.simplefilter("ignore", qml.exceptions.PennyLaneDeprecationWarning)
+        return qml.device(found, wires=wires, shots=shots)

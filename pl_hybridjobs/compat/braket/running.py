@@ -184,21 +184,26 @@ class Script:
         found: Any = importlib.import_module(self.module)
         for part in self.function.split("."):
             found = getattr(found, part)
-        if not takes(found, hyperparameters):
+        parameters = _parameters_of(found)
+        if parameters is None or not all(map(parameters, hyperparameters)):
             return found()
         args, kwargs = arguments.bind_text(found, hyperparameters, f"{self.module}:{self.function}")
-        return found(*args, **kwargs)
+        return found(*args, **{name: value if _is_annotated(parameters(name)) else hyperparameters[name] for name, value in kwargs.items()})
 
 
-def takes(function: Callable[..., Any], hyperparameters: Mapping[str, str]) -> bool:
-    """Whether all hyperparameters are names of the function's parameters."""
+def _parameters_of(function: Callable[..., Any]) -> Callable[[str], inspect.Parameter | None] | None:
+    """Finds the parameter that takes an argument of a name; None for a callable that does not tell."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return False
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return True
-    return all(name in parameters for name in hyperparameters)
+        return None
+    rest = next((parameter for parameter in parameters.values() if parameter.kind is parameter.VAR_KEYWORD), None)
+    return lambda name: parameters.get(name, rest)
+
+
+def _is_annotated(parameter: inspect.Parameter | None) -> bool:
+    """Where nothing is said of a type, text stays text, as at Amazon Braket."""
+    return parameter is not None and parameter.annotation is not parameter.empty
 
 
 def bundled(place: str) -> Path:
