@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,9 +13,10 @@ import pytest
 from braket.devices import Devices
 
 from pl_hybridjobs.compat import braket
-from pl_hybridjobs.compat.braket import creation, devices, setting
+from pl_hybridjobs.compat.braket import AwsQuantumJob, creation, devices, setting
 from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.durable import dump_json, dump_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import open_job
 from pl_hybridjobs.jobs.spec import Status
@@ -22,6 +24,7 @@ from pl_hybridjobs.jobs.state import State
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 DM1 = "arn:aws:braket:::device/quantum-simulator/amazon/dm1"
+ARN = "arn:aws:braket:us-east-1:1:job/4-2"
 FORTE = "arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1"
 
 
@@ -47,16 +50,17 @@ class Elsewhere:
         return []
 
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:
-        """It waits for ever."""
+        run = folder.path / "braket" / "1"
+        run.mkdir(parents=True)
+        (run / "arn.json").write_bytes(dump_sealed({"arn": ARN}))
+        told = {"status": "QUEUED", "createdAt": 5.0, "events": [{"eventType": "QUEUED_FOR_EXECUTION", "timeOfEvent": 6.0}]}
+        (run / "answer.json").write_bytes(dump_json({"time": 7.0, "answer": {**told, "queueInfo": {"position": ">15"}}}))
 
     def observe(self, folder: JobFolder) -> Any:
         return State(Status.QUEUED)
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:
         """Nothing runs."""
-
-    def record(self, folder: JobFolder) -> dict[str, Any]:
-        return {"jobArn": "arn:aws:braket:us-east-1:1:job/4-2", "status": "QUEUED", "queueInfo": {"position": ">15", "queue": "JOBS_QUEUE"}}
 
 
 @pytest.fixture
@@ -148,10 +152,15 @@ def test_all_settings_of_amazon_braket_become_options_of_its_runner(elsewhere, m
         "distribution": "data_parallel",
     }
     assert (spec.device, spec.tags, spec.resources.timeout_s) == (SV1, {"team": "a"}, 3600)
-    assert isinstance(job, braket.AwsQuantumJob)
-    assert job.arn == "arn:aws:braket:us-east-1:1:job/4-2"
-    assert job.metadata()["queueInfo"]["position"] == job.queue_position().queue_position == ">15"
-    assert job.state() == "QUEUED"
+    assert isinstance(job, AwsQuantumJob)
+    assert job.arn == job.metadata()["jobArn"] == ARN
+    assert AwsQuantumJob(ARN).name == "sweep-1"
+    assert job.metadata()["createdAt"] == datetime.fromtimestamp(5, UTC)
+    assert job.metadata()["events"] == [{"eventType": "QUEUED_FOR_EXECUTION", "timeOfEvent": datetime.fromtimestamp(6, UTC)}]
+    assert job.queue_position().queue_position == ">15"
+    assert job.state() == job.metadata()["status"] == "QUEUED"
+    with pytest.raises(ValueError, match="hybridjobs attach arn:aws:braket:us-east-1:1:job/other"):
+        AwsQuantumJob("arn:aws:braket:us-east-1:1:job/other")
 
 
 def test_the_role_of_the_environment_counts(elsewhere, monkeypatch):

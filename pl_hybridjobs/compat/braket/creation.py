@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pl_hybridjobs.compat.braket import devices, setting
+from pl_hybridjobs.compat.braket import devices, service, setting
 from pl_hybridjobs.compat.braket.running import COPIED, Entry, Link, Surroundings
 from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs import runner as runners
@@ -250,7 +250,7 @@ def find(job: Any) -> Job:
     text = getattr(job, "arn", job)
     if not isinstance(text, str):
         raise InvalidCall("job", [f"{job!r} is no job, ARN or name"])
-    return open_job(text.removeprefix(LOCAL_ARN))
+    return service.find(text) if text.startswith("arn:") else open_job(text.removeprefix(LOCAL_ARN))
 
 
 LOCAL_ARN = "local:job/"

@@ -7,14 +7,13 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging import Logger, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pl_hybridjobs.compat.braket import creation
+from pl_hybridjobs.compat.braket import creation, service
 from pl_hybridjobs.compat.braket.config import (
     CheckpointConfig,
     InstanceConfig,
@@ -26,7 +25,6 @@ from pl_hybridjobs.compat.braket.data_persistence import RESULTS, load_job_resul
 from pl_hybridjobs.compat.braket.metrics_data import MetricStatistic, MetricType, rows_of, table
 from pl_hybridjobs.compat.braket.source import Source
 from pl_hybridjobs.errors import FolderCorrupt, InvalidCall, JobNotFound
-from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
 from pl_hybridjobs.jobs.lease import Lease
@@ -121,7 +119,7 @@ class QuantumJob:
     @property
     def arn(self) -> str:
         """``local:job/<name>``, and at Amazon Braket the job's ARN."""
-        return str(self._record().get("jobArn") or f"{creation.LOCAL_ARN}{self.job.name}")
+        return str(service.answer(self.job.folder).get("jobArn") or f"{creation.LOCAL_ARN}{self.job.name}")
 
     @property
     def name(self) -> str:
@@ -150,14 +148,7 @@ class QuantumJob:
         """
         del use_cached_value
         state = self.job.state()
-        described = _described(self.job, state)
-        return {**described, "status": self._state(state), **self._record()}
-
-    def _record(self) -> Mapping[str, Any]:
-        """The last answer of the service that the job's runner kept; empty on this machine."""
-        spec = self.job.spec
-        record = getattr(runners.resolve(spec.runner, spec.runner_options), "record", None)
-        return {} if record is None else record(JobFolder(self.job.folder)) or {}
+        return {**_described(self.job, state), **service.answer(self.job.folder), "status": self._state(state)}
 
     def queue_position(self) -> HybridJobQueueInfo:
         """The place in the queue; jobs on this machine do not wait in one."""
@@ -174,6 +165,7 @@ class QuantumJob:
             metric_type: Whether a row is a moment or an iteration.
             statistic: Which of several values counts that one attempt logged for one cell. A later attempt's count more than an earlier's.
         """
+        self.job.state()  # brings what has come from elsewhere
         return table(rows_of(read_records(self.job.folder / "metrics.jsonl")), metric_type, statistic)
 
     def logs(self, wait: bool = False, poll_interval_seconds: int = 5) -> None:
@@ -261,6 +253,7 @@ class QuantumJob:
         from pl_hybridjobs.cost import account
 
         del use_cached_value
+        self.job.state()  # brings what has come from elsewhere
         entries = sorted(account.of_job(self.job.folder).ledger.entries(), key=lambda entry: entry.created)
         return [
             JobTask(
