@@ -13,7 +13,7 @@ from pl_hybridjobs.jobs.metrics import Record
 Row = dict[str, Any]
 
 TIMESTAMP, ITERATION_NUMBER, NODE_ID = "timestamp", "iteration_number", "node_id"
-_PREFIX = "Metrics - "
+METRICS = "Metrics - "  #: how a line of metrics begins
 _NODE = re.compile(r"^\[([^\]]*)\]\s*")
 _WORDS = re.compile(r"(\w+)\s*=\s*([^;]+)\s*;")
 
@@ -114,7 +114,7 @@ def rows_of(records: Iterable[Record]) -> list[Row]:
 
 def _pairs(message: str) -> list[tuple[str, str]]:
     """Names and values in a line, as they stand."""
-    _, mark, rest = message.partition(_PREFIX)
+    _, mark, rest = message.partition(METRICS)
     if not mark:
         return [(match[1], match[2]) for match in _WORDS.finditer(message)]
     pieces = [piece.rpartition("=") for piece in rest.split(";")[:-1]]

@@ -22,7 +22,7 @@ from pl_hybridjobs.compat.braket.config import (
     StoppingCondition,
 )
 from pl_hybridjobs.compat.braket.data_persistence import RESULTS, load_job_result
-from pl_hybridjobs.compat.braket.metrics_data import MetricStatistic, MetricType, rows_of, table
+from pl_hybridjobs.compat.braket.metrics_data import METRICS, LogMetricsParser, MetricStatistic, MetricType, rows_of, table
 from pl_hybridjobs.compat.braket.source import Source
 from pl_hybridjobs.errors import FolderCorrupt, InvalidCall, JobNotFound
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -161,12 +161,21 @@ class QuantumJob:
     ) -> dict[str, list[Any]]:
         """All metrics so far, as columns of equal length with None where a row has no value.
 
+        They are those of the job's own record; of a program that only prints them (with the SDK's ``log_metric``) those of its log.
+
         Args:
             metric_type: Whether a row is a moment or an iteration.
             statistic: Which of several values counts that one attempt logged for one cell. A later attempt's count more than an earlier's.
         """
         self.job.state()  # brings what has come from elsewhere
-        return table(rows_of(read_records(self.job.folder / "metrics.jsonl")), metric_type, statistic)
+        records = read_records(self.job.folder / "metrics.jsonl")
+        if records:
+            return table(rows_of(records), metric_type, statistic)
+        parser = LogMetricsParser()
+        for line in self._log().splitlines():
+            if line.startswith(METRICS):
+                parser.parse_log_message("", line)
+        return parser.get_parsed_metrics(metric_type, statistic)
 
     def logs(self, wait: bool = False, poll_interval_seconds: int = 5) -> None:
         """Print the log.
