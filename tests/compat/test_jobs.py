@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,12 @@ from pl_hybridjobs.compat.braket import (
     log_metric,
     save_job_checkpoint,
     save_job_result,
+    use,
 )
+from pl_hybridjobs.cost import account
+from pl_hybridjobs.cost.ledger import Charge
 from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed
+from pl_hybridjobs.jobs.runner import known_runners
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 WAIT_S = 120
@@ -273,6 +278,23 @@ def test_a_callers_configuration_is_not_changed(here):
     assert (configuration, inputs) == (CheckpointConfig(), {"input": __file__})
 
 
+def test_the_tasks_that_a_job_bought_are_listed_oldest_first():
+    native_hybrid_job(lambda: None, name="buyer").inline()
+    handle = AwsQuantumJob("buyer")
+    bought = account.of_job(handle.job.folder)
+    for key, usd in (("a", "0.30"), ("b", None), ("c", "1")):
+        bought.reserve([Charge(key, SV1, shots=100, usd=usd and Decimal(usd))])
+    bought.submitted({"a": "arn:task/1", "b": "arn:task/2"})  # the third was never sent
+    bought.settle("a", "completed", usd=Decimal("0.25"))
+
+    first, second = handle.get_tasks()
+
+    assert (first.arn, first.state(), first.usd, first.shots) == ("arn:task/1", "COMPLETED", 0.25, 100)
+    assert (second.id, second.status, second.usd) == ("arn:task/2", "QUEUED", None)
+    assert first.metadata()["deviceArn"] == SV1
+    assert first.created_at <= second.created_at <= datetime.now(UTC)
+
+
 def test_a_handle_of_any_job_of_ours_answers(here):
     native_hybrid_job(lambda: 5, name="ours").inline()
 
@@ -282,3 +304,31 @@ def test_a_handle_of_any_job_of_ours_answers(here):
     with pytest.raises(ValueError, match="Unable to find the job"):
         AwsQuantumJob("arn:aws:braket:us-east-1:1:job/unknown")
     assert open_job("ours").spec.params == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "rehearsal" not in known_runners(), reason="THE RUNNER 'rehearsal' IS NOT HERE, so jobs at Amazon Braket were not rehearsed"
+)
+def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
+    (tmp_path / "given.txt").write_text("given")
+    use("rehearsal")
+
+    @hybrid_job(device=SV1, input_data=str(tmp_path / "given.txt"))
+    def work(n):
+        log_metric("val-loss", 0.5, iteration_number=n)
+        save_job_checkpoint({"n": n})
+        return [Path(get_input_data_dir(), "given.txt").read_text(), get_job_device_arn(), get_hyperparameters()]
+
+    job = work(3)
+
+    assert job.result(WAIT_S) == {"result": ["given", SV1, {"n": "3"}]}
+    assert job.arn.startswith("arn:aws:braket:us-east-1:")
+    assert AwsQuantumJob(job.arn) == job
+    assert job.metrics()["val-loss"] == [0.5]
+    told = job.metadata()
+    assert told["roleArn"].startswith("arn:aws:iam::")
+    assert told["startedAt"] <= told["endedAt"]
+    assert "COMPLETED" in [event["eventType"] for event in told["events"]]
+    again = hybrid_job(device=SV1, copy_checkpoints_from_job=job.arn)(load_job_checkpoint)(job.name)
+    assert again.result(WAIT_S) == {"n": 3}

@@ -136,7 +136,7 @@ class QuantumJob:
         return self._state(self.job.state())
 
     def _state(self, state: State) -> str:
-        if not state.status.is_over and (self.job.folder / "cancel.json").exists():
+        if not state.status.is_over and JobFolder(self.job.folder).cancel_request.exists():
             return "CANCELLING"
         return _STATES[state.status]
 
@@ -168,7 +168,7 @@ class QuantumJob:
             statistic: Which of several values counts that one attempt logged for one cell. A later attempt's count more than an earlier's.
         """
         self.job.state()  # brings what has come from elsewhere
-        records = read_records(self.job.folder / "metrics.jsonl")
+        records = read_records(JobFolder(self.job.folder).metrics)
         if records:
             return table(rows_of(records), metric_type, statistic)
         parser = LogMetricsParser()
@@ -560,7 +560,7 @@ def _attempt_times(folder: JobFolder) -> list[tuple[float, float | None]]:
 def _outcome_time(job: Job) -> float | None:
     """When the outcome was written: the supervisor, which records the end, comes a moment later."""
     with contextlib.suppress(FileNotFoundError):
-        return (job.folder / "outcome.json").stat().st_mtime
+        return JobFolder(job.folder).outcome.stat().st_mtime
     return None
 
 
