@@ -283,7 +283,7 @@ def test_the_tasks_that_a_job_bought_are_listed_oldest_first():
     handle = AwsQuantumJob("buyer")
     bought = account.of_job(handle.job.folder)
     for key, usd in (("a", "0.30"), ("b", None), ("c", "1")):
-        bought.reserve([Charge(key, SV1, shots=100, usd=usd and Decimal(usd))])
+        bought.reserve([Charge(key, SV1, shots=100, usd=None if usd is None else Decimal(usd))])
     bought.submitted({"a": "arn:task/1", "b": "arn:task/2"})  # the third was never sent
     bought.settle("a", "completed", usd=Decimal("0.25"))
 

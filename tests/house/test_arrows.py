@@ -219,7 +219,7 @@ _DISTRIBUTIONS = {
 # Catalyst and qsim are timed in an environment of their own, since they pin other versions of what we need.
 _OPTIONAL = {
     "pl_hybridjobs": {"torch", "optax", "pandas", "IPython"},
-    "tests": {"torch", "catalyst", "cirq", "qsimcirq"},
+    "tests": {"torch", "catalyst", "cirq", "qsimcirq", "qaoa_source"},  # the last lies in tests/compat/programs
     "demos": {"optax"},
 }
 
