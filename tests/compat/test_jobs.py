@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,7 +37,7 @@ from pl_hybridjobs.compat.braket import (
 )
 from pl_hybridjobs.cost import account
 from pl_hybridjobs.cost.ledger import Charge
-from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed
+from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed, JobInterrupted
 from pl_hybridjobs.jobs.runner import known_runners
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
@@ -181,6 +182,31 @@ def test_checkpoints_are_copied_from_another_job(here):
 
     for n, job in enumerate(jobs):
         assert job.result(WAIT_S) == {"result": [{"iteration": 4}, ["first.json", f"next-{n}.json", "weights.bin"]]}
+
+
+def test_a_killed_job_goes_on_from_its_own_checkpoint(here):
+    @hybrid_job(device=None)
+    def work():
+        try:
+            begun = load_job_checkpoint()["step"] + 1
+        except FileNotFoundError:
+            begun = 0
+        for step in range(begun, 4):
+            log_metric("loss", 10.0 - step, iteration_number=step)
+            if step == 2 and begun == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            save_job_checkpoint({"step": step})
+        return begun
+
+    job = work()
+
+    with pytest.raises(JobInterrupted):
+        job.result(WAIT_S)
+    assert job.state() == "FAILED"
+    assert "SIGKILL" in job.metadata()["failureReason"]
+    job.job.resume()
+    assert job.result(WAIT_S) == {"result": 2}
+    assert job.metrics(MetricType.ITERATION_NUMBER)["loss"] == [10.0, 9.0, 8.0, 7.0]
 
 
 def test_a_job_without_checkpoints_gives_none_and_says_so(here, capsys):
