@@ -227,6 +227,8 @@ def test_what_is_no_device_is_refused():
         ("local:pennylane/default.qubit", "local:pennylane/default.qubit"),
         ("local:own/notes", "local:none/none"),
         ("local:none/none", None),
+        ("arn:aws:braket:::device/quantum-simulator/amazon/sv9", "arn:aws:braket:::device/quantum-simulator/amazon/sv9"),
+        ("arn:typo", "arn:typo"),
     ],
 )
 def test_on_this_machine_a_device_is_a_simulator(here, capsys, text, found):

@@ -20,10 +20,18 @@ from pl_hybridjobs.compat.braket.running import COPIED, Entry, Link, Surrounding
 from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.decorator import HybridFunction
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job, open_job
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,50}(?<!-)")
 _LONGEST_STEM = 32  # leaves room for the time in milliseconds, and for a number if two jobs begin in the same one
+# What a configuration must have; whose class it is does not matter.
+_CONFIGURATIONS = {
+    "instance_config": ("instanceType", "volumeSizeInGb", "instanceCount"),
+    "checkpoint_config": ("s3Uri",),
+    "stopping_condition": ("maxRuntimeInSeconds",),
+    "output_data_config": ("s3Path", "kmsKeyId"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +122,6 @@ def _complaints(wishes: Wishes, runner: str) -> list[str]:
     if runner == "rehearsal" and wishes.aws_session is not None:
         setting.say_once("a rehearsal has an account of its own; aws_session is not used")
     return found
-
-
-_CONFIGURATIONS = {
-    "instance_config": ("instanceType", "volumeSizeInGb", "instanceCount"),
-    "checkpoint_config": ("s3Uri",),
-    "stopping_condition": ("maxRuntimeInSeconds",),
-    "output_data_config": ("s3Path", "kmsKeyId"),
-}
 
 
 def _runner(name: str, wishes: Wishes) -> runners.Runner:
@@ -225,7 +225,8 @@ def _old_checkpoints(old: Any, found: list[str]) -> Path | None:
     except (LookupError, ValueError, OSError) as error:
         found.append(f"copy_checkpoints_from_job: {error}")
         return None
-    folder = job.folder / "checkpoints"
+    job.state()  # brings what has come from elsewhere
+    folder = JobFolder(job.folder).checkpoints
     if any(_visible(folder)):
         return folder
     setting.say_once(f"{job.name} has no checkpoints to copy")

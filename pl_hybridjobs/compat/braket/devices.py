@@ -20,6 +20,7 @@ from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs import device as names
 
 NONE = "local:none/none"
+_SIMULATORS = {"sv1": "hybridjobs.qubit", "tn1": "hybridjobs.qubit", "dm1": "hybridjobs.mixed"}
 _MIXED_BACKENDS = {"braket_dm"}
 _PURE_BACKENDS = {"default", "braket_sv", "braket_sv_v2", "braket_oq3_sv", "simulator"}
 _DEFAULT_SHOTS_QPU = 1000
@@ -54,7 +55,9 @@ def native(text: str) -> str | None:
 def stand_in(text: str) -> str | None:
     """Our simulator in a device's place; None if it needs none."""
     if text.startswith("arn:"):
-        return "hybridjobs.mixed" if text.rpartition("/")[2] == "dm1" else "hybridjobs.qubit"
+        if names.complaints_of_name(text):
+            return None
+        return "hybridjobs.qubit" if ":device/qpu/" in text else _SIMULATORS.get(text.rpartition("/")[2].lower())
     provider, _, short = text.removeprefix("local:").partition("/")
     if not text.startswith("local:") or provider != "braket":
         return None
@@ -118,7 +121,7 @@ def aws_qubit(wires: Any = None, device_arn: object = "", s3_destination_folder:
     is_qpu = ":device/qpu/" in arn
     found = stand_in(arn)
     if found is None:
-        raise InvalidCall("braket.aws.qubit", [f"device_arn={arn!r} is no device of Amazon Braket"])
+        raise InvalidCall("braket.aws.qubit", [f"device_arn={arn!r} is no device of Amazon Braket that is known here"])
     if shots is ... or getattr(shots, "name", "") == "DEFAULT":
         shots = _DEFAULT_SHOTS_QPU if is_qpu else None
     if is_qpu and not shots:

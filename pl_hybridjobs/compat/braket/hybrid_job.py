@@ -114,7 +114,7 @@ def hybrid_job(
                 check_local_folder(job_name)
             job = submit(fn, args, kwargs, wishes, around)
             if local:
-                return LocalQuantumJob.of(job).finish(quiet=bool(quiet))
+                return LocalQuantumJob.of(job, quiet=bool(quiet)).finish()
             return AwsQuantumJob.of(job, quiet=bool(quiet)).begin(wait_until_complete=wait_until_complete)
 
         return create

@@ -107,13 +107,13 @@ class QuantumJob:
     RESULTS_FILENAME: ClassVar[str] = RESULTS
 
     job: Job
+    _quiet: bool = False
 
     @classmethod
-    def of(cls, job: Job, **settings: Any) -> Self:
+    def of(cls, job: Job, *, quiet: bool = False) -> Self:
         """The handle of a job of ours."""
         made = cls.__new__(cls)
-        made.job = job
-        made.__dict__.update({f"_{name}": value for name, value in settings.items()})
+        made.job, made._quiet = job, quiet
         return made
 
     @property
@@ -193,6 +193,14 @@ class QuantumJob:
         state = self.job.state()
         if state.status is not Status.COMPLETED:
             print(f"{self.name} is {self._state(state)}: {state.detail}", file=sys.stderr)
+
+    def _watch(self) -> None:
+        """Wait for the end, with the log unless that is not wanted."""
+        if self._quiet:
+            self.job.wait()
+        else:
+            print(f"Initializing Braket Job: {self.arn}")
+            self.logs(wait=True)
 
     def _log(self) -> str:
         """The log without times."""
@@ -383,11 +391,8 @@ class AwsQuantumJob(QuantumJob):
 
     def begin(self, *, wait_until_complete: bool) -> Self:
         """Print the log until the end, if that was asked for."""
-        if wait_until_complete and self._quiet:
-            self.job.wait()
-        elif wait_until_complete:
-            print(f"Initializing Braket Job: {self.arn}")
-            self.logs(wait=True)
+        if wait_until_complete:
+            self._watch()
         return self
 
 
@@ -457,19 +462,16 @@ class LocalQuantumJob(QuantumJob):
             output_data_config=output_data_config,
             checkpoint_config=checkpoint_config,
         )
-        return cls.of(source.submit(hyperparameters, wishes)).finish(quiet=False)
+        return cls.of(source.submit(hyperparameters, wishes)).finish()
 
     @property
     def run_log(self) -> str:
         """The job's output."""
         return self._log()
 
-    def finish(self, *, quiet: bool) -> Self:
+    def finish(self) -> Self:
         """Print the log until the end, and copy what the job left to ``./<name>/``."""
-        if quiet:
-            self.job.wait()
-        else:
-            self.logs(wait=True)
+        self._watch()
         folder = Path.cwd() / self.name
         _copy_visible(self.job.folder / "results", folder)
         (folder / "log.txt").write_text(self._log(), encoding="utf-8")
