@@ -163,6 +163,11 @@ class JobFolder:
         except (KeyError, TypeError) as error:
             raise FolderCorrupt(f"{self.spec_file} lacks or has an unknown field ({error}).") from error
 
+    def make_working_folders(self) -> None:
+        """The folders that a job's environment names, for programs that write there themselves."""
+        for folder in (self.results, self.checkpoints):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
     def check_owner_user(self) -> None:
         """Refuse a folder of another user: its bundle could run anything as us."""
         try:

@@ -87,7 +87,7 @@ def in_process(folder: JobFolder, spec: JobSpec, lease: Lease, *, only_plans: bo
     """Everything of a job's surroundings that a process can give itself: environment, streams, log, heartbeat, context."""
     attempt = folder.attempt(lease.epoch)
     write_bytes(attempt.hyperparameters, dump_json(hyperparameters(spec.params)), durable=False)
-    folder.results.mkdir(mode=0o700, exist_ok=True)
+    folder.make_working_folders()
     context = JobContext(folder, spec, lease.epoch, only_plans=only_plans)
     added = {**job_environment(folder, spec, lease.epoch), **spec.resources.env}
     with _turn, contextlib.ExitStack() as stack:

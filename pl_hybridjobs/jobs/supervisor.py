@@ -174,7 +174,7 @@ class Attempt:
         life_r, life_w = os.pipe()
         os.set_blocking(output_r, False)
         write_bytes(self.files.hyperparameters, dump_json(hyperparameters(self.spec.params)), durable=False)
-        self.folder.results.mkdir(mode=0o700, exist_ok=True)
+        self.folder.make_working_folders()
         code = "import sys; sys.path.append(sys.argv.pop(1)); from pl_hybridjobs.jobs.worker import main; sys.exit(main(sys.argv[1:]))"
         root = str(Path(__file__).parents[2])
         may_retry = "retry" if self.lease.errors < self.spec.retries.errors else "last"
