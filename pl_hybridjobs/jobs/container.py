@@ -21,7 +21,7 @@ from pl_hybridjobs.home import default_home, home_of
 from pl_hybridjobs.jobs import device, engine, launch, own, process
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.engine import Engine
-from pl_hybridjobs.jobs.environment import Interpreter, Place, place_for
+from pl_hybridjobs.jobs.environment import Interpreter, Place, folder_in, place_for
 from pl_hybridjobs.jobs.exits import EXIT_MEMORY
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec
@@ -266,7 +266,7 @@ class Box:
             raise
         except ValueError as error:
             raise RunnerError(f"{self.runner.python} in image {self.image!r} is no Python: it answers other than asked.") from error
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder_in(self.home)
         write_bytes(kept, dump_json(value), durable=False)
         return Probe(Interpreter(**value.pop("interpreter")), **value)
 

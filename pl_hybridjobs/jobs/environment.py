@@ -32,6 +32,7 @@ from pl_hybridjobs.jobs.durable import commit_folder, crash_point, locked, tempo
 from pl_hybridjobs.jobs.folder import JobFolder
 
 _FORMAT = 1
+_FOLDER = "environments"
 _PATIENCE_S = 24 * 3600.0  # who waits for another builder is looked after by its supervisor
 _TAIL_LINES = 40
 
@@ -129,8 +130,16 @@ def place_for(folder: JobFolder, interpreter: Interpreter) -> Place:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunnerError(f"The bundle in {folder.bundle} does not say what it requires ({error}). Submit the job again.") from error
     key = hashlib.sha256(text.encode() + b"\0" + lock).hexdigest()[:24]
-    parent = home_of(folder.path) / "environments"
+    parent = home_of(folder.path) / _FOLDER
     return Place(parent / key, parent / f"own-{own.digest()[:24]}")
+
+
+def folder_in(home: Path) -> Path:
+    """The folder of environments in a home folder; made, private, where it is missing."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = home / _FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _worker_needs(manifest: Mapping[str, Any]) -> list[str]:
@@ -167,7 +176,7 @@ def build(folder: JobFolder, manifest: Mapping[str, Any], interpreter: Interpret
         RunnerError: It cannot be had; the message has the installer's last lines.
     """
     place = place_for(folder, interpreter)
-    place.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder_in(home_of(folder.path))
     with _only_builder(place.own):
         if not place.own.is_dir():
             with temporary_folder(place.own.parent, place.own.name) as temporary:
