@@ -36,7 +36,8 @@ _LOG_TAIL_BYTES = 4000
 #: Of the caller's variables these go in, if there is a network: credentials are never written anywhere.
 _CREDENTIALS = ("AWS_", "BRAKET_")
 _SETTINGS = "HYBRIDJOBS_"
-_PROBE = """
+#: Tells of an interpreter what ``Probe`` holds, as JSON.
+PROBE = """
 import json, os, platform, sys, sysconfig
 found = {"root": "", "version": "", "path": os.environ.get("PATH", "")}
 try:
@@ -249,14 +250,14 @@ class Box:
         Raises:
             RunnerError: It cannot; or the image has no such Python.
         """
-        key = json.dumps([self.engine.path, self.image_id, self.runner.python, self.options(), _PROBE])
+        key = json.dumps([self.engine.path, self.image_id, self.runner.python, self.options(), PROBE])
         kept = self.home / "environments" / f"image-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         try:
             value = json.loads(kept.read_bytes())
             return Probe(Interpreter(**value.pop("interpreter")), **value)
         except (OSError, ValueError, TypeError, KeyError):
             pass
-        options = ["run", *self.options(), "--entrypoint", self.runner.python, self.image, "-c", _PROBE]
+        options = ["run", *self.options(), "--entrypoint", self.runner.python, self.image, "-c", PROBE]
         try:
             value = json.loads(self.engine.run(*options))
         except RunnerError as error:

@@ -186,7 +186,7 @@ def build(folder: JobFolder, manifest: Mapping[str, Any], interpreter: Interpret
         if not place.folder.is_dir():
             with temporary_folder(place.folder.parent, place.folder.name) as temporary:
                 print(f"hybridjobs: builds the environment {place.folder.name} for {folder.bundle.name}/{_lock_name(manifest)}", flush=True)
-                _make(temporary, folder.bundle, manifest, interpreter)
+                _make(temporary, folder.bundle, manifest, interpreter, place.folder)
                 crash_point("environment.made")
                 commit_folder(temporary, place.folder)
     return place
@@ -205,25 +205,44 @@ def _lock_name(manifest: Mapping[str, Any]) -> str:
     return str(manifest["requirements"]["file"])
 
 
-def _make(folder: Path, packed: Path, manifest: Mapping[str, Any], interpreter: Interpreter) -> None:
-    site = folder / "lib" / f"python{interpreter.minor}" / "site-packages"
-    site.mkdir(parents=True)
-    (folder / "bin").mkdir()
-    for name in ("python", "python3", f"python{interpreter.minor}"):
-        (folder / "bin" / name).symlink_to(interpreter.executable)
-    home = Path(interpreter.executable).parent
-    (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n")
+def _make(folder: Path, packed: Path, manifest: Mapping[str, Any], interpreter: Interpreter, final: Path) -> None:
     from pl_hybridjobs.jobs import locks
 
     wanted = locks.requirements(packed / _lock_name(manifest), str(manifest["requirements"]["kind"]), interpreter)
     named = {locks.name_of(line) for line in wanted}
-    wanted += [line for line in _worker_needs(manifest) if locks.name_of(line) not in named]
+    make(folder, [*wanted, *(line for line in _worker_needs(manifest) if locks.name_of(line) not in named)], interpreter, final)
+
+
+def make(folder: Path, wanted: Sequence[str], interpreter: Interpreter, final: Path, *options: str) -> None:
+    """Make a virtual environment.
+
+    Args:
+        folder: Exists and is empty.
+        wanted: The lines of a requirements file.
+        interpreter: For whom.
+        final: Where the folder will lie in the end.
+        options: More of pip's.
+
+    Raises:
+        RunnerError: With the installer's last lines.
+    """
+    programs, site = folder / "bin", folder / "lib" / f"python{interpreter.minor}" / "site-packages"
+    site.mkdir(parents=True)
+    programs.mkdir()
+    for name in ("python", "python3", f"python{interpreter.minor}"):
+        (programs / name).symlink_to(interpreter.executable)
+    home = Path(interpreter.executable).parent
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n")
     listing = folder / "requirements.txt"
     listing.write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
-    install(listing, site, interpreter)
+    install(listing, site, interpreter, *options)
     for program in (site / "bin").glob("*") if (site / "bin").is_dir() else ():
-        if not (folder / "bin" / program.name).exists():
-            shutil.copy2(program, folder / "bin" / program.name)
+        first, newline, rest = program.read_bytes().partition(b"\n")
+        if first.startswith(b"#!") and b"python" in first:  # pip wrote which interpreter it runs in itself
+            first = f"#!{final}/bin/python".encode()
+        if not (programs / program.name).exists():
+            (programs / program.name).write_bytes(first + newline + rest)
+            (programs / program.name).chmod(0o755)
 
 
 def install(listing: Path, site: Path, interpreter: Interpreter, *options: str) -> None:
