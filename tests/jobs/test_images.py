@@ -42,7 +42,7 @@ def test_every_recipe_builds_on_a_pinned_base_and_downloads_nothing():
 def test_what_cannot_be_built_or_pushed_is_told(container):
     podman = engine.find("podman")
 
-    with pytest.raises(InvalidCall, match="there is no recipe 'bse'.*Did you mean 'base'"):
+    with pytest.raises(InvalidCall, match=r"there is no recipe 'bse'.*Did you mean 'base'"):
         images.build(podman, "bse")
     with pytest.raises(InvalidCall) as caught:
         images.push(podman, "localhost/nothing:1")
