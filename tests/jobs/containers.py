@@ -59,7 +59,7 @@ def problem() -> str:
             else:
                 os.environ.pop("CONTAINERS_CONF", None)
             try:
-                if subprocess.run(["podman", "image", "exists", base_image()], capture_output=True).returncode:
+                if not _exists(base_image()):
                     _make_base()
                 run("run", "--rm", "--network", "none", base_image(), "python3", "-c", "pass")
             except subprocess.CalledProcessError as error:
@@ -75,17 +75,25 @@ def _conf() -> Path:
     return path
 
 
+def _exists(image: str) -> bool:
+    return subprocess.run(["podman", "image", "exists", image], capture_output=True).returncode == 0
+
+
 def _make_base() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        tar = f"{folder}/base.tar"
-        merged = ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
-        make = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={_PACKAGES}", *merged, suite(), tar]
-        subprocess.run(make, check=True, capture_output=True, text=True, timeout=_BUILT_IN_S)
-        run("import", "--quiet", tar, f"{base_image()}-unpacked")
+    unpacked = f"{base_image()}-unpacked"
+    if not _exists(unpacked):
+        with tempfile.TemporaryDirectory() as folder:
+            tar = f"{folder}/base.tar"
+            merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
+            make = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={_PACKAGES}", merged, suite(), tar]
+            subprocess.run(make, check=True, capture_output=True, text=True, timeout=_BUILT_IN_S)
+            run("import", "--quiet", tar, unpacked)
     name = f"hybridjobs-test-{os.getpid()}"
-    run("run", "--name", name, "--network", "none", f"{base_image()}-unpacked", "python3", "-c", f"import {_IMPORTS}")
-    run("commit", "--quiet", name, base_image())
-    run("rm", "--force", name)
+    try:
+        run("run", "--name", name, "--network", "none", unpacked, "python3", "-c", f"import {_IMPORTS}")
+        run("commit", "--quiet", name, base_image())
+    finally:
+        run("rm", "--force", "--ignore", name)
 
 
 def run(*arguments: str) -> str:
