@@ -263,7 +263,7 @@ class Box:
         try:
             value = json.loads(self.engine.run(*options))
         except RunnerError as error:
-            if any(f"exit code {code}" in str(error) for code in _NO_PROGRAM):
+            if any(f"exit code {code}" in str(error) for code in _NO_PROGRAM) and not engine.cure_for(str(error)):
                 advice = "Name its interpreter with python=, or build one with `hybridjobs image build`."
                 raise RunnerError(f"image {self.image!r} has no {self.runner.python} that starts. {advice}\n{error}") from error
             raise

@@ -45,7 +45,7 @@ _CURES = {
     r"cannot connect to podman|podman machine": "Start it: `podman machine init` once, then `podman machine start`.",
     r"newuidmap|newgidmap|no subuid ranges|subordinate|insufficient (uids|gids)|not enough ids": _IDS,
     r"cannot (clone|re-exec).*not permitted|user namespaces? .*(disabled|not enabled|not permitted)|unshare.*not permitted": _NAME_SPACES,
-    r"runtime \"?(crun|runc)?\"?.*not found|no such file.*(crun|runc)\b": "It has no runtime: `sudo apt-get install crun` (or runc).",
+    r"runtime \"?[\w-]+\"? not found|could not find a working .*runtime": "It has no runtime: `sudo apt-get install crun` (or runc).",
     r"fuse-overlayfs|overlay.*(not supported|operation not permitted|invalid argument)": "`sudo apt-get install fuse-overlayfs` helps.",
     r"no space left": _FULL,
     r"nvidia|CDI|could not select device driver": _NVIDIA,

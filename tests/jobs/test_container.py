@@ -207,6 +207,20 @@ def test_without_an_engine_the_cure_is_told(monkeypatch, tmp_path):
         hybrid_job(functions.add, runner="container")(1)
 
 
+def test_an_engine_that_cannot_run_here_is_found_before_submission_with_its_cure(container, monkeypatch, tmp_path):
+    said = "Error: crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted: OCI permission denied"
+    podman = tmp_path / "podman"
+    podman.write_text(f"#!/bin/sh\n[ $1 = image ] && echo sha256:1 && exit\necho '{said}' >&2\nexit 126\n")
+    podman.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    with pytest.raises(InvalidCall) as caught:
+        hybrid_job(functions.add, runner=container)(1)
+    assert said in str(caught.value)
+    assert "default_ulimits" in str(caught.value)
+    assert "python that starts" not in str(caught.value)
+
+
 def test_all_complaints_about_the_options_come_at_once():
     runner = ContainerRunner(engine="rkt", environment="none", pids=0, cpus=-1, gpus="two", mounts=["relative"])
 
