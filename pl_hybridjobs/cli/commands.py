@@ -13,6 +13,7 @@ import click
 from pl_hybridjobs import __version__
 from pl_hybridjobs.cli import facts, render
 from pl_hybridjobs.cli.emulator import emulator
+from pl_hybridjobs.cli.image import image
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.spec import Status
 
@@ -88,7 +89,7 @@ def cli() -> None:
 @click.argument("target", metavar="FILE[:FUNC]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device, for example lightning.qubit.")
-@click.option("--runner", help="Where to run: local (default) or inline.")
+@click.option("--runner", help="Where to run: local (default), inline or container.")
 @click.option("--name", help="The job's name.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="A tag; repeat for more.")
 @click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")
@@ -491,6 +492,7 @@ def doctor(as_json: bool) -> None:
 
 
 cli.add_command(emulator)
+cli.add_command(image)
 
 
 def _open(name: str) -> Job:

@@ -20,6 +20,7 @@ GROUP = "pl_hybridjobs.runners"
 _OURS = {
     "local": "pl_hybridjobs.jobs.local:LocalRunner",
     "inline": "pl_hybridjobs.jobs.inline:InlineRunner",
+    "container": "pl_hybridjobs.jobs.container:ContainerRunner",
 }
 
 
@@ -27,7 +28,9 @@ _OURS = {
 class Runner(Protocol):
     """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
 
-    The job's folder is the only thing that the two sides share.
+    The job's folder is the only thing that the two sides share. Two things are optional: ``preflight(spec)``, complaints that are found by
+    asking an engine or a service, before anything is created; and ``installs``, true where what the bundle requires is installed for the
+    job, so that it need not be installed here.
     """
 
     name: ClassVar[str]
@@ -100,6 +103,12 @@ def resolve(runner: str | Runner, options: Mapping[str, Any] | None = None) -> R
     if not isinstance(made, Runner):
         raise RunnerError(f"The runner {runner!r} ({target}) does not have the methods of a runner.")
     return made
+
+
+def preflight(runner: Runner, spec: JobSpec) -> list[str]:
+    """What a runner finds wrong by asking its engine or service; nothing where it has nobody to ask."""
+    ask = getattr(runner, "preflight", None)
+    return list(ask(spec)) if ask is not None else []
 
 
 def options_of(runner: Runner) -> dict[str, Any]:

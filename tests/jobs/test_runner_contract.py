@@ -15,15 +15,17 @@ from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobFailed
 from pl_hybridjobs.jobs import bundle
 from tests.jobs import functions
 
-RUNNERS = ["inline", "local"]
+RUNNERS = ["inline", "local", "container"]
 WAIT_S = 60
 
 
 @pytest.fixture(params=RUNNERS)
 def submit(request):
+    runner = request.getfixturevalue("container") if request.param == "container" else request.param
+
     def call(fn, *args, **kwargs) -> Job:
         options = kwargs.pop("options", {})
-        return hybrid_job(fn, runner=request.param, **options)(*args, **kwargs)
+        return hybrid_job(fn, runner=runner, **options)(*args, **kwargs)
 
     return call
 
