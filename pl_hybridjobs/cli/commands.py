@@ -12,6 +12,7 @@ import click
 
 from pl_hybridjobs import __version__
 from pl_hybridjobs.cli import render
+from pl_hybridjobs.cli.dashboard import dashboard
 from pl_hybridjobs.cli.emulator import emulator
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.spec import Status
@@ -454,6 +455,7 @@ def doctor(as_json: bool) -> None:
     sys.exit(1 if any(finding.state == "broken" for finding in findings) else 0)
 
 
+cli.add_command(dashboard)
 cli.add_command(emulator)
 
 
