@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pl_hybridjobs.dashboard import dashboard
 from pl_hybridjobs.dashboard.running import Dashboard
@@ -51,18 +51,24 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         pytest.skip(CHROMIUM_IS_MISSING)
     with sync_playwright() as playwright:
+        expect.set_options(timeout=30_000)  # the machine may be busy
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def page(chromium: Browser, running: Dashboard) -> Iterator[Page]:
+def complaints() -> list[str]:
+    """What the browser complained about; a test that expects something takes it out."""
+    return []
+
+
+@pytest.fixture
+def page(chromium: Browser, running: Dashboard, complaints: list[str]) -> Iterator[Page]:
     """The dashboard, opened by its link. No script may fail, and nothing may be refused or missing."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     made = context.new_page()
-    complaints: list[str] = []
     made.on("pageerror", lambda error: complaints.append(str(error)))
     made.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
     made.goto(running.url)

@@ -33,7 +33,7 @@ def test_a_glance_has_last_metrics_progress_and_cost(client, jobs_home):
     assert glance["metrics"]["energy"] == {"last": 2.0, "step": 3, "min": 1.0, "max": 3.0}
     assert glance["metrics"]["best"] == {"last": "inf", "step": 0, "min": None, "max": None}
     assert glance["progress"] == {"done": 4, "total": 8}
-    assert (glance["params"]["rate"], len(glance["params"]["name"])) == (0.1, 227)
+    assert (glance["params"]["rate"], len(glance["params"]["name"])) == (0.1, 226)
     assert glance["cost"]["usd"] == "0.30"
     assert client.get("/api/account").json()["cost"]["usd"] == "0.30"
 

@@ -116,7 +116,7 @@ export function compareView(view, title, jobs) {
     const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "parallel", role: "img", "aria-label": `Parallel coordinates of ${all.length} jobs; the table below has the same numbers` },
       all.filter((row) => !inside.includes(row)).map((row) => line(row, "out")), inside.map((row) => line(row, "in")),
       shown.map((axis, index) => axisOf(axis, x(index), index, shown.length)));
-    const clear = h("button", { type: "button", class: "quiet", hidden: brushes.size === 0, onclick: () => { brushes.clear(); draw(); } }, "Clear brushes");
+    const clear = h("button", { type: "button", class: brushes.size ? "quiet" : "quiet ghost", onclick: () => { brushes.clear(); draw(); } }, "Clear brushes");
     parallel.replaceChildren(h("div", { class: "tools" }, h("h2", null, "Parallel coordinates"), h("span", { class: "muted hint" }, "Drag along an axis to pick a range."), h("span", { class: "grow" }), clear), h("div", { class: "scroll" }, svg));
     return shown;
   }
@@ -137,9 +137,8 @@ export function compareView(view, title, jobs) {
   }
 
   function startBrush(event, axis) {
-    const svg = event.target.ownerSVGElement;
+    const box = event.target.ownerSVGElement.getBoundingClientRect(); // now: each move draws another one in its place
     const share = (moved) => {
-      const box = svg.getBoundingClientRect();
       const at = ((moved.clientY - box.top) / box.height) * HEIGHT;
       return Math.max(0, Math.min(1, 1 - (at - TOP) / (HEIGHT - TOP - BOTTOM)));
     };

@@ -72,7 +72,8 @@ export class Log {
     const cut = /^\d{4}-\d\d-\d\dT[\d:.]+Z /.test(line) ? line.indexOf(" ") : -1;
     const text = line.slice(cut + 1).replace(COLOURS, "");
     const own = text.startsWith("-- ") ? "line own" : "line";
-    return h("div", { class: own }, cut > 0 ? h("time", { datetime: line.slice(0, cut) }, new Date(line.slice(0, cut)).toLocaleTimeString()) : null, text || " ");
+    const time = cut > 0 ? new Date(line.slice(0, cut)).toLocaleTimeString() : null;
+    return h("div", { class: own, "data-time": time, title: cut > 0 ? line.slice(0, cut) : null }, text || " ");
   }
 
   append(...made) {
