@@ -213,7 +213,7 @@ def _observed(folder: JobFolder, state: State) -> Row:
     return {
         "status": str(state.status),
         "attempt": state.attempt,
-        "detail": state.detail,
+        "detail": _detail(outcome) or state.detail,
         "started": state.lease.started if state.lease is not None else None,
         "ended": outcome.get("time"),
         "can_cancel": state.status in (Status.CREATED, Status.QUEUED, Status.RUNNING, Status.UNKNOWN, Status.INTERRUPTED),
@@ -226,6 +226,13 @@ def _observed(folder: JobFolder, state: State) -> Row:
             "cost": max(_mtime(folder.path / "spend.sqlite"), _mtime(folder.path / "spend.sqlite-wal")),
         },
     }
+
+
+def _detail(outcome: dict[str, Any]) -> str:
+    """The first line of the error that ended the job, as Python prints it."""
+    error = outcome.get("error") or {}
+    kind = str(error.get("type", "")).rpartition(":")[2]
+    return f"{kind}: {error.get('message', '')}".strip().split("\n")[0][:200] if kind else ""
 
 
 def _size(path: Path) -> int:

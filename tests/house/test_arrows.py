@@ -211,6 +211,7 @@ def test_every_room_has_a_row_in_the_table():
 # Import names that differ from the distribution's name; PyPI folds "-" and "_".
 _DISTRIBUTIONS = {
     "IPython": "ipykernel",
+    "PIL": "matplotlib",  # it draws with it
     "botocore": "boto3",
     "braket": "amazon_braket_default_simulator",
     "nbformat": "nbclient",

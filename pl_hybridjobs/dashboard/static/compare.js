@@ -102,7 +102,7 @@ export function compareView(view, title, jobs) {
   });
 
   function drawParallel(all, given) {
-    const shown = axes(all, given).filter((axis) => all.some((row) => axis.at(row) !== null));
+    const shown = axes(all, given).filter((axis) => new Set(all.map((row) => axis.at(row))).size > 1);
     if (all.length < 2 || shown.length < 2) { parallel.hidden = true; return shown; }
     parallel.hidden = false;
     const step = (WIDTH - 120) / (shown.length - 1);

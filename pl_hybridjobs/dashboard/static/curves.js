@@ -126,7 +126,7 @@ export class Curves {
     if (this.grid.children.length) this.fit();
   }
 
-  rebuild() { for (const chart of this.charts.values()) chart.build(); }
+  rebuild() { for (const chart of this.charts.values()) { chart.describe(); chart.build(); } }
 
   columnWidth() { return this.charts.size ? [...this.charts.values()][0].plotWidth() : Math.min(700, this.place.clientWidth || 600); }
 
@@ -151,6 +151,7 @@ class Chart {
     this.curves = [];
     this.plot = null;
     this.readout = h("div", { class: "readout" });
+    this.tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
     this.note = h("figcaption", { class: "muted" });
     this.canvas = h("div", { class: "plot", tabindex: "0", role: "img", onkeydown: (event) => this.key(event) });
     this.figure = h("figure", { class: "chart" }, h("div", { class: "charthead" }, h("h3", null, name), this.readout), this.canvas, this.note);
@@ -183,8 +184,9 @@ class Chart {
     const parts = this.curves.map((curve) => `${several ? `${this.owner.jobs[this.index(curve.job)]?.name}: ` : ""}last ${format.number(curve.last)}, lowest ${format.number(curve.min)}, highest ${format.number(curve.max)}`);
     this.canvas.setAttribute("aria-label", `${this.name} over ${this.owner.options.x}. ${parts.join("; ")}. Arrow keys read values, plus and minus zoom.`);
     const [all, drawn] = [this.curves.reduce((sum, one) => sum + one.count, 0), this.curves.reduce((sum, one) => sum + one.raw.x.length, 0)];
+    const linear = this.owner.options.log && !this.isLog() ? "no value is positive: the scale stays linear" : "";
     const thinned = this.curves.some((one) => one.count > 4 * one.raw.x.length);
-    this.note.textContent = thinned && !this.owner.range ? `${format.count(drawn)} of ${format.count(all)} points; extremes are kept, zoom in for all` : "";
+    this.note.textContent = linear || (thinned && !this.owner.range ? `${format.count(drawn)} of ${format.count(all)} points; extremes are kept, zoom in for all` : "");
     this.readLast();
   }
 
@@ -200,9 +202,11 @@ class Chart {
       ...(place ? [h("span", { class: "muted" }, place)] : []));
   }
 
+  isLog() { return this.owner.options.log && this.curves.some((curve) => curve.max > 0); }
+
   // Columns for uPlot: x, then for each curve the values, and where it is smoothed the smoothed ones.
   data() {
-    const clean = (y) => (this.owner.options.log ? y.map((value) => (value > 0 ? value : null)) : y);
+    const clean = (y) => (this.isLog() ? y.map((value) => (value > 0 ? value : null)) : y);
     const tables = this.curves.flatMap((curve) => [[curve.raw.x, clean(curve.raw.y)], ...(curve.smooth ? [[curve.smooth.x, clean(curve.smooth.y)]] : [])]);
     return tables.length === 1 ? tables[0] : uPlot.join(tables);
   }
@@ -224,11 +228,11 @@ class Chart {
       series: [{}, ...this.series()],
       scales: {
         x: { time: false, range: (u, low, high) => this.across(low, high) },
-        y: this.owner.options.log ? { distr: 3, range: (u, low, high) => (low > 0 ? uPlot.rangeLog(low, high, 10, false) : [0.1, 1]) } : {},
+        y: this.isLog() ? { distr: 3, range: (u, low, high) => (low > 0 ? uPlot.rangeLog(low, high, 10, false) : [0.1, 1]) } : {},
       },
       axes: [
         { ...axis, size: 30, values: (u, ticks) => ticks.map((tick) => (step ? (Number.isInteger(tick) ? format.number(tick, 7) : "") : format.duration(tick))) },
-        { ...axis, size: (u, labels) => Math.max(44, ...(labels ?? []).map((label) => 14 + 7 * (label?.length ?? 0))), values: (u, ticks) => this.labels(ticks) },
+        { ...axis, grid: { ...axis.grid, filter: (u, ticks) => this.lines(u, ticks) }, size: (u, labels) => Math.max(44, ...(labels ?? []).map((label) => 14 + 7 * (label?.length ?? 0))), values: (u, ticks) => this.labels(ticks) },
       ],
       cursor: {
         y: false, sync: { key: "hybridjobs", scales: ["x", null] }, drag: { x: true, y: false, setScale: false },
@@ -246,6 +250,8 @@ class Chart {
       },
     };
     this.plot = new uPlot(options, this.data(), this.canvas);
+    this.tip.hidden = true;
+    this.plot.over.append(this.tip);
   }
 
   // All labels of an axis with as many digits as it takes to tell them apart.
@@ -253,6 +259,12 @@ class Chart {
     const shown = ticks.filter((tick) => tick !== null);
     const digits = [3, 4, 5, 6, 8, 10, 12].find((n) => new Set(shown.map((tick) => format.number(tick, n))).size === new Set(shown).size) ?? 12;
     return ticks.map((tick) => (tick === null ? null : format.number(tick, digits)));
+  }
+
+  // Over many decades only their powers have lines.
+  lines(u, ticks) {
+    const { min, max } = u.scales.y;
+    return this.isLog() && max / min > 1e3 ? ticks.map((tick) => (Math.abs(Math.log10(tick) - Math.round(Math.log10(tick))) < 1e-9 ? tick : null)) : ticks;
   }
 
   across(low, high) {
@@ -263,6 +275,7 @@ class Chart {
 
   point(u) {
     const at = u.cursor.idx;
+    this.tip.hidden = at === null || at === undefined || this.curves.length < 2;
     if (at === null || at === undefined) { this.readLast(); return; }
     const doubled = this.curves.some((curve) => curve.smooth);
     const values = this.curves.map((curve, i) => {
@@ -271,6 +284,16 @@ class Chart {
       return [this.index(curve.job), near === null ? null : column[near]];
     });
     this.read(values, u.data[0][at], this.owner.options.x === "step");
+    if (!this.tip.hidden) this.showTip(u, values);
+  }
+
+  // Beside the cursor: the value of each job, the highest first.
+  showTip(u, values) {
+    const known = values.filter(([, value]) => value !== null && value !== undefined).sort((a, b) => b[1] - a[1]);
+    this.tip.replaceChildren(...known.map(([index, value]) => h("div", null, swatch(index), h("span", { class: "tipname" }, this.owner.jobs[index].name), h("b", null, format.number(value)))));
+    const right = u.cursor.left > u.over.clientWidth / 2;
+    this.tip.style.left = right ? "" : `${u.cursor.left + 12}px`;
+    this.tip.style.right = right ? `${u.over.clientWidth - u.cursor.left + 12}px` : "";
   }
 
   key(event) {

@@ -56,3 +56,6 @@ export function usd(text) {
   if (value === 0) return "$0";
   return Math.abs(value) < 0.01 ? `$${text}` : `$${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
 }
+
+// An ARN's own part; other names as they are.
+export const device = (name) => (name ?? "").replace(/^arn:aws:braket:[^ ]*:device\/(?:qpu|quantum-simulator)\//, "");

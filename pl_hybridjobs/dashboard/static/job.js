@@ -92,11 +92,11 @@ export function jobView(view, id) {
         row.status === "running" ? [`running for ${format.duration(Date.now() / 1000 - began)}`] : null,
         row.ended && row.started ? [`took ${format.duration(row.ended - began)}`] : null,
         row.attempt > 1 ? [`attempt ${row.attempt}`] : null,
-        row.device ? [row.device] : null,
+        row.device ? [h("span", { title: row.device }, format.device(row.device))] : null,
         row.sweep ? [h("a", { href: `#/sweep/${encodeURIComponent(row.sweep)}` }, "its sweep")] : null,
         row.continues ? ["goes on with ", h("a", { href: `#/job/${encodeURIComponent(row.continues)}` }, rows.get(row.continues)?.name ?? row.continues)] : null,
       ].filter(Boolean).flatMap((part, index) => (index ? [" · ", ...part] : part))),
-      row.detail && row.status !== "completed" ? h("p", { class: "detail", role: "note" }, row.detail) : "");
+      row.detail && row.detail !== row.status && row.status !== "completed" ? h("p", { class: "detail", role: "note" }, row.detail) : "");
     if (focus) (head.querySelector(`#${focus}`) ?? head.querySelector("button"))?.focus();
   }
 
@@ -117,7 +117,7 @@ export function jobView(view, id) {
       details.budget ? h("p", { class: "muted" }, `Budget: ${details.budget.text}.`) : null),
       listed("Checkpoints", ["Step", "Saved", "Size", "State"], details.checkpoints.toReversed().map((one) => h("tr", null, h("td", { class: "number" }, format.count(one.step)), h("td", null, one.time ? when(one.time) : "–"), h("td", { class: "number" }, format.bytes(one.bytes)), h("td", null, one.good ? "good" : one.problem))), "None. train() and save_checkpoint() make them; with one, a killed job resumes."),
       listed("Files", ["Name", "Size"], details.files.map((one) => h("tr", null, h("td", null, h("a", { href: query(address(id, "/file"), { path: one.path }), download: one.path.split("/").at(-1) }, one.path)), h("td", { class: "number" }, format.bytes(one.bytes)))), "None. What the function writes into its working folder is kept and can be saved from here."),
-      facts("About", [["function", row.function], ["runner", row.runner], ["id", h("code", null, id)],
+      facts("About", [["function", row.function], ["device", row.device], ["runner", row.runner], ["id", h("code", null, id)],
         ...Object.entries(row.tags ?? {}).map(([key, value]) => [`tag ${key}`, value]),
         ...Object.entries(details.resources).map(([key, value]) => [key, long(value)]),
         ...Object.entries(details.provenance).map(([key, value]) => [key.replaceAll("_", " "), long(value)]),

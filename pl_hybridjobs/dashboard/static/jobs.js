@@ -93,14 +93,14 @@ export function jobsView(view) {
         h("a", { href: `#/job/${encodeURIComponent(row.id)}`, class: "name" }, row.name),
         row.sweep ? h("a", { class: "tag", href: `#/sweep/${encodeURIComponent(row.sweep)}`, title: "Compare the jobs of this sweep" }, "sweep") : null,
         tags.slice(0, 3).map(([name, value]) => h("span", { class: "tag", title: `${name}=${value}` }, `${name}=${value}`))),
-      h("td", null, status(row.status), row.detail && row.status !== "completed" ? h("span", { class: "detail", title: row.detail }, row.detail) : null),
+      h("td", null, status(row.status), row.detail && row.detail !== row.status && row.status !== "completed" ? h("span", { class: "detail", title: row.detail }, row.detail) : null),
       h("td", { class: "number" }, h("time", { datetime: format.iso(row.created), title: format.moment(row.created) }, format.age(row.created))),
       h("td", null, progress(glance?.progress)),
       h("td", { class: "metric" }, metrics.length
         ? [sparkline(glance.spark, `curve of ${metrics[0][0]}`), h("span", { title: metrics.map(([name, one]) => `${name} ${format.number(one.last)} (step ${one.step})`).join("\n") },
           h("span", { class: "muted" }, metrics[0][0]), ` ${format.number(metrics[0][1].last)}`)]
         : null),
-      h("td", { class: "device", title: row.device }, row.device ?? ""),
+      h("td", { class: "device", title: row.device }, format.device(row.device)),
       h("td", { class: "number" }, glance?.cost ? h("span", { title: glance.cost.text }, format.usd(glance.cost.usd)) : h("span", { class: "muted" }, glance ? "–" : "")),
     ];
   }
