@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import StoreError
+from pl_hybridjobs.errors import RunnerError, StoreError
+from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.runner import Runner
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
-from pl_hybridjobs.jobs.store import observe_via_runner
 
 _LEAST_PAUSE_S = 0.5
 _IDLE_SHARE = 10  # of the time that a look takes
@@ -171,13 +172,14 @@ class _Card:
     folder: JobFolder
     row: Row = field(default_factory=dict)
     _spec: JobSpec | None = None
+    _runner: Runner | None = None
     _over_at: float | None = None
 
     def look(self) -> bool:
         """Look again, unless nothing can have changed. Returns whether something did."""
         if self._over_at is not None and time.monotonic() - self._over_at > _SETTLING_S:
             return False
-        state = observe_via_runner(self.folder)
+        state = self._state()
         row = {**self._decided(), **_observed(self.folder, state)}
         if state.status.is_final and self._over_at is None:
             ended = (state.outcome or {}).get("time", 0.0)
@@ -186,13 +188,20 @@ class _Card:
         self.row = row
         return changed
 
+    def _state(self) -> State:
+        """As ``store.observe_via_runner`` has it; but what never changes is read once."""
+        try:
+            if self._spec is None or self._runner is None:
+                self._spec = self.folder.spec()
+                self._runner = runners.resolve(self._spec.runner, self._spec.runner_options)
+            return self._runner.observe(self.folder)
+        except (StoreError, RunnerError) as error:
+            return State(Status.UNKNOWN, 0, str(error))
+
     def _decided(self) -> Row:
         """What was decided when the job was submitted."""
-        if self._spec is None:
-            try:
-                self._spec = self.folder.spec()
-            except StoreError:  # its status says why
-                return {"id": self.folder.path.name, "name": self.folder.path.name, "created": _mtime(self.folder.path)}
+        if self._spec is None:  # damaged: the status says how
+            return {"id": self.folder.path.name, "name": self.folder.path.name, "created": _mtime(self.folder.path)}
         spec = self._spec
         return {
             "id": self.folder.path.name,
