@@ -1,4 +1,4 @@
-"""A dashboard that really serves, a client that has its cookie, and one real Chromium for all tests of a process."""
+"""A dashboard that really serves, a client that has its cookie, and one real Chromium for all tests of a file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def client(running: Dashboard) -> Iterator[httpx.Client]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, nothing else in this thread can use asyncio
 def chromium() -> Iterator[Browser]:
     """The system's Chromium."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
