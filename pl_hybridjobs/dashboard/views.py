@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_FILES = 1000
 _LONGEST_TEXT = 20_000
+_LINE = 60  # what is longer is written over several
 # Arguments by which functions are told how long to run, in the order of preference.
 _LENGTHS = ("steps", "num_steps", "n_steps", "max_steps", "iterations", "max_iterations", "epochs")
 
@@ -199,7 +200,10 @@ def _short(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return _cut(value if isinstance(value, str) else json.dumps(value, indent=1, default=str, ensure_ascii=False), _LONGEST_TEXT)
+    if isinstance(value, str):
+        return _cut(value, _LONGEST_TEXT)
+    line = json.dumps(value, default=str, ensure_ascii=False)
+    return line if len(line) <= _LINE else _cut(json.dumps(value, indent=1, default=str, ensure_ascii=False), _LONGEST_TEXT)
 
 
 def _cut(text: str, length: int) -> str:

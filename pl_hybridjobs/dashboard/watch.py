@@ -1,4 +1,4 @@
-"""Looks at the job folders while somebody has the page open, and tells each page what changed.
+"""Looks at the job folders, once and then while somebody has the page open, and tells each page what changed.
 
 One thread for all pages. A look is a listing of the folders and a few ``stat`` calls for each job that may still change; the pause after
 it is ten times as long as it took. A page that is slow gets the newest state of what changed meanwhile, not the history.
@@ -100,7 +100,7 @@ class Watcher:
     def _run(self) -> None:
         while not self._closed:
             begin = time.monotonic()
-            if self._pages:
+            if self._pages or not self._is_ready:  # the first look is made before anybody asks
                 with contextlib.suppress(OSError):  # a folder that vanished; the next look sees that
                     self._look()
             pause_s = max(_LEAST_PAUSE_S, _IDLE_SHARE * (time.monotonic() - begin)) if self._pages else None

@@ -57,10 +57,10 @@ def _million(home: Path) -> JobFolder:
 
 
 def test_looking_at_a_thousand_jobs(report: Report, thousand: Path) -> None:
+    begin = time.perf_counter()
     watcher = Watcher(thousand)
 
-    async def first() -> float:
-        begin = time.perf_counter()
+    async def first(begin: float) -> float:
         events = watcher.events()
         async for event in events:
             if event and event["ready"]:
@@ -68,8 +68,8 @@ def test_looking_at_a_thousand_jobs(report: Report, thousand: Path) -> None:
         await events.aclose()  # type: ignore[attr-defined] # it is a generator
         return time.perf_counter() - begin
 
-    report("1,000 jobs: all rows, first time", 1000 * asyncio.run(first()), "ms")
-    report("1,000 jobs: all rows, for a further page", 1000 * asyncio.run(first()), "ms")
+    report("1,000 jobs: all rows, first time", 1000 * asyncio.run(first(begin)), "ms")
+    report("1,000 jobs: all rows, for a further page", 1000 * asyncio.run(first(time.perf_counter())), "ms")
     looks = []
     for _ in range(20):
         begin = time.perf_counter()

@@ -83,13 +83,16 @@ def test_a_curve_that_grows_is_read_on(client, jobs_home):
 
 def test_a_jobs_page_has_its_arguments_result_checkpoints_and_files(client, jobs_home):
     folder = make(
-        jobs_home, params={"steps": 3, "layers": [1, 2]}, files={"a.txt": b"text", "sub/b.bin": b"12345"}, budget={"max_usd": "5"}
+        jobs_home,
+        params={"steps": 3, "layers": [1, 2], "angles": [0.25] * 20},
+        files={"a.txt": b"text", "sub/b.bin": b"12345"},
+        budget={"max_usd": "5"},
     )
     CheckpointStore(folder.checkpoints).save({"x": 1}, 7)
 
     told = client.get(f"/api/jobs/{folder.path.name}").json()
 
-    assert told["params"] == {"steps": "3", "layers": "[\n 1,\n 2\n]"}
+    assert told["params"] == {"steps": "3", "layers": "[1, 2]", "angles": json.dumps([0.25] * 20, indent=1)}
     assert json.loads(told["result"]) == {"energy": -1.137}
     assert [(file["path"], file["bytes"]) for file in told["files"]] == [("a.txt", 4), ("sub/b.bin", 5)]
     assert [(one["step"], one["good"]) for one in told["checkpoints"]] == [(7, True)]

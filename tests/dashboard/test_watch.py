@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -127,6 +128,8 @@ def test_a_damaged_folder_is_a_row_that_says_so(watcher, jobs_home):
 
 
 def test_nobody_looks_while_no_page_is_open(watcher, jobs_home, monkeypatch):
+    while not watcher._is_ready:  # the first look is made in advance
+        time.sleep(0.01)
     looked = threading.Event()
     monkeypatch.setattr(watcher, "_look", looked.set)
     watcher.nudge()
