@@ -28,6 +28,7 @@ _IDLE_SHARE = 10  # of the time that a look takes
 _SETTLING_S = 5.0  # a supervisor writes the log's last lines after the outcome
 _BEAT_S = 15.0
 _CHUNK = 100
+_POLITE_S = 0.0002  # lets go of the interpreter: in the first look, a page that loads meanwhile comes first
 
 Row = dict[str, Any]
 
@@ -121,6 +122,8 @@ class Watcher:
             if card.look():
                 changed[job_id] = card.row
                 self._cards[job_id] = card
+            if not self._is_ready:
+                time.sleep(_POLITE_S)
             if len(changed) >= _CHUNK:
                 self._tell(changed, ())
                 changed = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser
 
 from pl_hybridjobs.dashboard import dashboard
 from pl_hybridjobs.dashboard.watch import Watcher
@@ -84,7 +84,9 @@ def test_a_page_of_a_thousand_jobs(report: Report, thousand: Path, chromium: Bro
     with dashboard(thousand) as running:
         begin = time.perf_counter()
         page.goto(running.url)
-        expect(page.get_by_role("button", name=f"all {_JOBS}")).to_be_visible()
+        page.locator(".jobs tbody tr").first.wait_for()
+        report("1,000 jobs: opened in Chromium, first rows", 1000 * (time.perf_counter() - begin), "ms")
+        page.locator(".chip", has_text=f"all {_JOBS}").wait_for()  # by its role it would take Playwright seconds
         report("1,000 jobs: opened in Chromium, all counted", 1000 * (time.perf_counter() - begin), "ms")
         page.locator(".jobs svg.spark").nth(10).wait_for()
         script = """() => { const filter = document.getElementById("filter"); const times = [];
