@@ -81,7 +81,7 @@ export function jobView(view, id) {
     seen = row.status;
     const focus = head.contains(document.activeElement) ? document.activeElement.id : "";
     const began = row.started ?? row.created;
-    const standing = row.ended ? details?.progress && { ...details.progress } : details?.progress;
+    const standing = details?.progress;
     head.replaceChildren(
       h("div", { class: "title" }, h("h1", null, row.name), status(row.status), standing && row.status !== "completed" ? progress(standing) : null,
         h("span", { class: "grow" }),

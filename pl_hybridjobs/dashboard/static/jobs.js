@@ -1,7 +1,7 @@
 // The list of jobs: filter, sort, select. Rows are made as far as one scrolls; what they say of metrics is asked for when they are seen.
 
 import { get, paced } from "/static/api.js";
-import { byId, h, progress, say, sorter, sparkline, status } from "/static/dom.js";
+import { h, progress, say, sorter, sparkline, status } from "/static/dom.js";
 import * as format from "/static/format.js";
 import { known, listen, rows } from "/static/live.js";
 
