@@ -12,6 +12,7 @@ import click
 
 from pl_hybridjobs import __version__
 from pl_hybridjobs.cli import facts, render
+from pl_hybridjobs.cli.dashboard import dashboard
 from pl_hybridjobs.cli.emulator import emulator
 from pl_hybridjobs.cli.image import image
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
@@ -491,6 +492,7 @@ def doctor(as_json: bool) -> None:
     sys.exit(1 if any(finding.state == "broken" for finding in findings) else 0)
 
 
+cli.add_command(dashboard)
 cli.add_command(emulator)
 cli.add_command(image)
 

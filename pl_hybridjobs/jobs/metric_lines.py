@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,31 +72,70 @@ class _Part(NamedTuple):
 
 def read_rows(path: Path) -> Rows:
     """Read a file; one that is not there yet has no rows."""
-    import numpy as np
+    return RowReader(path).read()
 
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        data = b""
-    # A last line without its end may be whole all the same, and may be growing right now.
-    last = data[data.rfind(b"\n") + 1 :]
-    torn = bool(last) and parse(last) is None
-    parts = _parts(data, len(data) - len(last))
-    if last and not torn:
-        parts.append(_slow([last]))
-    codes: dict[str, int] = {}
-    columns = []
-    for part in parts:
-        table = np.array([codes.setdefault(name, len(codes)) for name in part.names] + [REWIND, BEGIN], dtype=np.int64)
-        columns.append((*part.columns[:2], table[part.columns[2]], *part.columns[3:]))
-    seq, attempt, code, value, step, time = (np.concatenate(column) for column in zip(*columns, strict=True))
-    problems = []
-    bad = sum(part.bad for part in parts)
-    if bad:
-        problems.append(f"{bad} of {bad + len(seq)} lines of {path.name} are damaged and left out")
-    if torn:
-        problems.append(f"the last line of {path.name} has no end (its writer was killed, or is writing now) and is left out")
-    return Rows(seq, attempt, code, value, step, time, tuple(codes), tuple(problems))
+
+class RowReader:
+    """Reads a file that grows: each look parses only what came since the one before. Not safe for threads.
+
+    Args:
+        path: ``metrics.jsonl``; may not exist yet. One that was replaced or cut is read from its beginning again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self._identity: tuple[int, int] | None = None
+        self._position = 0  # of the first byte that is in no row yet
+        self._codes: dict[str, int] = {}
+        self._columns: tuple[Array, ...] = _slow([]).columns
+        self._bad = 0
+
+    def read(self) -> Rows:
+        """All rows that there are now."""
+        data = self._news()
+        # A last line without its end may be whole all the same, and may be growing right now.
+        end = data.rfind(b"\n") + 1
+        last = data[end:]
+        self._columns = self._with(_parts(data, end)) if end else self._columns
+        self._position += end
+        torn = bool(last) and parse(last) is None
+        columns = self._with([_slow([last])]) if last and not torn else self._columns
+        problems = []
+        if self._bad:
+            problems.append(f"{self._bad} of {self._bad + len(columns[0])} lines of {self._path.name} are damaged and left out")
+        if torn:
+            problems.append(f"the last line of {self._path.name} has no end (its writer was killed, or is writing now) and is left out")
+        seq, attempt, code, value, step, time = columns
+        return Rows(seq, attempt, code, value, step, time, tuple(self._codes), tuple(problems))
+
+    def _news(self) -> bytes:
+        """What came since the last look."""
+        try:
+            with self._path.open("rb") as file:
+                now = os.fstat(file.fileno())
+                identity = now.st_dev, now.st_ino
+                if self._identity not in (None, identity) or now.st_size < self._position:
+                    self._forget()
+                self._identity = identity
+                file.seek(self._position)
+                return file.read()
+        except FileNotFoundError:
+            self._forget()
+            return b""
+
+    def _with(self, parts: list[_Part]) -> tuple[Array, ...]:
+        """The columns so far, and those of further parts."""
+        import numpy as np
+
+        columns: list[Sequence[Array]] = [self._columns]
+        for part in parts:
+            self._bad += part.bad
+            table = np.array([self._codes.setdefault(name, len(self._codes)) for name in part.names] + [REWIND, BEGIN], dtype=np.int64)
+            columns.append((*part.columns[:2], table[part.columns[2]], *part.columns[3:]))
+        return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
 
 
 def _parts(data: bytes, end: int) -> list[_Part]:

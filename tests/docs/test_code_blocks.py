@@ -13,10 +13,11 @@ from sybil import Example
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
+from pl_hybridjobs.cli.commands import cli
 from tests.house.source import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-VERBS = ["run", "list", "show", "logs", "metrics", "result", "cancel", "resume", "rm", "plan", "budget", "doctor", "emulator", "image"]
+VERBS = sorted(cli.commands)
 
 
 def _script(page: Path) -> str:

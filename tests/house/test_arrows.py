@@ -25,7 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "training": {"errors", "jobs", "cost"},
     "braket": {"errors", "jobs", "devices", "cost"},
     "emulator": {"errors"},
-    "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket"},
+    "dashboard": {"", "errors", "home", "jobs", "cost"},
+    "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
     "compat": {"", "errors", "jobs", "cost"},  # `get_tasks()` lists what a job bought
 }
 
@@ -38,6 +39,8 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "braket": ("pl_hybridjobs.emulator",),
     "rich": ("pl_hybridjobs.cli", "pl_hybridjobs.training.render"),
     "click": ("pl_hybridjobs.cli",),
+    "starlette": ("pl_hybridjobs.dashboard",),
+    "uvicorn": ("pl_hybridjobs.dashboard",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
 }
 
@@ -208,6 +211,7 @@ def test_every_room_has_a_row_in_the_table():
 # Import names that differ from the distribution's name; PyPI folds "-" and "_".
 _DISTRIBUTIONS = {
     "IPython": "ipykernel",
+    "PIL": "matplotlib",  # it draws with it
     "botocore": "boto3",
     "braket": "amazon_braket_default_simulator",
     "nbformat": "nbclient",
@@ -224,7 +228,9 @@ _OPTIONAL = {
 }
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("pl_hybridjobs", ["plot", "emulator"]), ("tests", ["plot", "test"]), ("demos", ["plot"])])
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("pl_hybridjobs", ["plot", "dashboard", "emulator"]), ("tests", ["plot", "test"]), ("demos", ["plot"])]
+)
 def test_every_third_party_import_is_declared(folder, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = project["dependencies"] + [r for extra in extras for r in project["optional-dependencies"][extra]]

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from pl_hybridjobs.errors import Fenced, MetricError, StoreError
 from pl_hybridjobs.jobs import metric_lines
-from pl_hybridjobs.jobs.metrics import MetricPrinter, MetricWriter, carry_over, follow_metrics, read_metrics
+from pl_hybridjobs.jobs.metric_lines import RowReader
+from pl_hybridjobs.jobs.metrics import MetricPrinter, MetricTable, MetricWriter, carry_over, follow_metrics, read_metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -802,3 +803,41 @@ def test_logging_takes_less_than_15_us_and_a_million_points_are_read_in_a_second
 
     print(f"\nlog: {statistics.median(took) * 1e6:.1f} us median; a million points: {min(reads):.2f} s best, {max(reads):.2f} s worst of 5")
     assert sum(len(table[name]) for name in table) == 1_000_000
+
+
+def test_a_reader_that_comes_back_sees_what_a_new_one_sees(path):
+    reader = RowReader(path)
+    assert len(MetricTable(reader.read())) == 0
+    for attempt, names in ((1, "ab"), (2, "bc"), (2, "c")):
+        writer = MetricWriter(path, attempt=attempt)
+        cursor = writer.cursor()
+        for step in range(2000 if attempt == 1 else 7):  # the first look is long enough for the fast way
+            for name in names:
+                writer.log(name, step / 7, step)
+        if attempt == 2:
+            writer.rewind(cursor)
+        writer.close()
+        with path.open("ab") as file:
+            file.write(b'[4294967296,1,1,"x",1.0,0,0.0]\n')  # a wrong checksum
+        assert MetricTable(reader.read()).rows() == read_metrics(path).rows()
+        assert reader.read().problems == read_metrics(path).problems
+
+    whole = path.read_bytes()
+    for end in range(len(whole) - 40, len(whole)):  # a line that is being written
+        path.write_bytes(whole[:end])
+        assert MetricTable(reader.read()).rows() == read_metrics(path).rows()
+    path.write_bytes(whole)
+    assert MetricTable(reader.read()).rows() == read_metrics(path).rows()
+
+
+def test_a_reader_begins_again_where_a_file_was_replaced_or_is_gone(path):
+    reader = RowReader(path)
+    for value in (1.0, 2.0, None, 3.0):
+        if value is None:
+            path.unlink()
+        else:
+            writer = MetricWriter(path.with_name("other"))
+            writer.log("a", value)
+            writer.close()
+            path.with_name("other").replace(path)
+        assert [row["value"] for row in MetricTable(reader.read()).rows()] == ([] if value is None else [value])

@@ -1,0 +1,161 @@
+"""What a page is told, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pl_hybridjobs.dashboard.watch import Watcher
+from pl_hybridjobs.jobs import outcome
+from tests.dashboard.folders import log_metrics, make, write_log
+
+
+@pytest.fixture
+def watcher(jobs_home):
+    made = Watcher(jobs_home)
+    yield made
+    made.close()
+
+
+class Told:
+    """A page's picture of the jobs, made from events alone."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._events = watcher.events()
+        self.rows: dict[str, Any] = {}
+        self.events = 0
+        self.ready = False
+
+    async def until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        while not condition(self.rows):
+            event = await asyncio.wait_for(anext(self._events), 20)
+            assert event is not None
+            self.events += 1
+            self.ready = event["ready"]
+            if event.get("whole"):
+                self.rows = {}
+            self.rows |= {row["id"]: row for row in event["rows"]}
+            for job_id in event["gone"]:
+                del self.rows[job_id]
+
+    async def close(self) -> None:
+        await self._events.aclose()  # type: ignore[attr-defined] # it is a generator
+
+
+def told(watcher: Watcher, story: Callable[[Told], Any]) -> None:
+    async def run() -> None:
+        page = Told(watcher)
+        with contextlib.suppress(StopAsyncIteration):
+            await story(page)
+        await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_page_sees_jobs_come_grow_end_and_go(watcher, jobs_home):
+    async def story(page):
+        await page.until(lambda rows: page.ready and rows == {})
+        folder = make(jobs_home, "vqe", ended=None, tags={"a": "b"}, device="hybridjobs.qubit")
+        job_id = folder.path.name
+        await page.until(lambda rows: rows.get(job_id, {}).get("status") == "running")
+        assert page.rows[job_id]["tags"] == {"a": "b"}
+        assert page.rows[job_id]["can_cancel"]
+        assert not page.rows[job_id]["can_resume"]
+
+        log_metrics(folder, {"energy": [1.0]})
+        await page.until(lambda rows: rows[job_id]["marks"]["metrics"] == folder.metrics.stat().st_size)
+        write_log(folder, ["hello"])
+        await page.until(lambda rows: rows[job_id]["marks"]["log"] > 0)
+        outcome.commit_value(folder, 1, 5)
+        await page.until(lambda rows: rows[job_id]["status"] == "completed")
+        assert page.rows[job_id]["ended"] >= page.rows[job_id]["started"]
+        shutil.rmtree(folder.path)
+        await page.until(lambda rows: rows == {})
+
+    told(watcher, story)
+
+
+def test_a_page_that_comes_later_gets_all_jobs_at_once(watcher, jobs_home):
+    made = {make(jobs_home, f"job-{i}", age_s=i).path.name for i in range(5)}
+
+    async def story(page):
+        await page.until(lambda rows: rows.keys() == made)
+        later = Told(watcher)
+        await later.until(lambda rows: rows.keys() == made)
+        assert later.events == 1
+        await later.close()
+
+    told(watcher, story)
+
+
+def test_a_slow_page_gets_the_newest_state_only(watcher, jobs_home):
+    async def story(page):
+        await page.until(lambda rows: page.ready)
+        before = page.events
+        folder = make(jobs_home, ended=None)
+        fast = Told(watcher)
+        for count in range(1, 4):  # one page reads all, the other sleeps
+            write_log(folder, [f"line {count}"])
+            await fast.until(
+                lambda rows: rows.get(folder.path.name, {}).get("marks", {}).get("log") == folder.attempt(1).log.stat().st_size
+            )
+        await fast.close()
+        await page.until(bool)
+        assert page.events == before + 1
+        assert page.rows[folder.path.name]["marks"]["log"] == folder.attempt(1).log.stat().st_size
+
+    told(watcher, story)
+
+
+def test_a_damaged_folder_is_a_row_that_says_so(watcher, jobs_home):
+    good, bad = make(jobs_home, "good", age_s=1), make(jobs_home, "bad", age_s=2)
+    bad.spec_file.write_text("{")
+
+    async def story(page):
+        await page.until(lambda rows: len(rows) == 2)
+        assert page.rows[good.path.name]["status"] == "completed"
+        assert page.rows[bad.path.name]["status"] == "unknown"
+        assert "damaged" in page.rows[bad.path.name]["detail"]
+
+    told(watcher, story)
+
+
+def test_nobody_looks_while_no_page_is_open(watcher, jobs_home, monkeypatch):
+    while not watcher._is_ready:  # the first look is made in advance
+        time.sleep(0.01)
+    looked = threading.Event()
+    monkeypatch.setattr(watcher, "_look", looked.set)
+    watcher.nudge()
+
+    async def story(page):
+        assert not looked.wait(0.2)
+        await page.until(lambda rows: page.events == 1)
+        assert looked.wait(20)
+
+    told(watcher, story)
+
+
+def test_closing_ends_the_streams(jobs_home):
+    watcher = Watcher(jobs_home)
+
+    async def story(page):
+        await page.until(lambda rows: page.events == 1)
+        await asyncio.to_thread(watcher.close)
+        await page.until(lambda rows: False)
+
+    told(watcher, story)
+
+
+@pytest.mark.parametrize("job_id", ["", ".", "..", "../x", "a/b", "\0", ".hidden", "none"])
+def test_only_a_jobs_id_is_a_folder(watcher, jobs_home, job_id):
+    folder = make(jobs_home)
+
+    assert watcher.folder(folder.path.name) == folder
+    assert watcher.folder(job_id) is None
