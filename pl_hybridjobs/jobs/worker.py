@@ -138,7 +138,9 @@ def _meant(context: JobContext, error: BaseException) -> BaseException:
     Raises:
         Fenced: Another attempt owns the job.
     """
-    text = str(error) if isinstance(error, Exception) else ""
+    text = ""
+    with contextlib.suppress(Exception):  # a hostile __str__
+        text = str(error)
     if "Traceback (most recent call last)" not in text:
         return error
     if f"{Fenced.__name__}: " in text and context.folder is not None:

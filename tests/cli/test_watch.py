@@ -64,18 +64,19 @@ def test_watch_into_a_pipe_has_no_control_codes():
 def test_watch_follows_a_job_on_a_terminal_until_it_is_over():
     job = long()
     shown = b""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update({"TERM": "xterm", "COLUMNS": "90", "LINES": "40"})
-        os.execv(sys.executable, [sys.executable, "-m", "pl_hybridjobs.cli", "watch", job.name, "--interval", "0.2"])
-    try:
-        while True:
-            shown += os.read(terminal, 65536)
-    except OSError:  # the other end has left
-        pass
-    finally:
-        os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "pl_hybridjobs.cli", "watch", job.name, "--interval", "0.2"]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "90", "LINES": "40"}
+    with subprocess.Popen(command, env=env, stdin=end, stdout=end, stderr=end) as watching:
+        os.close(end)
+        try:
+            while part := os.read(terminal, 65536):
+                shown += part
+        except OSError:  # the other end has left
+            pass
+        finally:
+            os.close(terminal)
+    assert watching.returncode == 0
     text = shown.decode(errors="replace")
     steps = [int(step) for step in re.findall(r"step (\d) of 8", text)]
     assert len(set(steps)) > 2  # it moved

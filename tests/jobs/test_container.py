@@ -138,7 +138,7 @@ def test_the_limits_of_memory_and_cores_are_the_containers(container):
 
 def test_what_a_job_buys_counts_for_the_user_and_other_jobs_stay_hidden(container):
     hybrid_job(functions.add, runner="inline")(1)
-    job = hybrid_job(buy_and_look, runner=container, device="rehearsal:any")(2)
+    job = hybrid_job(buy_and_look, runner=container, device="rehearsal:ideal")(2)
 
     assert job.result(WAIT_S) == [job.id]
     assert account.of_user().cost().usd == 2

@@ -218,7 +218,7 @@ def test_a_sandboxed_job_sees_nothing_but_its_own(tmp_path):
 
 @needs_bubblewrap
 def test_what_a_sandboxed_job_buys_counts_for_the_user():
-    job = hybrid_job(buyers.own_checkpoints, runner=LocalRunner(sandbox=True), device="rehearsal:any")(2, "shop")
+    job = hybrid_job(buyers.own_checkpoints, runner=LocalRunner(sandbox=True), device="rehearsal:ideal")(2, "shop")
 
     assert job.result(WAIT_S) == 0
     assert account.of_user().cost().usd == 2
