@@ -31,6 +31,23 @@ class Line:
     usd: Decimal
 
 
+@dataclass(frozen=True)
+class InstanceLine:
+    """What one job's instance cost; its tasks have lines of their own.
+
+    Attributes:
+        job: Its ARN.
+        instance: Its type.
+        seconds: Billed time.
+        usd: In US dollars; None: the price is unknown.
+    """
+
+    job: str
+    instance: str
+    seconds: int
+    usd: Decimal | None
+
+
 def cost_usd(device: Device, shots: int, seconds: float = 0.0) -> Decimal:
     """Of one task: by task and shot, or by time with its minimum."""
     price = device.price
@@ -41,10 +58,11 @@ def cost_usd(device: Device, shots: int, seconds: float = 0.0) -> Decimal:
 
 
 class Bill:
-    """Lines of completed tasks; failed and cancelled ones cost nothing."""
+    """Lines of completed tasks (failed and cancelled ones cost nothing) and of jobs' instances."""
 
     def __init__(self) -> None:
         self._lines: list[Line] = []
+        self._instances: list[InstanceLine] = []
         self._lock = threading.Lock()
 
     def add(self, task: str, device: Device, shots: int, seconds: float) -> Line:
@@ -55,6 +73,20 @@ class Bill:
             self._lines.append(line)
         return line
 
+    def add_instance(self, job: str, instance: str, seconds: int, usd_per_hour: str | None) -> InstanceLine:
+        """Charge a job's instance, however the job ended."""
+        usd = None if usd_per_hour is None else (Decimal(usd_per_hour) * seconds / 3600).quantize(_CENT)
+        line = InstanceLine(job, instance, seconds, usd)
+        with self._lock:
+            self._instances.append(line)
+        return line
+
+    @property
+    def instances(self) -> tuple[InstanceLine, ...]:
+        """Of jobs, in the order in which they ended."""
+        with self._lock:
+            return tuple(self._instances)
+
     @property
     def lines(self) -> tuple[Line, ...]:
         """In the order in which tasks completed."""
@@ -63,8 +95,9 @@ class Bill:
 
     @property
     def total_usd(self) -> Decimal:
-        """All of it."""
-        return sum((line.usd for line in self.lines), Decimal(0))
+        """All of it that has a known price."""
+        known = [line.usd for line in self.instances if line.usd is not None]
+        return sum([*(line.usd for line in self.lines), *known], Decimal(0))
 
     @property
     def by_device(self) -> Mapping[str, Decimal]:
@@ -76,4 +109,10 @@ class Bill:
 
     def __str__(self) -> str:
         rows = [f"{usd:>12} USD  {device}" for device, usd in sorted(self.by_device.items())]
-        return "\n".join([*rows, f"{self.total_usd:>12} USD  {len(self.lines)} task(s)"])
+        rows += [f"{_text(line.usd)} USD  {line.instance}, {line.seconds} s for {line.job}" for line in self.instances]
+        jobs = f", {len(self.instances)} job(s)" if self.instances else ""
+        return "\n".join([*rows, f"{self.total_usd:>12} USD  {len(self.lines)} task(s){jobs}"])
+
+
+def _text(usd: Decimal | None) -> str:
+    return f"{'unknown' if usd is None else usd:>12}"

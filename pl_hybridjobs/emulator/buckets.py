@@ -17,6 +17,33 @@ def check_bucket(name: str) -> None:
         raise Refused("ValidationException", f"The bucket {name} does not exist, or the caller may not write to it.")
 
 
+def get(bucket: str, key: str) -> bytes | None:
+    """Read an object; None: there is none."""
+    backend = get_backend("s3")[ACCOUNT]["aws"]
+    found = backend.get_object(bucket, key) if bucket in backend.buckets else None
+    return None if found is None else bytes(found.value)
+
+
+def keys(bucket: str, prefix: str) -> list[str]:
+    """Of objects that begin so, sorted."""
+    backend = get_backend("s3")[ACCOUNT]["aws"]
+    found = list(backend.buckets[bucket].keys) if bucket in backend.buckets else []
+    return sorted(key for key in found if key.startswith(prefix) and backend.get_object(bucket, key) is not None)
+
+
+def place(uri: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``.
+
+    Raises:
+        Refused: It is no such URI.
+    """
+    scheme, separator, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not separator or not bucket:
+        raise Refused("ValidationException", f"{uri!r} is not like s3://bucket/key.")
+    return bucket, key
+
+
 def put(bucket: str, key: str, body: bytes) -> bool:
     """Write an object; False where the bucket was deleted meanwhile."""
     backend = get_backend("s3")[ACCOUNT]["aws"]

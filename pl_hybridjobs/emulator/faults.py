@@ -32,6 +32,9 @@ class Faults:
         missing_s: Seconds.
         malformed: A task's results are cut off in the middle; right ones replace them after ``malformed_s``.
         malformed_s: Seconds; infinite: never.
+        kill: A job's instance is lost ``kill_s`` after it began to run.
+        kill_s: Seconds.
+        log_delay_s: Lines of jobs' logs reach CloudWatch so much later.
         clock_skew_s: The service's clock goes ahead by this; more than 300 s, and it refuses signatures as AWS does.
         in_a_row: The same request (an idempotency key, a task) meets faults of the door and of S3 at most so many times in a row.
     """
@@ -48,13 +51,16 @@ class Faults:
     missing_s: float = 0.5
     malformed: float = 0.0
     malformed_s: float = float("inf")
+    kill: float = 0.0
+    kill_s: float = 1.0
+    log_delay_s: float = 0.0
     clock_skew_s: float = 0.0
     in_a_row: int = 3
 
     def __post_init__(self) -> None:
         chances = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.endswith("_s") and f.name != "in_a_row"}
         complaints = [f"{name}={value} is no chance from 0 to 1." for name, value in chances.items() if not 0 <= value <= 1]
-        times = {name: getattr(self, name) for name in ("slow_s", "missing_s", "malformed_s")}
+        times = {name: getattr(self, name) for name in ("slow_s", "missing_s", "malformed_s", "kill_s", "log_delay_s")}
         complaints += [f"{name}={value} is no time." for name, value in times.items() if not value >= 0]
         if self.in_a_row < 0:
             complaints.append(f"in_a_row={self.in_a_row} is less than 0.")
@@ -110,7 +116,7 @@ class Dice:
         return bool(self._next(request, ("s3",)))
 
     def happens(self, kind: str, task: str) -> bool:
-        """Whether ``"fail"``, ``"slow"``, ``"missing"`` or ``"malformed"`` befalls a task."""
+        """Whether ``"fail"``, ``"slow"``, ``"missing"`` or ``"malformed"`` befalls a task, or ``"kill"`` a job."""
         hit = self._throw(kind, task) < getattr(self.faults, kind)
         if hit:
             with self._lock:

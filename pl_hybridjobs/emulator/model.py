@@ -125,7 +125,8 @@ def _beyond(value: Any, shape: Shape, path: str) -> list[str]:
     if isinstance(shape, ListShape):
         return [*_size(len(value), shape, path), *(c for i, v in enumerate(value) for c in _beyond(v, shape.member, f"{path}[{i}]"))]
     if isinstance(shape, MapShape):
-        return [c for key, v in value.items() for c in _beyond(v, shape.value, f"{path}.{key}")]
+        keys = [c for key in value for c in _beyond(key, shape.key, f"{path} (key {key[:20]!r})")]
+        return [*_size(len(value), shape, path), *keys, *(c for key, v in value.items() for c in _beyond(v, shape.value, f"{path}.{key}"))]
     if isinstance(shape, StringShape):
         return _text(value, shape, path)
     return _size(value, shape, path) if shape.type_name in ("integer", "long") else []

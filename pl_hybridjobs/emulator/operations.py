@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pl_hybridjobs.emulator.devices import Device, Fleet
+from pl_hybridjobs.emulator.job_operations import MOST_SHOWN_WAITING as MOST_JOBS_SHOWN
+from pl_hybridjobs.emulator.job_operations import JobOperations
+from pl_hybridjobs.emulator.jobs import Jobs
 from pl_hybridjobs.emulator.limits import Limits, summary
 from pl_hybridjobs.emulator.model import Refused
 from pl_hybridjobs.emulator.tasks import Task, Tasks
@@ -31,8 +34,8 @@ _COMPARE: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
 class Operations:
     """What the service does, by the operation's name; ``region`` is the one that the request was signed for."""
 
-    def __init__(self, fleet: Fleet, tasks: Tasks, limits: Limits) -> None:
-        self._fleet, self._tasks, self._limits = fleet, tasks, limits
+    def __init__(self, fleet: Fleet, tasks: Tasks, jobs: Jobs, limits: Limits) -> None:
+        self._fleet, self._tasks, self._jobs, self._limits = fleet, tasks, jobs, limits
         self._by_name: dict[str, Callable[[Params, str], Answer]] = {
             "CancelQuantumTask": self._cancel_task,
             "CreateQuantumTask": self._create_task,
@@ -47,6 +50,7 @@ class Operations:
             "TagResource": self._tag,
             "UntagResource": self._untag,
             "UpdateSpendingLimit": self._update_limit,
+            **JobOperations(jobs, _check_tags, _page, _COMPARE).by_name,
         }
 
     def call(self, name: str, params: Params, region: str) -> Answer:
@@ -57,7 +61,7 @@ class Operations:
         """
         operation = self._by_name.get(name)
         if operation is None:
-            raise Refused("ValidationException", f"{name} is not in this version of the emulator, which has no Braket hybrid jobs yet.")
+            raise Refused("ValidationException", f"{name} is not in this version of the emulator.")
         return operation(params, region)
 
     # Devices
@@ -68,7 +72,7 @@ class Operations:
         queues = [
             {"queue": "QUANTUM_TASKS_QUEUE", "queueSize": _capped(normal, _MOST_SHOWN_WAITING), "queuePriority": "Normal"},
             {"queue": "QUANTUM_TASKS_QUEUE", "queueSize": _capped(priority, _MOST_SHOWN_WAITING), "queuePriority": "Priority"},
-            {"queue": "JOBS_QUEUE", "queueSize": "0"},
+            {"queue": "JOBS_QUEUE", "queueSize": _capped(self._jobs.depth(device), MOST_JOBS_SHOWN)},
         ]
         return {**self._device(device), "deviceCapabilities": device.capabilities_text, "deviceQueueInfo": queues}
 
@@ -177,12 +181,16 @@ class Operations:
         return {}
 
     def _tags_of(self, arn: str, region: str) -> dict[str, str]:
+        if ":job/" in arn:
+            return dict(self._jobs.find(arn, region).tags)
         found = self._limits.find(arn) if ":spending-limit/" in arn else self._tasks.find(arn, region)
         return dict(found.tags)
 
     def _set_tags(self, arn: str, region: str, tags: Mapping[str, str]) -> None:
         if ":spending-limit/" in arn:
             self._limits.tag(arn, tags)
+        elif ":job/" in arn:
+            self._jobs.tag(arn, region, tags)
         else:
             self._tasks.tag(arn, region, tags)
 

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+from pl_hybridjobs.emulator.beside import Beside
 from pl_hybridjobs.emulator.bill import Bill
 from pl_hybridjobs.emulator.buckets import ACCOUNT
 from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.devices import Device, Fleet, chosen
 from pl_hybridjobs.emulator.faults import Dice, Faults
+from pl_hybridjobs.emulator.images import Images
+from pl_hybridjobs.emulator.jobs import Job, JobOptions, Jobs
 from pl_hybridjobs.emulator.limits import Limits
 from pl_hybridjobs.emulator.operations import Operations
 from pl_hybridjobs.emulator.service import HOST, Service
@@ -30,6 +33,7 @@ class Emulator:
         concurrency: How many tasks run at the same time on one device; None: one on a QPU, 50 on a simulator.
         quota: How many tasks that have not ended one device takes; None: any number.
         scattered: Results of program sets are written in many objects of S3, as the service writes large ones.
+        jobs: How hybrid jobs run.
         faults: What goes wrong, or ``"throttle=0.1,drop=0.05"``.
         offline: When devices are offline: for each name or ARN (``""``: all) ``(from, until)`` in seconds after the start.
         seed: Of samples, faults and names of tasks; None: another each time.
@@ -47,6 +51,7 @@ class Emulator:
         concurrency: int | None = None,
         quota: int | None = None,
         scattered: bool = False,
+        jobs: JobOptions | None = None,
         faults: Faults | str | None = None,
         offline: Mapping[str, Sequence[tuple[float, float]]] | None = None,
         seed: int | None = None,
@@ -78,11 +83,16 @@ class Emulator:
             quota=quota,
             scattered=scattered,
         )
+        options = jobs or JobOptions()
         try:
-            self._service = Service(Operations(self._fleet, self._tasks, limits), self._dice, clock, port)
+            images = Images(options.image_python)
+            self._jobs = Jobs(self._fleet, self._tasks.reservations, images, self.bill, self._dice, clock, options, seed=self.seed)
+            operations = Operations(self._fleet, self._tasks, self._jobs, limits)
+            self._service = Service(operations, Beside(images), self._dice, clock, port)
         except BaseException:
             self._tasks.close()
             raise
+        self._jobs.serve(self.environment)
 
     def __enter__(self) -> Emulator:
         return self
@@ -94,7 +104,8 @@ class Emulator:
         return f"Emulator({self.url}, seed={self.seed}, {len(self.tasks)} task(s))"
 
     def close(self) -> None:
-        """Stop. What it knew is forgotten; moto's buckets stay as long as this process."""
+        """Stop, and end all jobs' processes. What it knew is forgotten; moto's buckets stay as long as this process."""
+        self._jobs.close()
         self._service.close()
         self._tasks.close()
 
@@ -114,6 +125,11 @@ class Emulator:
         return tuple(self._tasks.all())
 
     @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All hybrid jobs as they stand, in the order in which they were created."""
+        return tuple(self._jobs.all())
+
+    @property
     def happened(self) -> Mapping[str, int]:
         """How often which fault happened."""
         return self._dice.summary
@@ -129,6 +145,14 @@ class Emulator:
     def release(self, device: str) -> None:
         """Let a held device go on."""
         self._fleet.release(device)
+
+    def kill_job(self, arn: str) -> bool:
+        """Lose the instance of a job in mid-run, with all its processes; False: the job is not running now."""
+        return self._jobs.kill(arn)
+
+    def wait_for_jobs(self, timeout_s: float = 60.0) -> bool:
+        """Until all hybrid jobs have ended; False: the time is over."""
+        return self._jobs.wait_for_all(timeout_s)
 
     def reserve(self, device: str, *, from_s: float = 0.0, until_s: float = 3600.0) -> str:
         """Reserve a device for a time, in seconds from now. Its tasks are not billed.

@@ -15,6 +15,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from pl_hybridjobs.emulator.beside import Beside
 from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.model import Refused, body_of, request_of
@@ -47,13 +48,14 @@ class Service:
 
     Args:
         operations: What Braket does.
+        beside: What other services answer in moto's place.
         dice: What goes wrong.
         clock: The service's time.
         port: 0: a free one.
     """
 
-    def __init__(self, operations: Operations, dice: Dice, clock: Clock, port: int) -> None:
-        self._operations, self._dice, self._clock = operations, dice, clock
+    def __init__(self, operations: Operations, beside: Beside, dice: Dice, clock: Clock, port: int) -> None:
+        self._operations, self._beside, self._dice, self._clock = operations, beside, dice, clock
         self._numbers = itertools.count(1)
         self._others = DomainDispatcherApplication(create_backend_app)
         self._s3 = create_backend_app("s3")
@@ -79,6 +81,10 @@ class Service:
         """WSGI: one request, answered by Braket or by moto."""
         scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
         if scope and scope["service"] != "braket":
+            reply = self._beside.answer(environ, scope["service"], scope["region"])
+            if reply is not None:
+                start(f"{reply[0]} {_REASONS.get(reply[0], 'Refused')}", [("Content-Type", "application/x-amz-json-1.1")])
+                return [reply[1]]
             return self._others_answer(environ, start, scope["service"])
         if scope is None and not environ["PATH_INFO"].startswith(("/device", "/quantum-task", "/job", "/tags/", "/spending-limit")):
             return self._others_answer(environ, start, "")
@@ -133,7 +139,7 @@ class Service:
 
 def _subject(params: Mapping[str, Any]) -> str:
     """What a request is about: its idempotency key where it has one, so that a retry is the same request."""
-    for name in ("clientToken", "quantumTaskArn", "spendingLimitArn", "resourceArn", "deviceArn"):
+    for name in ("clientToken", "quantumTaskArn", "jobArn", "spendingLimitArn", "resourceArn", "deviceArn"):
         if name in params:
             return str(params[name])
     return ""

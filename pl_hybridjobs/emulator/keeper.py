@@ -1,0 +1,112 @@
+"""The instance of one emulated job: holds all of its processes, and leaves none behind.
+
+Started as ``python -S -I keeper.py PROGRAM ARGUMENT...``; it needs the standard library only. Standard input is a pipe from the
+emulator: a byte or its end (the emulator was killed) ends the instance at once. SIGTERM is passed on to the program's process group.
+When the program ends, so does everything that it started, as in a container. The exit code is the program's, 128 + N for signal N.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+_SUBREAPER, _DEATH_SIGNAL = 36, 1  # PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG, linux/prctl.h
+_LOST = 128 + signal.SIGKILL
+_PATIENCE_S = 5.0
+
+
+def main(argv: list[str]) -> int:
+    """Run a program until it ends or the pipe does. Returns the exit code."""
+    _prctl(_SUBREAPER, 1)
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    child = _start(argv)
+    signal.signal(signal.SIGTERM, lambda *_: _signal_group(child, signal.SIGTERM))
+    code = _reap(child)
+    while code is None:
+        ready, _, _ = select.select([0, woken], [], [])
+        if 0 in ready:
+            code = _LOST
+            break
+        os.read(woken, 64)
+        code = _reap(child)
+    _signal_group(child, signal.SIGKILL)
+    _kill_all()
+    return code
+
+
+def _start(argv: list[str]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.execv(argv[0], argv)  # noqa: S606 - no shell is what is wanted
+    except OSError as error:
+        os.write(2, f"{argv[0]} cannot be started: {error}\n".encode())
+    os._exit(127)
+
+
+def _reap(child: int) -> int | None:
+    """Collect all that ended; the program's exit code where it is among them."""
+    code = None
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child:
+                status = os.waitstatus_to_exitcode(ended[1])
+                code = status if status >= 0 else 128 - status
+    return code
+
+
+def _kill_all() -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while (left := _descendants(os.getpid())) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        _reap(-1)
+        time.sleep(0.005)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Living processes below one, whatever their sessions; orphans come to it, because it is a subreaper. Linux only."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", errors="replace") as file:  # noqa: PTH123 - light imports
+                state, parent = file.read().rpartition(")")[2].split()[:2]
+                if state not in "ZX":
+                    children.setdefault(int(parent), []).append(int(name))
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        mine = children.get(queue.pop(), [])
+        found += mine
+        queue += mine
+    return found
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
