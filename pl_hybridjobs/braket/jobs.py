@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from pl_hybridjobs.errors import did_you_mean
+from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 
 #: Names of hyperparameters that are ours; no variable of Python can have such a name.
@@ -170,17 +171,23 @@ class JobOptions:
         """The image that it runs in."""
         return self.image_uri or f"{_REGISTRY}.dkr.ecr.{region}.amazonaws.com/amazon-braket-{self.framework}-jobs:latest"
 
-    def image_complaints(self, region: str, python: str) -> list[str]:
-        """Whether Amazon's image is to be had in a region, and has the Python (``"3.12"``) that packed the job."""
+    def image_complaints(self, region: str, image: str, python: str) -> list[str]:
+        """Whether Amazon's image is to be had in a region, and has the Python that packs the job.
+
+        Args:
+            region: The job's.
+            image: The image's Python, such as "3.12".
+            python: Ours.
+        """
         if self.image_uri:
             return []
         found = []
         if region not in _REGIONS:
             found.append(f"Amazon has no images for jobs in {region}, only in {', '.join(_REGIONS)}; name another region=, or an image_uri=")
-        if python != IMAGE_PYTHON:
+        if python != image:
             found.append(
-                f"this is Python {python}, and Amazon's images have {IMAGE_PYTHON}: pickled code only loads in the same version. "
-                f"Submit from Python {IMAGE_PYTHON}, or name an image of your own: `hybridjobs image build`, then image_uri="
+                f"this is Python {python}, and Amazon's images have {image}: pickled code only loads in the same version. "
+                f"Submit from Python {image}, or name an image of your own: `hybridjobs image build`, then image_uri="
             )
         return found
 
@@ -353,7 +360,7 @@ def _shown(value: Any) -> str:
 
 
 def request(
-    spec: JobSpec, options: JobOptions, order: Order, places: Places, *, role: str, region: str, tags: Mapping[str, str] | None = None
+    spec: JobSpec, options: JobOptions, order: Order, places: Places, *, inputs: Places | None = None, role: str, region: str
 ) -> dict[str, Any]:
     """CreateJob's parameters. The same for the same job, so that it can be sent again.
 
@@ -362,9 +369,9 @@ def request(
         options: The runner's.
         order: What the worker must know.
         places: In S3.
+        inputs: The places of the run that uploaded the inputs; None: this one.
         role: The role's Amazon resource name.
         region: Where it is sent.
-        tags: Beside the job's own.
     """
     made: dict[str, Any] = {
         "clientToken": client_token(order.job, order.run),
@@ -384,21 +391,16 @@ def request(
         },
         "hyperParameters": hyperparameters(spec, options, order),
         "deviceConfig": {"device": device_text(spec)},
-        "tags": {**spec.tags, **(tags or {}), "hybridjobs:job": order.job},
+        "tags": {**spec.tags, "hybridjobs:job": order.job},
     }
     if spec.inputs:
         made["inputDataConfig"] = [
-            {"channelName": name, "dataSource": {"s3DataSource": {"s3Uri": place if is_remote(place) else places.channel(name)}}}
+            {"channelName": name, "dataSource": {"s3DataSource": {"s3Uri": place if is_remote(place) else (inputs or places).channel(name)}}}
             for name, place in spec.inputs.items()
         ]
     if options.reservation_arn:
         made["associations"] = [{"arn": options.reservation_arn, "type": "RESERVATION_TIME_WINDOW_ARN"}]
     return made
-
-
-def is_remote(place: str) -> bool:
-    """Whether an input lies in S3 already."""
-    return place.startswith("s3://")
 
 
 def region_of(arn: str) -> str:

@@ -14,6 +14,7 @@ from pl_hybridjobs.errors import RunnerError
 from pl_hybridjobs.jobs import outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.inputs import remote_complaints
 from pl_hybridjobs.jobs.lease import Liveness
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, observe
@@ -28,9 +29,8 @@ class LocalRunner:
     name: ClassVar[str] = "local"
 
     def complaints(self, spec: JobSpec) -> list[str]:
-        """Nothing: all that ``Resources`` can ask for is enforced here."""
-        del spec
-        return []
+        """Inputs in S3; all that ``Resources`` can ask for is enforced here."""
+        return remote_complaints(spec.inputs)
 
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:
         """See ``Runner.start``."""

@@ -6,12 +6,15 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pl_hybridjobs.errors import RunnerError, did_you_mean
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.state import State
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.ledger import Cost
 
 GROUP = "pl_hybridjobs.runners"
 
@@ -20,6 +23,8 @@ GROUP = "pl_hybridjobs.runners"
 _OURS = {
     "local": "pl_hybridjobs.jobs.local:LocalRunner",
     "inline": "pl_hybridjobs.jobs.inline:InlineRunner",
+    "braket": "pl_hybridjobs.braket.runner:BraketRunner",
+    "rehearsal": "pl_hybridjobs.braket.rehearsal:RehearsalRunner",
 }
 
 
@@ -55,6 +60,24 @@ class Runner(Protocol):
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:
         """Stop a job and everything that it started. Returns when it has ended, or has begun to within the grace period."""
+        ...
+
+
+@runtime_checkable
+class Asking(Runner, Protocol):
+    """A runner that can ask, before anything is created, whether a job could run."""
+
+    def preflight(self, spec: JobSpec) -> list[str]:
+        """What would be refused, one sentence each. Changes nothing."""
+        ...
+
+
+@runtime_checkable
+class Mirroring(Runner, Protocol):
+    """A runner whose jobs run elsewhere: their folder here is brought up to date by ``observe``."""
+
+    def cost(self, folder: JobFolder) -> Cost:
+        """What the machines cost that a job ran on, beside what it bought."""
         ...
 
 

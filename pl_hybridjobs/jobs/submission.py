@@ -196,6 +196,17 @@ def check(call: Call, options: Options) -> None:
         raise InvalidCall(where, found)
 
 
+def ask(call: Call, options: Options) -> None:
+    """Everything that can be told by asking where the job is to run.
+
+    Raises:
+        InvalidCall: With all that is wrong, at once.
+    """
+    runner = runners.resolve(options.runner)
+    if isinstance(runner, runners.Asking) and (found := runner.preflight(_draft(call, options, runner, job_id=""))):
+        raise InvalidCall(f"{call.title}(...)", found)
+
+
 def plan(call: Call, options: Options) -> Plan:
     """See ``HybridFunction.plan``."""
     import tempfile
@@ -238,6 +249,7 @@ def _money(draft: JobSpec) -> dict[str, Any]:
 def submit(call: Call, options: Options) -> Job:
     """Pack a call, create its job, start it. See ``HybridFunction.__call__``."""
     check(call, options)
+    ask(call, options)
     runner = runners.resolve(options.runner)
     job_id = _id_of_key(options.key) if options.key else new_id()
     store = Store()
@@ -266,6 +278,7 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
         raise InvalidCall("map", ["there is nothing to run: the iterable of arguments is empty"])
     for call in calls:
         check(call, options)
+    ask(calls[0], options)
     at_once = max_parallel or max(1, os.cpu_count() or 1)
     runner = runners.resolve(options.runner)
     store = Store()
