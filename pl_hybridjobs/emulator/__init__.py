@@ -18,12 +18,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.emulator.faults import Faults
+from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.errors import InvalidCall
 
 if TYPE_CHECKING:
     from pl_hybridjobs.emulator.running import Emulator
 
-__all__ = ["Faults", "emulator", "foreground"]
+__all__ = ["Faults", "JobOptions", "emulator", "foreground"]
 
 
 def emulator(**options: Any) -> Emulator:

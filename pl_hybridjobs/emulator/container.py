@@ -14,6 +14,7 @@ Facts: https://github.com/amazon-braket/amazon-braket-containers (``src/braket_c
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import inspect
 import json
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote, urlparse
 
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 _TRIES = 6
 #: The emulator takes any signature.
 _SIGNED = "AWS4-HMAC-SHA256 Credential=emulated/20260101/{}/s3/aws4_request, SignedHeaders=host, Signature=none"
@@ -112,13 +114,14 @@ class Container:
         print("Running Code As Process")
         arguments = _bound_hyperparameters(function) or {}
         signal.signal(signal.SIGTERM, lambda *_: None)  # the function's own process has it too, and decides
-        process = multiprocessing.get_context("fork").Process(target=self._called, args=(function, arguments))
+        process = multiprocessing.Process(target=self._called, args=(function, arguments))
         process.start()
         process.join()
         print("Code Run Finished")
         return process.exitcode or 0
 
     def _called(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        _die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(self._extracted)
         try:
@@ -126,6 +129,11 @@ class Container:
         except Exception as error:
             self.fail(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
             raise
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def _read(url: str) -> bytes:
@@ -171,4 +179,5 @@ def _bound_hyperparameters(function: Callable[..., Any]) -> dict[str, Any] | Non
 
 
 if __name__ == "__main__":
+    _die_with_parent()
     sys.exit(Container(Path(sys.argv[1]), checked=sys.argv[2] == "checked").run())

@@ -15,20 +15,23 @@ import signal
 import sys
 import time
 
-_SUBREAPER, _DEATH_SIGNAL = 36, 1  # PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG, linux/prctl.h
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
 _LOST = 128 + signal.SIGKILL
 _PATIENCE_S = 5.0
 
 
 def main(argv: list[str]) -> int:
     """Run a program until it ends or the pipe does. Returns the exit code."""
-    _prctl(_SUBREAPER, 1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     child = _start(argv)
     signal.signal(signal.SIGTERM, lambda *_: _signal_group(child, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     code = _reap(child)
     while code is None:
         ready, _, _ = select.select([0, woken], [], [])
@@ -43,20 +46,9 @@ def main(argv: list[str]) -> int:
 
 
 def _start(argv: list[str]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
-        _prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.execv(argv[0], argv)  # noqa: S606 - no shell is what is wanted
-    except OSError as error:
-        os.write(2, f"{argv[0]} cannot be started: {error}\n".encode())
-    os._exit(127)
+    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    ordinary = {"setsigmask": (), "setsigdef": (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM)}
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True, **ordinary)
 
 
 def _reap(child: int) -> int | None:
@@ -101,11 +93,6 @@ def _descendants(pid: int) -> list[int]:
 def _signal_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.devices import Device, Fleet, chosen
 from pl_hybridjobs.emulator.faults import Dice, Faults
 from pl_hybridjobs.emulator.images import Images
-from pl_hybridjobs.emulator.jobs import Job, JobOptions, Jobs
+from pl_hybridjobs.emulator.job_options import JobOptions
+from pl_hybridjobs.emulator.jobs import Job, Jobs
 from pl_hybridjobs.emulator.limits import Limits
 from pl_hybridjobs.emulator.operations import Operations
 from pl_hybridjobs.emulator.service import HOST, Service
