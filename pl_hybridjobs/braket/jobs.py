@@ -55,7 +55,7 @@ _PHASES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class RequestOptions:
     """How a job is to run on Amazon Braket; all fields are text, numbers or None.
 
     Attributes:
@@ -105,7 +105,7 @@ class JobOptions:
 
     def _own_complaints(self) -> list[str]:
         found = []
-        for field in fields(JobOptions):
+        for field in fields(RequestOptions):
             value = getattr(self, field.name)
             if field.name in self._NUMBERS:
                 if isinstance(value, bool) or not isinstance(value, int) or value < self._NUMBERS[field.name]:
@@ -283,7 +283,7 @@ class Places:
     checkpoints: str
 
     @classmethod
-    def of(cls, options: JobOptions, bucket: str, name: str) -> Places:
+    def of(cls, options: RequestOptions, bucket: str, name: str) -> Places:
         """Those of a Braket job with this name."""
         base = f"s3://{bucket}/{(options.prefix or 'jobs').strip('/')}/{name}"
         checkpoints = f"{options.checkpoint_s3.rstrip('/')}/{name}" if options.checkpoint_s3 else f"{base}/checkpoints"
@@ -340,7 +340,7 @@ class Order:
         return cls(**{**told, "run": int(told["run"])})  # type: ignore[arg-type]
 
 
-def hyperparameters(spec: JobSpec, options: JobOptions, order: Order) -> dict[str, str]:
+def hyperparameters(spec: JobSpec, options: RequestOptions, order: Order) -> dict[str, str]:
     """Ours, the runner's, and the call's arguments as text; what the service would not take is shortened: they are for people to read."""
     found = {**order.to_hyperparameters(), **(options.hyperparameters or {})}
     arguments = {name: _shown(value) for name, value in spec.params.items() if 0 < len(name) <= _LONGEST_KEY and name not in found}
@@ -360,7 +360,7 @@ def _shown(value: Any) -> str:
 
 
 def request(
-    spec: JobSpec, options: JobOptions, order: Order, places: Places, *, inputs: Places | None = None, role: str, region: str
+    spec: JobSpec, options: RequestOptions, order: Order, places: Places, *, inputs: Places | None = None, role: str, region: str
 ) -> dict[str, Any]:
     """CreateJob's parameters. The same for the same job, so that it can be sent again.
 
@@ -423,6 +423,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def phase_name(kind: str) -> str:
+    """An event's kind, in words."""
+    return _PHASES.get(kind) or kind.lower().replace("_", " ")
 
 
 def is_over(answer: Mapping[str, Any]) -> bool:

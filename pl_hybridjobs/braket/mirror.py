@@ -57,10 +57,11 @@ class Mirror:
         session: The way to S3.
         folder: The one here.
         run: Which Braket job; says where it lies there.
+        is_bought: What the job buys counts for the user, too.
     """
 
-    def __init__(self, session: Session, folder: JobFolder, run: Run) -> None:
-        self._session, self._folder, self._run = session, folder, run
+    def __init__(self, session: Session, folder: JobFolder, run: Run, *, is_bought: bool = True) -> None:
+        self._session, self._folder, self._run, self._is_bought = session, folder, run, is_bought
         self._bucket, self._prefix = split_place(run.folder_place)
         self._known: dict[str, str] = {}
         with contextlib.suppress(FileNotFoundError, FolderCorrupt):  # then all of it is taken again
@@ -189,7 +190,7 @@ class Mirror:
             return  # torn; the next one will be whole
         mine = account.of_job(self._folder.path)
         mine.ledger.adopt(journal)
-        for above in mine.parents:
+        for above in mine.parents if self._is_bought else ():
             above.ledger.adopt(journal)
         mine.close()
         self._known[found.name] = found.tag

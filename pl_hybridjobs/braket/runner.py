@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pl_hybridjobs.braket import jobs, payload, record
-from pl_hybridjobs.braket.jobs import Fate, JobOptions, Order, Places
+from pl_hybridjobs.braket.jobs import Fate, RequestOptions, Order, Places
 from pl_hybridjobs.braket.logs import LogReader
 from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
@@ -44,10 +44,12 @@ _LOGS_NEEDED = ("AccessDeniedException", "UnrecognizedClientException")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BraketRunner(JobOptions):
-    """Each job is an Amazon Braket Hybrid Job; the caller, and this machine, may leave. See ``JobOptions`` for the options."""
+class BraketRunner(RequestOptions):
+    """Each job is an Amazon Braket Hybrid Job; the caller, and this machine, may leave. See ``RequestOptions`` for the options."""
 
     name: ClassVar[str] = "braket"
+    #: Whether what jobs buy is paid for.
+    is_bought: ClassVar[bool] = True
     #: The service takes five GetJob in a second, of the whole account.
     look_every_s: ClassVar[float] = 1.0
 
@@ -55,12 +57,12 @@ class BraketRunner(JobOptions):
 
     def complaints(self, spec: JobSpec) -> list[str]:
         """See ``Runner.complaints``."""
-        return JobOptions.complaints(self, spec)
+        return RequestOptions.complaints(self, spec)
 
     def preflight(self, spec: JobSpec) -> list[str]:
         """What the service would refuse, one sentence each, as far as it tells: role, bucket, instance type, quota, image."""
         try:
-            session = self.session(spec, _TO_LOOK)
+            session = self.session(spec, retries=_TO_LOOK)
             region = session.region
         except ProviderError as error:
             return [str(error)]
@@ -110,7 +112,7 @@ class BraketRunner(JobOptions):
     def _instance_problems(self, session: Session) -> list[str]:
         known = session.choices("braket", "InstanceType")
         if known and self.instance_type not in known:
-            return [f"Amazon Braket has no instance_type={self.instance_type!r}.{did_you_mean(self.instance_type, known)}"]
+            return [self.unknown_instance(known)]
         try:
             quota = self._quota(session)
         except ProviderError:  # not everybody may look, and the service itself looks again
@@ -121,6 +123,10 @@ class BraketRunner(JobOptions):
                 "(console: Service Quotas, Amazon Braket)"
             ]
         return []
+
+    def unknown_instance(self, known: tuple[str, ...]) -> str:
+        """That there is no such instance."""
+        return f"Amazon Braket has no instance_type={self.instance_type!r}.{did_you_mean(self.instance_type, known)}"
 
     def _quota(self, session: Session) -> float | None:
         token = ""
@@ -152,10 +158,22 @@ class BraketRunner(JobOptions):
             return ""
         return ""
 
+    def place(self, folder: JobFolder) -> dict[str, Any]:
+        """What else belongs to where a job is submitted; nothing for Amazon itself."""
+        del folder
+        return {}
+
     # Submitting ----------------------------------------------------------------------------------------------------------------
 
-    def session(self, spec: JobSpec, retries: Retries = _TO_SUBMIT) -> Session:
-        """The way to Amazon, in the job's region."""
+    def session(self, spec: JobSpec, folder: JobFolder | None = None, retries: Retries = _TO_SUBMIT) -> Session:
+        """The way to Amazon, in the job's region.
+
+        Args:
+            spec: The job.
+            folder: Its folder; None before it has one.
+            retries: How long to go on.
+        """
+        del folder
         return Session(
             region=self.region_for(spec),
             profile=self.profile or "",
@@ -175,7 +193,7 @@ class BraketRunner(JobOptions):
         spec = folder.spec()
         last = record.latest(folder)
         try:
-            session = self.session(spec)
+            session = self.session(spec, folder)
             if last is not None and not last.arn:
                 self._submit(session, last)
                 return
@@ -209,6 +227,8 @@ class BraketRunner(JobOptions):
             "folder": f"{places.checkpoints}/{spec.id}",
             "epoch": latest.number if latest else 0,
             "time": time.time(),
+            "place": self.place(folder),
+            "source_mb": len(packed.archive) / 1e6,
         }
         run.begin(intent)
         Mirror(session, folder, run).push()
@@ -290,7 +310,7 @@ class BraketRunner(JobOptions):
     def _look(self, folder: JobFolder, run: Run) -> None:
         """Ask once, and take what is new. The caller holds the lock."""
         spec = folder.spec()
-        session = self.session(spec, _TO_LOOK) if run.arn else self.session(spec)
+        session = self.session(spec, folder, _TO_LOOK)
         arn = run.arn
         if not arn:
             arn = self._find(session, run)
@@ -302,7 +322,7 @@ class BraketRunner(JobOptions):
         run.heard(answer)
         is_over = jobs.is_over(answer)
         readable = self._pull_logs(session, folder, run, answer)
-        mirror = Mirror(session, folder, run)
+        mirror = Mirror(session, folder, run, is_bought=self.is_bought)
         listed = mirror.pull(logs=not readable)
         if is_over:
             self._close(folder, spec, run, mirror, listed)
@@ -397,7 +417,7 @@ class BraketRunner(JobOptions):
         if self.observe(folder).status.is_final:
             return
         write_bytes(folder.cancel_request, dump_sealed({"time": time.time(), "grace_s": grace_s}))
-        session = self.session(folder.spec())
+        session = self.session(folder.spec(), folder)
         try:
             with locked(record.lock(folder)):
                 if not run.arn:
