@@ -176,6 +176,17 @@ class Session:
         part = {"Range": f"bytes={start}-"} if start else {}
         return bytes(self._persist("s3", "get_object", {"Bucket": bucket, "Key": key, **part}, lambda reply: reply["Body"].read()))
 
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """The keys of all objects that begin so."""
+        found, token = [], ""
+        while True:
+            more = {"ContinuationToken": token} if token else {}
+            page = self.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+            found += [str(one["Key"]) for one in page.get("Contents", ())]
+            token = str(page.get("NextContinuationToken") or "")
+            if not token:
+                return found
+
     def location(self) -> tuple[str, str]:
         """Bucket and prefix for results; looked at once, and made if it is ours to make.
 

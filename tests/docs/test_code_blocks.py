@@ -16,7 +16,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from tests.house.source import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-VERBS = ["run", "list", "show", "logs", "metrics", "result", "cancel", "resume", "rm", "plan", "budget", "doctor", "emulator"]
+VERBS = ["run", "list", "show", "logs", "metrics", "result", "cancel", "resume", "rm", "plan", "budget", "doctor", "rehearse", "attach", "emulator"]
 
 
 def _script(page: Path) -> str:
