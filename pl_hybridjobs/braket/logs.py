@@ -103,6 +103,7 @@ class LogReader:
                 if text.startswith(ATTEMPT_MARK):
                     with contextlib.suppress(ValueError):
                         self._state["attempt"] = int(text[len(ATTEMPT_MARK) :])
+                        lines.setdefault(self._folder.attempt(self._state["attempt"]).log, [])
                 elif self._state["attempt"] and _TIMED.match(text):
                     # An empty line is a time and a blank, which services like to cut off.
                     lines.setdefault(self._folder.attempt(self._state["attempt"]).log, []).append(text if " " in text else f"{text} ")

@@ -63,16 +63,14 @@ class BraketRunner(RequestOptions):
         """What the service would refuse, one sentence each, as far as it tells: role, bucket, instance type, quota, image."""
         try:
             session = self.session(spec, retries=_TO_LOOK)
-            region = session.region
-        except ProviderError as error:
+            region, _ = session.region, session.account
+        except ProviderError as error:  # no credentials, or no network: all else would say the same
             return [str(error)]
         found = []
         try:
             session.check_bucket()
         except ProviderError as error:
             found.append(str(error))
-            if not isinstance(error, Refusal):  # without credentials, or without a network, all else would say the same
-                return found
         found += self._role_problems(session)
         found += self._instance_problems(session)
         found += self.image_complaints(region, self._image_python(session, region) or jobs.IMAGE_PYTHON, this_python())

@@ -198,6 +198,11 @@ class Session:
                 self._location = self._choose_location()
             return self._location
 
+    @property
+    def account(self) -> str:
+        """The number of the account whose credentials these are."""
+        return self._account_id()
+
     def check_bucket(self) -> None:
         """Look at the bucket for results, and make none.
 
