@@ -42,6 +42,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PLACE = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(?P<key>.*)")
 _RESERVATION = re.compile(r"arn:aws[a-z-]*:braket:([a-z0-9-]+):\d{12}:reservation/.+")
 _TAG = re.compile(r"[\w\s.:/=+@-]*")
+_TIMES = ("createdAt", "startedAt", "endedAt", "timeOfEvent")
 _OVER = ("COMPLETED", "FAILED", "CANCELLED")
 _PHASES = {
     "WAITING_FOR_PRIORITY": "waiting for priority",
@@ -414,15 +415,17 @@ def region_of(arn: str) -> str:
 
 def plain(answer: Mapping[str, Any]) -> dict[str, Any]:
     """GetJob's answer as JSON: times as Unix time in seconds, nothing of HTTP."""
-    return {name: _plain(value) for name, value in answer.items() if name != "ResponseMetadata"}
+    return {name: _plain(name, value) for name, value in answer.items() if name != "ResponseMetadata"}
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     if isinstance(value, datetime):
         return value.timestamp()
+    if name in _TIMES and isinstance(value, str):  # as the service writes them
+        return datetime.fromisoformat(value).timestamp()
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(key): _plain(str(key), item) for key, item in value.items()}
+    return [_plain("", item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def phase_name(kind: str) -> str:

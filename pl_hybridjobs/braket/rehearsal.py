@@ -59,6 +59,7 @@ class RehearsalRunner(BraketRunner):
     """
 
     name: ClassVar[str] = "rehearsal"
+    installs: ClassVar[bool] = False  # the emulator's images have what is installed here
     is_bought: ClassVar[bool] = False
     look_every_s: ClassVar[float] = 0.1
 
@@ -103,7 +104,6 @@ class RehearsalRunner(BraketRunner):
             prefix=self.prefix or "",
             endpoint_url=str(place["url"]),
             retries=retries or Retries(),
-            connections=16,
             credentials=_CREDENTIALS,
         )
 

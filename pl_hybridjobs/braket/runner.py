@@ -48,6 +48,8 @@ class BraketRunner(RequestOptions):
     """Each job is an Amazon Braket Hybrid Job; the caller, and this machine, may leave. See ``RequestOptions`` for the options."""
 
     name: ClassVar[str] = "braket"
+    installs: ClassVar[bool] = True
+    reads_s3: ClassVar[bool] = True
     #: Whether what jobs buy is paid for.
     is_bought: ClassVar[bool] = True
     #: The service takes five GetJob in a second, of the whole account.
@@ -178,7 +180,6 @@ class BraketRunner(RequestOptions):
             bucket=self.bucket or "",
             prefix=self.prefix or "",
             retries=retries,
-            connections=16,
         )
 
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:

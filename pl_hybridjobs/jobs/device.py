@@ -41,6 +41,12 @@ def is_remote(name: str) -> bool:
     return ":" in name and not name.startswith("local:")
 
 
+def needing_network(device: str | Mapping[str, str] | None) -> list[str]:
+    """The names of those devices of a job that are elsewhere; rehearsals are not."""
+    names = list(device.values()) if isinstance(device, Mapping) else [device] if device else []
+    return [name for name in names if is_remote(name) and not name.startswith("rehearsal:")]
+
+
 def complaints(device: object) -> list[str]:
     """What is wrong with ``device=...``, one sentence each."""
     if device is None:

@@ -18,7 +18,6 @@ from pl_hybridjobs.jobs.context import JobContext, activate
 from pl_hybridjobs.jobs.durable import dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_RETRY
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.inputs import remote_complaints
 from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
 from pl_hybridjobs.jobs.logs import LogWriter, StreamTee
 from pl_hybridjobs.jobs.spec import JobSpec, Status
@@ -38,8 +37,7 @@ class InlineRunner:
     def complaints(self, spec: JobSpec) -> list[str]:
         """A process cannot limit or kill itself and go on."""
         asked = [name for name in ("timeout_s", "memory_mb", "threads") if getattr(spec.resources, name) is not None]
-        found = [f"runner 'inline' cannot enforce resources.{name}; use runner='local'" for name in asked]
-        return found + remote_complaints(spec.inputs)
+        return [f"runner 'inline' cannot enforce resources.{name}; use runner='local'" for name in asked]
 
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:
         """See ``Runner.start``."""

@@ -2,131 +2,47 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from signal import SIGTERM
 from typing import ClassVar
 
-from pl_hybridjobs.errors import RunnerError
-from pl_hybridjobs.jobs import outcome, process
-from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, write_bytes, write_once
-from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.inputs import remote_complaints
-from pl_hybridjobs.jobs.lease import Liveness
-from pl_hybridjobs.jobs.spec import JobSpec, Status
-from pl_hybridjobs.jobs.state import State, observe
+from pl_hybridjobs.jobs import device
+from pl_hybridjobs.jobs.spec import JobSpec
+from pl_hybridjobs.jobs.supervised import SupervisedRunner
 
-_CODE = "import sys; sys.path.append(sys.argv.pop(1)); from pl_hybridjobs.jobs.supervisor import main; sys.exit(main(sys.argv[1:]))"
+ENVIRONMENTS = ("own", "locked")
 
 
 @dataclass(frozen=True)
-class LocalRunner:
-    """Each job is a child process in its own session, with this interpreter; the caller may exit at once."""
+class LocalRunner(SupervisedRunner):
+    """Each job is a child process in its own session, with this interpreter; the caller may exit at once.
 
+    Attributes:
+        environment: ``own``: what is installed here. ``locked``: what the bundle's lock names, installed once for each lock.
+        sandbox: With bubblewrap: of the disk the job sees the system, the interpreter with its packages, and its own folder, and it
+            has no network. ``"network"`` is the same with a network.
+    """
+
+    environment: str = "own"
+    sandbox: bool | str = False
     name: ClassVar[str] = "local"
 
+    @property
+    def installs(self) -> bool:
+        """Whether what the bundle requires is installed for the job, so that it need not be here."""
+        return self.environment == "locked"
+
     def complaints(self, spec: JobSpec) -> list[str]:
-        """Inputs in S3; all that ``Resources`` can ask for is enforced here."""
-        return remote_complaints(spec.inputs)
+        """What is wrong with the options; all that ``Resources`` can ask for is enforced here."""
+        found = []
+        if self.environment not in ENVIRONMENTS:
+            found.append(f"environment must be 'own' or 'locked', not {self.environment!r}")
+        if self.sandbox not in (False, True, "network"):
+            return [*found, f"sandbox must be False, True or 'network', not {self.sandbox!r}"]
+        if self.sandbox:
+            from pl_hybridjobs.jobs import sandbox
 
-    def start(self, folder: JobFolder, digest: str, cause: str) -> None:
-        """See ``Runner.start``."""
-        if not sys.executable:
-            raise RunnerError(
-                "This program does not know its Python interpreter (sys.executable is empty), so it cannot start a job with it."
-            )
-        crash_point("local.start")
-        latest = folder.latest_attempt()
-        root = str(Path(__file__).parents[2])
-        # -S: the supervisor needs the standard library only, and starts in a third of the time.
-        argv = [sys.executable, "-P", "-S", "-c", _CODE, root, str(folder.path), digest, cause]
-        try:
-            pid = process.spawn(argv, process.own_environment(), session=True)
-        except OSError as error:
-            raise RunnerError(f"Cannot start {sys.executable}: {error.strerror}.") from error
-        identity = process.Identity.of(pid) or process.Identity("", "", pid, "")
-        launch = {"epoch": latest.number + 1 if latest else 1, "process": identity.to_json()}
-        write_bytes(folder.launch, dump_sealed(launch), durable=False)
-        crash_point("local.started")
-
-    def observe(self, folder: JobFolder) -> State:
-        """See ``Runner.observe``. An orphaned attempt is cleaned up, and retried where the job says so."""
-        state = observe(folder)
-        if state.outcome is None and state.lease is not None:
-            process.reap(state.lease.owner.pid)
-        if state.orphaned:
-            return self._recover(folder, state)
-        return state
-
-    def _recover(self, folder: JobFolder, state: State) -> State:
-        """The owner died: end what it left running, say so in the folder, and retry if there are retries left."""
-        assert state.lease is not None
-        spec = folder.spec()
-        if state.lease.owner.host != process.current().host:
-            return state
-        left = process.kill_all(f"{spec.id}:{state.attempt}")
-        if left:
-            return State(Status.UNKNOWN, state.attempt, f"its owner died, and processes {left} of it do not end", None, state.lease)
-        again = state.lease.interruptions < spec.retries.interruptions and not folder.cancel_request.exists()
-        with locked(folder.lock):
-            current = observe(folder)
-            if not current.orphaned or current.attempt != state.attempt:
-                return current
-            if folder.cancel_request.exists():
-                outcome.commit_cancelled(folder, "cancelled; its owner had died")
-                return observe(folder)
-            if again:  # before exit.json, so that nobody sees a job that is over in between; the new owner waits for our lock
-                self.start(folder, spec.bundle_digest, "retry")
-            ended = {"code": None, "detail": state.detail, "time": time.time(), "again": False}
-            write_once(folder.attempt(state.attempt).exit, dump_sealed(ended))
-        return observe(folder)
-
-    def cancel(self, folder: JobFolder, grace_s: float) -> None:
-        """See ``Runner.cancel``."""
-        with locked(folder.lock):
-            state = observe(folder)
-            if state.status.is_final:
-                return
-            write_bytes(folder.cancel_request, dump_sealed({"time": time.time(), "grace_s": grace_s}))
-            if state.status not in (Status.RUNNING, Status.UNKNOWN) and not _owner_lives(state):
-                outcome.commit_cancelled(folder, "cancelled before it ran" if state.attempt == 0 else "cancelled between attempts")
-                return
-            if state.lease is None:  # it cannot be read: nobody knows the owner, but all that belongs to the job is marked
-                process.kill_all(f"{folder.path.name}:{state.attempt}")
-                outcome.commit_cancelled(folder, "cancelled; its lease was damaged")
-                return
-        crash_point("cancel.requested")
-        _signal(state.lease.owner)
-        if not self._wait(folder, grace_s + 10.0):
-            self._force(folder, state)
-
-    def _wait(self, folder: JobFolder, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            state = self.observe(folder)
-            if state.status.is_over:
-                return True
-            time.sleep(0.02)
-        return False
-
-    def _force(self, folder: JobFolder, state: State) -> None:
-        """The supervisor does not answer (stopped, or stuck): end it and its children ourselves."""
-        assert state.lease is not None
-        process.kill_all(f"{folder.spec().id}:{state.attempt}", parent=state.lease.owner.pid if state.lease.owner.is_alive() else None)
-        if state.lease.owner.is_alive():
-            os.kill(state.lease.owner.pid, 9)
-        with locked(folder.lock):
-            if state.lease.liveness() is not Liveness.ALIVE or not state.lease.owner.is_alive():
-                outcome.commit_cancelled(folder, "cancelled; its owner did not answer and was killed")
-
-
-def _owner_lives(state: State) -> bool:
-    return state.lease is not None and not state.orphaned and state.status is Status.QUEUED and bool(state.lease.owner.is_alive())
-
-
-def _signal(owner: process.Identity) -> None:
-    if owner.is_alive():
-        os.kill(owner.pid, SIGTERM)
+            found += [problem] if (problem := sandbox.complaint()) else []
+        if self.sandbox is True:
+            needing = device.needing_network(spec.device)
+            found += [f"device {name!r} needs a network, and the sandbox has none; take sandbox='network'" for name in needing]
+        return found

@@ -106,21 +106,37 @@ def _ask(*command: str) -> str:
     return answer.stdout.strip()
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], *, output: int | None = None, session: bool = False) -> int:
-    """Start a process without standard input, and return its pid. The caller may exit before it.
+def spawn(
+    argv: Sequence[str], env: Mapping[str, str], *, source: int | None = None, output: int | None = None, session: bool = False
+) -> int:
+    """Start a process, and return its pid. The caller may exit before it.
 
     Args:
         argv: The program's path and its arguments.
         env: Its whole environment.
+        source: A file descriptor for its standard input; None: it has none.
         output: A file descriptor for its standard output and error; None: they go nowhere.
         session: Whether it leads a session, and so a process group, of its own.
 
     Not ``subprocess``, because that takes as long to import as half of the supervisor.
     """
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    if source is not None:
+        actions[0] = (os.POSIX_SPAWN_DUP2, source, 0)
     if output is not None:
         actions[1:] = [(os.POSIX_SPAWN_DUP2, output, fd) for fd in (1, 2)]
     return os.posix_spawn(argv[0], list(argv), dict(env), file_actions=actions, setsid=session)
+
+
+def die_with(life: int) -> None:
+    """End this process and its group as soon as the other end of a pipe is closed, however that comes about."""
+    import threading
+
+    def wait() -> None:
+        os.read(life, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True, name="hybridjobs-life").start()
 
 
 def own_environment() -> dict[str, str]:
@@ -189,6 +205,12 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def signal_one(pid: int, number: int) -> None:
+    """Signal a process; none is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
 def kill_all(token: str, *, parent: int | None = None, timeout_s: float = 5.0) -> list[int]:
     """SIGKILL everything that carries a token or descends from a process, until nothing is left.
 
@@ -208,8 +230,7 @@ def kill_all(token: str, *, parent: int | None = None, timeout_s: float = 5.0) -
         if not left or time.monotonic() > deadline:
             return sorted(left)
         for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            signal_one(pid, signal.SIGKILL)
         if parent == me:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:

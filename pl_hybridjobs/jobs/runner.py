@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pl_hybridjobs.errors import RunnerError, did_you_mean
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.inputs import remote_complaints
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.state import State
 
@@ -23,6 +24,7 @@ GROUP = "pl_hybridjobs.runners"
 _OURS = {
     "local": "pl_hybridjobs.jobs.local:LocalRunner",
     "inline": "pl_hybridjobs.jobs.inline:InlineRunner",
+    "container": "pl_hybridjobs.jobs.container:ContainerRunner",
     "braket": "pl_hybridjobs.braket.runner:BraketRunner",
     "rehearsal": "pl_hybridjobs.braket.rehearsal:RehearsalRunner",
 }
@@ -32,7 +34,9 @@ _OURS = {
 class Runner(Protocol):
     """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
 
-    The job's folder is the only thing that the two sides share.
+    The job's folder is the only thing that the two sides share. Three things are optional: ``preflight(spec)``, complaints that are found
+    by asking an engine or a service, before anything is created; ``installs``, true where what the bundle requires is installed for the
+    job, so that it need not be installed here; and ``reads_s3``, true where inputs may lie in S3.
     """
 
     name: ClassVar[str]
@@ -60,15 +64,6 @@ class Runner(Protocol):
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:
         """Stop a job and everything that it started. Returns when it has ended, or has begun to within the grace period."""
-        ...
-
-
-@runtime_checkable
-class Asking(Runner, Protocol):
-    """A runner that can ask, before anything is created, whether a job could run."""
-
-    def preflight(self, spec: JobSpec) -> list[str]:
-        """What would be refused, one sentence each. Changes nothing."""
         ...
 
 
@@ -123,6 +118,17 @@ def resolve(runner: str | Runner, options: Mapping[str, Any] | None = None) -> R
     if not isinstance(made, Runner):
         raise RunnerError(f"The runner {runner!r} ({target}) does not have the methods of a runner.")
     return made
+
+
+def preflight(runner: Runner, spec: JobSpec) -> list[str]:
+    """What a runner finds wrong by asking its engine or service; nothing where it has nobody to ask."""
+    ask = getattr(runner, "preflight", None)
+    return list(ask(spec)) if ask is not None else []
+
+
+def inputs_complaints(runner: Runner, spec: JobSpec) -> list[str]:
+    """Which inputs lie in S3, of a runner that does not read there."""
+    return [] if getattr(runner, "reads_s3", False) else remote_complaints(spec.inputs)
 
 
 def options_of(runner: Runner) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Options:
             found += inputs.complaints(self.inputs)
             if problem := runners.complaint(self.runner):
                 found.append(problem)
-            if self.requirements is not None:
+            if self.requirements is not None and not getattr(self.runner, "installs", False):
                 found += packing.unsatisfied(self.requirements)
         return found
 
@@ -177,8 +177,13 @@ class Plan:
         return "\n".join(lines)
 
 
-def check(call: Call, options: Options) -> None:
+def check(call: Call, options: Options, *, ask: bool = False) -> None:
     """Everything that can be told before anything is written.
+
+    Args:
+        call: A function and its arguments.
+        options: What was asked for.
+        ask: Also what the runner's engine or service says.
 
     Raises:
         InvalidCall: With all that is wrong, at once.
@@ -191,20 +196,10 @@ def check(call: Call, options: Options) -> None:
         found += error.complaints
     if not found:
         runner = runners.resolve(options.runner)
-        found += runner.complaints(_draft(call, options, runner, job_id=""))
+        draft = _draft(call, options, runner, job_id="")
+        found += runner.complaints(draft) + runners.inputs_complaints(runner, draft) or (runners.preflight(runner, draft) if ask else [])
     if found:
         raise InvalidCall(where, found)
-
-
-def ask(call: Call, options: Options) -> None:
-    """Everything that can be told by asking where the job is to run.
-
-    Raises:
-        InvalidCall: With all that is wrong, at once.
-    """
-    runner = runners.resolve(options.runner)
-    if isinstance(runner, runners.Asking) and (found := runner.preflight(_draft(call, options, runner, job_id=""))):
-        raise InvalidCall(f"{call.title}(...)", found)
 
 
 def plan(call: Call, options: Options) -> Plan:
@@ -248,8 +243,7 @@ def _money(draft: JobSpec) -> dict[str, Any]:
 
 def submit(call: Call, options: Options) -> Job:
     """Pack a call, create its job, start it. See ``HybridFunction.__call__``."""
-    check(call, options)
-    ask(call, options)
+    check(call, options, ask=True)
     runner = runners.resolve(options.runner)
     job_id = _id_of_key(options.key) if options.key else new_id()
     store = Store()
@@ -276,9 +270,8 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
         raise InvalidCall("map", [f"max_parallel must be a whole number of at least 1 or None, not {max_parallel!r}"])
     if not calls:
         raise InvalidCall("map", ["there is nothing to run: the iterable of arguments is empty"])
-    for call in calls:
-        check(call, options)
-    ask(calls[0], options)
+    for index, call in enumerate(calls):
+        check(call, options, ask=index == 0)
     at_once = max_parallel or max(1, os.cpu_count() or 1)
     runner = runners.resolve(options.runner)
     store = Store()

@@ -11,15 +11,14 @@ import json
 import os
 import select
 import signal
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import Fenced
-from pl_hybridjobs.jobs import outcome, process
+from pl_hybridjobs.errors import Fenced, RunnerError
+from pl_hybridjobs.jobs import launch, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
@@ -133,7 +132,8 @@ class Attempt:
         self.digest = digest
         self.lease = lease
         self.files: AttemptFolder = folder.attempt(lease.epoch)
-        self.token = f"{spec.id}:{lease.epoch}"
+        self.launch = launch.of(folder, spec)
+        self.limits_memory = False  #: not while the environment is built, and not where the engine does it
         self.signals: list[int] = []
         self.kill_reason = ""  #: timeout, memory, cancel, stop or fenced
         self.kill_detail = ""
@@ -148,47 +148,65 @@ class Attempt:
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda n, _frame: self.signals.append(n))
         self.log = LogWriter(self.files.log)
+        self.begun = time.monotonic()
         try:
-            worker, output, life = self._start()
-            process.adopt_orphans()  # here, where the worker does not wait for it
-            crash_point("supervisor.started")
-            try:
-                code = self._look_after(worker, output, wake_r)
-            finally:
-                process.signal_group(worker, signal.SIGKILL)
-                left = process.kill_all(self.token, parent=os.getpid())
-                if left:
-                    self.log.note(f"processes {left} of this attempt do not end, even by SIGKILL")
-                self._drain(output, 0.5)
-                os.close(output)
-                os.close(life)
+            write_bytes(self.files.hyperparameters, dump_json(hyperparameters(self.spec.params)), durable=False)
+            self.folder.results.mkdir(mode=0o700, exist_ok=True)
+            prepared = self.launch.preparation(self._work())
+            code = 0
+            if prepared is not None:
+                code = self._attend(wake_r, lambda output, life: _prepare(prepared, self._token, output, life))
+            if code == 0 and not self.kill_reason and not self.folder.outcome.exists():
+                self.limits_memory = self.launch.is_local
+                code = self._attend(wake_r, lambda output, life: self.launch.start(self._work(), output=output, life=life))
             return self._conclude(code)
+        except RunnerError as error:
+            self.log.note(str(error))
+            return self._refused(error)
         finally:
             self.log.close()
             os.close(wake_r)
             os.close(wake_w)
 
-    def _start(self) -> tuple[int, int, int]:
-        output_r, output_w = os.pipe()
+    @property
+    def _token(self) -> str:
+        return launch.token_of(self.spec.id, self.lease.epoch)
+
+    def _attend(self, wake: int, start: Callable[[int, int], int]) -> int:
+        """Start a process and look after it, to its end. Returns its exit code."""
+        output, output_w = os.pipe()
         # The worker reads from this pipe in a thread: the end of the file tells it that we are dead.
-        life_r, life_w = os.pipe()
-        os.set_blocking(output_r, False)
-        write_bytes(self.files.hyperparameters, dump_json(hyperparameters(self.spec.params)), durable=False)
-        self.folder.results.mkdir(mode=0o700, exist_ok=True)
-        code = "import sys; sys.path.append(sys.argv.pop(1)); from pl_hybridjobs.jobs.worker import main; sys.exit(main(sys.argv[1:]))"
-        root = str(Path(__file__).parents[2])
-        may_retry = "retry" if self.lease.errors < self.spec.retries.errors else "last"
-        arguments = [root, str(self.folder.path), str(self.lease.epoch), self.digest, str(life_r), may_retry]
-        os.set_inheritable(life_r, True)
-        argv = [sys.executable, "-P", "-c", code, *arguments]
-        worker = process.spawn(argv, self._environment(), output=output_w, session=True)
-        os.close(output_w)
-        os.close(life_r)
-        return worker, output_r, life_w
+        life_r, life = os.pipe()
+        os.set_blocking(output, False)
+        try:
+            try:
+                pid = start(output_w, life_r)
+            finally:
+                os.close(output_w)
+                os.close(life_r)
+            if self.launch.is_local:
+                process.adopt_orphans()  # here, where the worker does not wait for it
+            crash_point("supervisor.started")
+            code = None
+            try:
+                code = self._look_after(pid, output, wake)
+            finally:
+                process.signal_group(pid, signal.SIGKILL)
+                left = self.launch.end(self.lease.epoch, code=code, parent=os.getpid())
+                if left:
+                    self.log.note(f"processes {left} of this attempt do not end, even by SIGKILL")
+                self._drain(output, 0.5)
+        finally:
+            os.close(output)
+            os.close(life)
+        return code
+
+    def _work(self) -> launch.Work:
+        may_retry = self.lease.errors < self.spec.retries.errors
+        return launch.Work(self.lease.epoch, self.digest, may_retry, self._environment())
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if name != process.OWNER_VARIABLE}
-        env = {**inherited, **job_environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self.token}
+        env = {**job_environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self._token}
         threads = self.spec.resources.threads
         if threads is not None:
             env |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
@@ -197,8 +215,7 @@ class Attempt:
 
     def _look_after(self, worker: int, output: int, wake: int) -> int:
         limits = self.spec.resources
-        begun = time.monotonic()
-        wait_s = _MEMORY_POLL_S if limits.memory_mb else _POLL_S
+        wait_s = _MEMORY_POLL_S if limits.memory_mb and self.limits_memory else _POLL_S
         open_fds = [output, wake]
         while True:
             readable, _, _ = select.select(open_fds, [], [], wait_s)
@@ -213,9 +230,9 @@ class Attempt:
                 return os.waitstatus_to_exitcode(status)
             now = time.monotonic()
             self._on_signals(worker)
-            if limits.timeout_s and now - begun > limits.timeout_s and not self.kill_reason:
+            if limits.timeout_s and now - self.begun > limits.timeout_s and not self.kill_reason:
                 self._end(worker, "timeout", f"ran longer than timeout_s={limits.timeout_s:g}", GRACE_S)
-            if limits.memory_mb and not self.kill_reason:
+            if limits.memory_mb and self.limits_memory and not self.kill_reason:
                 used_mb = process.resident_mb([worker, *process.descendants(worker)])
                 if used_mb > limits.memory_mb:
                     self._end(worker, "memory", f"used {used_mb:.0f} MB, more than memory_mb={limits.memory_mb:g}", 0.0)
@@ -252,7 +269,10 @@ class Attempt:
         self.kill_reason, self.kill_detail = reason, detail
         self.kill_at = time.monotonic() + grace_s
         self.log.note(f"{detail}; the worker has {grace_s:g} s to end" if grace_s else f"{detail}; killed")
-        process.signal_group(worker, number if grace_s else signal.SIGKILL)
+        if grace_s:
+            self.launch.signal(worker, number)
+        else:
+            process.signal_group(worker, signal.SIGKILL)
 
     def _copy(self, output: int) -> bool:
         try:
@@ -270,6 +290,10 @@ class Attempt:
 
     def _conclude(self, code: int) -> End:
         self.log.flush()  # before exit.json: that one says that the log is whole
+        verdict = self.launch.verdict(code, self.files.log)
+        code = verdict.code
+        if verdict.reason and not self.kill_reason:
+            self.kill_reason, self.kill_detail = verdict.reason, verdict.detail
         if self.folder.outcome.exists():
             self._record_exit(code, "")
         elif self.kill_reason == "fenced" or code == EXIT_FENCED:
@@ -284,22 +308,37 @@ class Attempt:
                 outcome.commit_failure(self.folder, self.lease.epoch, self.kill_reason, error)
             self._record_exit(code, self.kill_detail)
         else:
-            return self._interrupted(code)
+            return self._interrupted(code, verdict.detail)
         return End(again=False)
 
-    def _interrupted(self, code: int) -> End:
+    def _refused(self, error: RunnerError) -> End:
+        """The worker could not be started at all."""
+        with contextlib.suppress(Fenced):
+            outcome.commit_failure(self.folder, self.lease.epoch, "environment", {**outcome.describe(error), "traceback": ""})
+        self._record_exit(None, str(error))
+        return End(again=False)
+
+    def _interrupted(self, code: int, told: str) -> End:
         error = code == EXIT_RETRY
         stopped = self.kill_reason == "stop"
         again = error or (not stopped and code != EXIT_BUDGET and self.lease.interruptions < self.spec.retries.interruptions)
-        detail = "the function raised" if error else _exit_text(code)
+        detail = "the function raised" if error else told or _exit_text(code)
         self.log.note(detail if error else f"{detail}; no outcome was written, so the job is interrupted, not finished")
         self._record_exit(code, detail, again=again)
         return End(again=again, error=error, stopped=stopped)
 
-    def _record_exit(self, code: int, detail: str, *, again: bool = False) -> None:
+    def _record_exit(self, code: int | None, detail: str, *, again: bool = False) -> None:
         content = {"code": code, "detail": detail, "time": time.time(), "again": again}
         with contextlib.suppress(OSError):
             write_once(self.files.exit, dump_sealed(content))
+
+
+def _prepare(command: Sequence[str], token: str, output: int, life: int) -> int:
+    """Start what must be done before the worker starts; its environment is ours."""
+    os.set_inheritable(life, True)
+    env = {name: value for name, value in os.environ.items() if name != process.OWNER_VARIABLE}
+    env |= {process.TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
+    return process.spawn([*command, str(life)], env, output=output, session=True)
 
 
 def _exit_text(code: int) -> str:

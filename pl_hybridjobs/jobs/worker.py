@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import BudgetExceeded, BundleRefused, CodecError, EnvironmentSkew, Fenced, HybridJobsError, JobStopRequested
-from pl_hybridjobs.jobs import bundle, codec, outcome
+from pl_hybridjobs.jobs import bundle, codec, outcome, process
 from pl_hybridjobs.jobs.context import JobContext, activate, saved_result
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
@@ -24,7 +24,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 def main(argv: list[str]) -> int:
     """``worker <job folder> <epoch> <bundle digest> <life pipe> retry|last``. Returns the process's exit code."""
     path, epoch, digest, life, may_retry = argv
-    threading.Thread(target=_die_with_supervisor, args=(int(life),), daemon=True, name="hybridjobs-life").start()
+    process.die_with(int(life))
     folder = JobFolder(Path(path))
     os.chdir(folder.results)
     spec = folder.spec()
@@ -41,11 +41,6 @@ def main(argv: list[str]) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-
-
-def _die_with_supervisor(life: int) -> None:
-    os.read(life, 1)  # returns when the other end is closed, however that came about
-    os.killpg(0, signal.SIGKILL)
 
 
 def _bind_cores(threads: int | None) -> None:

@@ -221,6 +221,16 @@ def test_billed_time_is_seconds_whatever_its_unit(billed):
     assert jobs.billed_s(told, now=5000.0) == (90.0, True)
 
 
+def test_times_are_numbers_whatever_the_client_makes_of_them():
+    from datetime import UTC, datetime
+
+    text, moment = "2026-11-21T12:00:00.500Z", datetime(2026, 11, 21, 12, 0, 0, 500_000, UTC)
+
+    for when in (text, moment, moment.timestamp()):
+        told = jobs.plain({"startedAt": when, "events": [{"eventType": "RUNNING", "timeOfEvent": when}], "ResponseMetadata": {}})
+        assert told == {"startedAt": moment.timestamp(), "events": [{"eventType": "RUNNING", "timeOfEvent": moment.timestamp()}]}
+
+
 def test_a_running_jobs_time_is_an_estimate():
     assert jobs.billed_s(answer("RUNNING", startedAt=1000.0), now=1060.0) == (60.0, False)
     assert jobs.billed_s(answer("QUEUED"), now=1060.0) == (0.0, False)

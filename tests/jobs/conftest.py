@@ -1,15 +1,18 @@
-"""The runner contract's places: which runners there are, and what of the slow ones is in every run."""
+"""Fixtures of the tests of jobs: the places that the runner contract is kept in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pl_hybridjobs.emulator import emulator
 from pl_hybridjobs.emulator.job_options import JobOptions
+from pl_hybridjobs.jobs.container import ContainerRunner
+from tests.jobs import containers
 
-#: What a rehearsal, over HTTP and through four processes, proves in every run; the others go into the long round.
+#: What a rehearsal, over HTTP and through four processes, proves in every run; the rest of the contract goes into the long round.
 REHEARSED = {
     "test_an_exception_is_raised_as_its_own_class_with_the_remote_traceback",
     "test_inputs_are_copied_and_found",
@@ -17,6 +20,22 @@ REHEARSED = {
     "test_the_job_knows_itself_and_speaks_brakets_contract",
     "test_the_working_folder_is_results",
 }
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory) -> Path:
+    """One cache of environments and of what was seen in images, for all tests."""
+    return tmp_path_factory.mktemp("environments")
+
+
+@pytest.fixture
+def container(jobs_home, environments) -> ContainerRunner:
+    """A runner whose containers have this machine's Python and packages; where none can run, the test is skipped, loudly."""
+    if problem := containers.problem():
+        pytest.skip(containers.CANNOT_RUN.format(problem))
+    jobs_home.mkdir(mode=0o700)
+    (jobs_home / "environments").symlink_to(environments)
+    return containers.here()
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,15 @@ from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobFailed
 from pl_hybridjobs.jobs import bundle
 from tests.jobs import functions
 
-RUNNERS = ["inline", "local", "rehearsal"]
+RUNNERS = ["inline", "local", "container", "rehearsal"]
 WAIT_S = 60
 
 
 @pytest.fixture(params=RUNNERS)
 def submit(request):
     runner = request.param
+    if runner == "container":
+        runner = request.getfixturevalue("container")
     if runner == "rehearsal":
         from pl_hybridjobs.braket.rehearsal import RehearsalRunner
 

@@ -1,0 +1,91 @@
+"""What a bundle's lock file asks for, as requirements that pip understands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pl_hybridjobs.errors import RunnerError
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.environment import Interpreter
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def requirements(lock: Path, kind: str, interpreter: Interpreter) -> list[str]:
+    """The lines of a requirements file.
+
+    Args:
+        lock: The file.
+        kind: As the bundle's manifest calls it: ``observed``, ``given``, ``uv.lock`` or ``pylock``.
+        interpreter: For whom; a lock for several platforms says more than one of them needs.
+
+    Raises:
+        RunnerError: The file is none of that kind.
+    """
+    if kind not in ("uv.lock", "pylock"):
+        return [line for line in lock.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    import tomllib
+
+    try:
+        table = tomllib.loads(lock.read_text(encoding="utf-8"))
+        return sorted(set(_of_uv(table, _markers(interpreter)) if kind == "uv.lock" else _of_pylock(table)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunnerError(
+            f"{lock.name} cannot be read ({type(error).__name__}: {error}). Make it anew, and submit the job again."
+        ) from error
+
+
+def name_of(line: str) -> str:
+    """The distribution that a line names, normalised; "" for none."""
+    from pl_hybridjobs.jobs.distributions import normalised
+
+    found = _NAME.match(line.strip())
+    return normalised(found[0]) if found else ""
+
+
+def _of_pylock(table: Mapping[str, Any]) -> Iterator[str]:
+    """PEP 751: each package with its version and its marker."""
+    for package in table["packages"]:
+        if "version" not in package or "directory" in package:
+            continue  # the project itself, which travels in src/
+        marker = f" ; {package['marker']}" if package.get("marker") else ""
+        yield f"{package['name']}=={package['version']}{marker}"
+
+
+def _of_uv(table: Mapping[str, Any], markers: Mapping[str, str]) -> Iterator[str]:
+    """From the project itself along the dependencies whose markers hold."""
+    from packaging.markers import Marker
+
+    packages: dict[str, list[Mapping[str, Any]]] = {}
+    for package in table["package"]:
+        packages.setdefault(package["name"], []).append(package)
+    roots = [package for several in packages.values() for package in several if {"virtual", "editable"} & set(package["source"])]
+    seen: set[tuple[str, ...]] = set()
+    pending: list[tuple[Mapping[str, Any], Sequence[str]]] = [(root, ()) for root in roots]
+    while pending:
+        package, extras = pending.pop()
+        extra = [one for name in extras for one in package.get("optional-dependencies", {}).get(name, ())]
+        for wanted in [*package.get("dependencies", ()), *extra]:
+            if wanted.get("marker") and not Marker(wanted["marker"]).evaluate(dict(markers)):
+                continue
+            for found in packages[wanted["name"]]:
+                key = (found["name"], str(found.get("version")), *wanted.get("extra", ()))
+                if wanted.get("version", found.get("version")) != found.get("version") or key in seen:
+                    continue
+                seen.add(key)
+                pending.append((found, wanted.get("extra", ())))
+                if not {"virtual", "editable"} & set(found["source"]):
+                    yield f"{found['name']}=={found['version']}"
+
+
+def _markers(interpreter: Interpreter) -> dict[str, str]:
+    from packaging.markers import default_environment
+
+    here = {str(name): str(value) for name, value in default_environment().items()}
+    is_linux = interpreter.platform.startswith("linux")
+    other = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": interpreter.platform[6:]}
+    return {**here, "python_version": interpreter.minor, "python_full_version": interpreter.version, **(other if is_linux else {})}
