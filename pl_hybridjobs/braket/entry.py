@@ -1,8 +1,8 @@
 """The first thing that runs in a job's container on Amazon Braket: checks what came through S3, unpacks it, and hands over to ``inside``.
 
-In Amazon's own images it is the entry point of script mode, ``hybridjobs_entry:main``, at the top of the source archive; in an image of one's
-own it may be ``SAGEMAKER_PROGRAM``, and fetches that archive itself. It needs the standard library only (boto3 in the second case), and is
-a file of its own: nothing of ours is imported before its SHA-256, which came in the request, was compared.
+In Amazon's own images it is the entry point of script mode, ``hybridjobs_entry:main``, at the top of the source archive; in an image of
+one's own it may be ``SAGEMAKER_PROGRAM``, and fetches that archive itself. It needs the standard library only (boto3 in the second case),
+and is a file of its own: nothing of ours is imported before its SHA-256, which came in the request, was compared.
 
 Environment and folders: https://github.com/amazon-braket/amazon-braket-containers (``src/braket_container.py``).
 """
@@ -42,7 +42,8 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     # Another process image, not an import: an older version of us may be loaded here already, and signals come straight to it.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "pl_hybridjobs.braket.inside", str(work)], environment)
+    argv = [sys.executable, "-P", "-m", "pl_hybridjobs.braket.inside", str(work)]
+    os.execve(sys.executable, argv, environment)  # noqa: S606 - no shell is what is wanted
 
 
 def tell(text: str) -> None:
@@ -65,11 +66,13 @@ def _order() -> dict[str, str]:
         packed, here = order["python"], "{}.{}".format(*sys.version_info[:2])
         assert order["payload"]
     except (OSError, ValueError, KeyError, AttributeError, AssertionError) as error:
-        raise CannotBegin(f"this is no job of pl_hybridjobs: {path or 'AMZN_BRAKET_HP_FILE'} does not tell its digest ({error!r})") from error
+        raise CannotBegin(
+            f"this is no job of pl_hybridjobs: {path or 'AMZN_BRAKET_HP_FILE'} does not tell its digest ({error!r})"
+        ) from error
     if packed != here:
         raise CannotBegin(
-            f"the job was packed by Python {packed}, and this image has {platform.python_version()}: pickled code only loads in the same minor "
-            f"version. Submit from Python {here}, or name an image with Python {packed} as image_uri="
+            f"the job was packed by Python {packed}, and this image has {platform.python_version()}: pickled code only loads in the same "
+            f"minor version. Submit from Python {here}, or name an image with Python {packed} as image_uri="
         )
     return order
 

@@ -8,6 +8,7 @@ where they came. Started by ``entry``, with this package's own copy first on ``P
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from pl_hybridjobs.braket.entry import tell
 from pl_hybridjobs.braket.jobs import Order
 from pl_hybridjobs.cost.account import LEDGER
 from pl_hybridjobs.errors import HybridJobsError
-from pl_hybridjobs.jobs import outcome
+from pl_hybridjobs.jobs import environment, locks, outcome, own
 from pl_hybridjobs.jobs.durable import write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metric_lines import NON_FINITE, parse
@@ -113,28 +114,15 @@ def install(bundle: Path) -> str:
     Returns:
         What went wrong, with the installer's last lines; "" if nothing did.
     """
-    lines = [*_locked(bundle), *_own_requirements()]
+    if importlib.util.find_spec("packaging") is None and (problem := _pip(["packaging"])):  # requirements are read with it
+        return problem
     try:
-        wanted = missing(lines)
-    except ImportError:  # packaging, with which requirements are read
-        if problem := _pip(["packaging"]):
-            return problem
-        wanted = missing(lines)
+        named = json.loads((bundle / "manifest.json").read_bytes())["requirements"]
+        lines = locks.requirements(bundle / Path(named["file"]).name, named["kind"], environment.Interpreter.here())
+        wanted = missing([*lines, *own.requirements()])
+    except (HybridJobsError, OSError, ValueError, KeyError, TypeError) as error:
+        return f"The bundle does not say what it requires: {error}"
     return _pip(wanted) if wanted else ""
-
-
-def _locked(bundle: Path) -> list[str]:
-    path = bundle / "requirements.lock"
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def _own_requirements() -> list[str]:
-    from importlib.metadata import PackageNotFoundError, requires
-
-    try:
-        return [line for line in requires("pl-hybridjobs") or () if "extra ==" not in line]
-    except PackageNotFoundError:
-        return []
 
 
 def missing(lines: Iterable[str]) -> list[str]:

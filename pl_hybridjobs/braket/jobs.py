@@ -114,7 +114,9 @@ class RequestOptions:
             elif field.name == "hyperparameters":
                 found += _hyperparameter_complaints(value)
             elif not (isinstance(value, str) and value) and not (value is None and field.name not in self._TEXTS):
-                found.append(f"{field.name} must be text that is not empty{'' if field.name in self._TEXTS else ', or None'}, not {value!r}")
+                found.append(
+                    f"{field.name} must be text that is not empty{'' if field.name in self._TEXTS else ', or None'}, not {value!r}"
+                )
         return found or [*self._pattern_complaints()]
 
     def _pattern_complaints(self) -> list[str]:
@@ -141,9 +143,9 @@ class RequestOptions:
             found.append(f"role_arn={self.role_arn!r} is no role; one looks like arn:aws:iam::<account>:role/<name>")
         if self.bucket and not _BUCKET.fullmatch(self.bucket):
             found.append(f"bucket={self.bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders")
-        for name in ("output_s3", "checkpoint_s3"):
-            if (place := getattr(self, name)) and not _PLACE.fullmatch(place):
-                found.append(f"{name}={place!r} is no place in S3; one looks like s3://bucket/folder")
+        places = {"output_s3": self.output_s3, "checkpoint_s3": self.checkpoint_s3}
+        wrong = {name: place for name, place in places.items() if place and not _PLACE.fullmatch(place)}
+        found += [f"{name}={place!r} is no place in S3; one looks like s3://bucket/folder" for name, place in wrong.items()]
         if self.reservation_arn and not _RESERVATION.fullmatch(self.reservation_arn):
             found.append(f"reservation_arn={self.reservation_arn!r} is none: arn:aws:braket:<region>:<account>:reservation/<id>")
         return found
@@ -184,7 +186,9 @@ class RequestOptions:
             return []
         found = []
         if region not in _REGIONS:
-            found.append(f"Amazon has no images for jobs in {region}, only in {', '.join(_REGIONS)}; name another region=, or an image_uri=")
+            found.append(
+                f"Amazon has no images for jobs in {region}, only in {', '.join(_REGIONS)}; name another region=, or an image_uri="
+            )
         if python != image:
             found.append(
                 f"this is Python {python}, and Amazon's images have {image}: pickled code only loads in the same version. "
@@ -396,7 +400,10 @@ def request(
     }
     if spec.inputs:
         made["inputDataConfig"] = [
-            {"channelName": name, "dataSource": {"s3DataSource": {"s3Uri": place if is_remote(place) else (inputs or places).channel(name)}}}
+            {
+                "channelName": name,
+                "dataSource": {"s3DataSource": {"s3Uri": place if is_remote(place) else (inputs or places).channel(name)}},
+            }
             for name, place in spec.inputs.items()
         ]
     if options.reservation_arn:

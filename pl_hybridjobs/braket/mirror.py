@@ -209,7 +209,8 @@ class Mirror:
                 heads.setdefault(str(manifest.get("section", "")), []).append((order, name))
         for found in heads.values():
             newest = [name for _, name in sorted(found)[-_KEEP:]]
-            if all([self._take_checkpoint(name, manifests[name], there[name]) for name in newest]):
+            taken = [self._take_checkpoint(name, manifests[name], there[name]) for name in newest]
+            if all(taken):
                 for _, name in sorted(found)[:-_KEEP]:
                     shutil.rmtree(self._folder.checkpoints / name, ignore_errors=True)
 
@@ -312,4 +313,3 @@ def _is_safe(name: str) -> bool:
 def _is_any(data: bytes) -> bool:
     del data
     return True
-

@@ -20,20 +20,19 @@ import functools
 import gzip
 import hashlib
 import io
-import os
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pl_hybridjobs
 from pl_hybridjobs.braket.entry import PAYLOAD
 from pl_hybridjobs.braket.jobs import ENTRY
 from pl_hybridjobs.errors import RunnerError
+from pl_hybridjobs.jobs import own
 from pl_hybridjobs.jobs.folder import JobFolder
 
-_PACKAGE = Path(pl_hybridjobs.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _LEVEL = 1  # most of the time of a submission goes into this
 
 
@@ -94,22 +93,8 @@ def _files_of(root: Path, name: str) -> Iterable[tuple[str, bytes]]:
 
 @functools.cache
 def _distribution() -> tuple[tuple[str, bytes], ...]:
-    """This package as it is imported here, read once: its files, and the metadata of its installation."""
-    files = [*_files_of(_PACKAGE, f"dist/{_PACKAGE.name}")]
-    return tuple([*files, *_metadata()])
-
-
-def _metadata() -> Iterable[tuple[str, bytes]]:
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    try:
-        installed = distribution("pl-hybridjobs")
-    except PackageNotFoundError:  # a checkout on PYTHONPATH; then the image must have it installed to know our devices
-        return
-    folder = f"dist/pl_hybridjobs-{installed.version}.dist-info"
-    for name in ("METADATA", "entry_points.txt"):
-        if text := installed.read_text(name):
-            yield f"{folder}/{name}", text.encode()
+    """This package as it is imported here, with the metadata by which its devices are found; read once."""
+    return tuple((f"dist/{place}", data) for place, data in sorted(own.files().items()))
 
 
 def _tar(*parts: Iterable[tuple[str, bytes]]) -> bytes:
@@ -120,8 +105,3 @@ def _tar(*parts: Iterable[tuple[str, bytes]]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     return made.getvalue()
-
-
-def size_mb(folder: JobFolder) -> float:
-    """How large the bundle is, in megabytes."""
-    return sum(os.path.getsize(path) for path in folder.bundle.rglob("*") if path.is_file()) / 1e6  # noqa: PTH202 - thousands of them

@@ -35,7 +35,7 @@ class Run:
 
     @functools.cached_property
     def intent(self) -> dict[str, Any]:
-        """``request`` (CreateJob's), ``region``, ``folder`` (``s3://...``, of the job's folder) and ``epoch`` (attempts there were before)."""
+        """What was asked for: CreateJob's ``request``, where the job's ``folder`` lies in S3, the ``epoch`` of the attempt before."""
         return read_sealed(self.path / "intent.json")
 
     @property

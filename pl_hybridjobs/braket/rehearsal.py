@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -325,9 +326,7 @@ def phases(answer: dict[str, Any]) -> dict[str, float]:
     """Seconds between the events of a Braket job, by what they began."""
     events = answer.get("events") or []
     found: dict[str, float] = {}
-    for event, following in zip(events, events[1:], strict=False):
+    for event, following in pairwise(events):
         name = jobs.phase_name(str(event["eventType"]))
         found[name] = found.get(name, 0.0) + float(following["timeOfEvent"]) - float(event["timeOfEvent"])
     return found
-
-

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pl_hybridjobs.braket import jobs, payload, record
-from pl_hybridjobs.braket.jobs import Fate, RequestOptions, Order, Places
+from pl_hybridjobs.braket.jobs import Fate, Order, Places, RequestOptions
 from pl_hybridjobs.braket.logs import LogReader
 from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
-from pl_hybridjobs.braket.session import TRY_WITHOUT, Refusal, Retries, Session
+from pl_hybridjobs.braket.session import Refusal, Retries, Session
 from pl_hybridjobs.errors import Fenced, ProviderError, RunnerError, StoreError, did_you_mean
 from pl_hybridjobs.jobs import bundle, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, write_bytes
@@ -31,7 +31,6 @@ from pl_hybridjobs.jobs.lease import Lease
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.state import observe as observe_here
-from pl_hybridjobs.jobs.store import Store
 from pl_hybridjobs.jobs.sweep import next_job
 
 if TYPE_CHECKING:
@@ -118,10 +117,8 @@ class BraketRunner(RequestOptions):
         except ProviderError:  # not everybody may look, and the service itself looks again
             return []
         if quota == 0:
-            return [
-                f"this account's quota of {self.instance_type} for jobs is 0. Choose another instance_type, or ask for a larger quota "
-                "(console: Service Quotas, Amazon Braket)"
-            ]
+            more = "ask for a larger quota (console: Service Quotas, Amazon Braket)"
+            return [f"this account's quota of {self.instance_type} for jobs is 0. Choose another instance_type, or {more}"]
         return []
 
     def unknown_instance(self, known: tuple[str, ...]) -> str:
@@ -294,7 +291,9 @@ class BraketRunner(RequestOptions):
         """From the answer that we have; no outcome before all of it is here."""
         answer = run.answer
         if not answer:
-            status, detail = (Status.QUEUED, "submitted") if run.arn else (Status.CREATED, "not known to be submitted; resume() sends it again")
+            status, detail = (
+                (Status.QUEUED, "submitted") if run.arn else (Status.CREATED, "not known to be submitted; resume() sends it again")
+            )
         elif jobs.is_over(answer):
             status, detail = Status.RUNNING, "taking its results"
         else:
@@ -385,7 +384,7 @@ class BraketRunner(RequestOptions):
 
     @staticmethod
     def _seal(folder: JobFolder, run: Run, message: str) -> AttemptFolder | None:
-        """Say of the newest attempt that it is over, so that nobody waits for it; one that left no lease gets one that says where it ran."""
+        """Say of the newest attempt that it is over, so that nobody waits for it; one that left no lease gets one."""
         latest = folder.latest_attempt()
         if latest is None:
             return None

@@ -420,9 +420,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--image", "image_uri", help="An image of your own in Amazon ECR.")
 @click.option("--faults", default="", metavar="NAME=CHANCE,...", help="What goes wrong, for example throttle=0.1,drop=0.05.")
 @_limits
-def rehearse(
-    target: str, args: tuple[str, ...], instance_type: str, image_uri: str | None, faults: str, **given: Any
-) -> None:
+def rehearse(target: str, args: tuple[str, ...], instance_type: str, image_uri: str | None, faults: str, **given: Any) -> None:
     """Run a job as on Amazon Braket, against the emulator, and say what Amazon would have refused, how long it took, what it costs.
 
     \b

@@ -122,7 +122,9 @@ class Price:
         if not 0 <= seconds < math.inf:
             raise ValueError(f"seconds is {seconds!r}; it must be a finite number of at least 0")
         billed = max(money(seconds), money(self.minimum_s) * tasks)
-        return money(self.per_task_usd * tasks + self.per_shot_usd * shots + self.per_minute_usd * billed / 60 + self.per_hour_usd * billed / 3600)
+        return money(
+            self.per_task_usd * tasks + self.per_shot_usd * shots + self.per_minute_usd * billed / 60 + self.per_hour_usd * billed / 3600
+        )
 
 
 def price_of(target: str, *, prices: Mapping[str, Price | None] | None = None) -> Price | None:

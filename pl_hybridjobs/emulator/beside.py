@@ -52,8 +52,15 @@ class Beside:
 
     def _service_quotas(self) -> list[dict[str, Any]]:
         """One for each instance type that has one here."""
-        kinds = {kind: most for pattern, most in reversed(self._quotas.items()) for kind in service_model().shape_for("InstanceType").enum if fnmatchcase(kind, pattern)}
-        return [{"ServiceCode": "braket", "QuotaName": f"Number of {kind} instances for jobs", "Value": most} for kind, most in kinds.items()]
+        kinds = {
+            kind: most
+            for pattern, most in reversed(self._quotas.items())
+            for kind in service_model().shape_for("InstanceType").enum
+            if fnmatchcase(kind, pattern)
+        }
+        return [
+            {"ServiceCode": "braket", "QuotaName": f"Number of {kind} instances for jobs", "Value": most} for kind, most in kinds.items()
+        ]
 
     def _image(self, params: Mapping[str, Any], region: str) -> Reply | None:
         if params.get("registryId") != AMAZON:

@@ -100,7 +100,7 @@ def test_a_forged_bundle_digest_is_noticed_by_the_worker(tmp_path):
     code, _ = box.run()
 
     assert code == 1
-    assert observe(box.inside).outcome["reason"] == "bundle"
+    assert json.loads(box.inside.outcome.read_bytes())["reason"] == "bundle"
     assert "not the one that was packed" in box.failure
 
 
@@ -117,6 +117,7 @@ def test_what_cannot_run_here_says_so(tmp_path, forged, words):
 def test_a_failed_install_says_so_with_the_installers_words(tmp_path):
     lost = f"lost @ {(tmp_path / 'lost-1.0-py3-none-any.whl').as_uri()}"
     (tmp_path / "requirements.lock").write_text(f"{lost}\n")
+    (tmp_path / "manifest.json").write_text(json.dumps({"requirements": {"kind": "given", "file": "requirements.lock"}}))
 
     problem = inside.install(tmp_path)
 
@@ -142,6 +143,7 @@ def test_a_job_goes_on_in_the_folder_that_came_back(tmp_path):
         time.sleep(0.02)
     process.kill()  # the supervisor dies, and the worker with it
     process.wait()
+    assert process.stdout is not None
     process.stdout.close()
     time.sleep(0.2)
     (first.inside.attempt(1).exit).write_bytes(inside_exit())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -80,7 +81,16 @@ def test_files_come_once_and_again_when_they_change(there):
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside.txt", "results/../../outside.txt", "results/.x.1234.tmp", "job.json", "bundle/call.pkl", "budget.json", "/etc/x", "spend.sqlite"],
+    [
+        "../outside.txt",
+        "results/../../outside.txt",
+        "results/.x.1234.tmp",
+        "job.json",
+        "bundle/call.pkl",
+        "budget.json",
+        "/etc/x",
+        "spend.sqlite",
+    ],
 )
 def test_what_is_none_of_its_business_is_not_taken(there, name):
     before = there.folder.spec_file.read_bytes()
@@ -149,7 +159,9 @@ def test_checkpoints_are_taken_whole_or_not_yet(there, tmp_path):
     there.put("checkpoints/00000002/state.json", state)
     there.mirror().pull()
     assert [(c.step, c.good) for c in mine.list()] == [(1, True), (2, True)]
-    assert mine.load().state == {"step": 2}
+    loaded = mine.load()
+    assert loaded is not None
+    assert loaded.state == {"step": 2}
 
 
 def test_of_checkpoints_that_s3_never_forgets_the_last_three_are_kept(there, tmp_path):
@@ -235,10 +247,8 @@ class Stream:
         self.client = boto3.client("logs")
         self.stream = f"{name}/uuid/algo-1"
         for make, more in (("create_log_group", {}), ("create_log_stream", {"logStreamName": self.stream})):
-            try:
+            with contextlib.suppress(self.client.exceptions.ResourceAlreadyExistsException):
                 getattr(self.client, make)(logGroupName=GROUP, **more)
-            except self.client.exceptions.ResourceAlreadyExistsException:
-                pass
 
     def write(self, *messages: str) -> None:
         for begin in range(0, len(messages), 5000):
@@ -270,7 +280,15 @@ def test_a_log_of_many_pages_comes_whole_in_order_and_once(there):
 
 def test_lines_go_to_the_attempts_that_they_are_of(there):
     stream = Stream(there, "attempts")
-    stream.write("hybridjobs: attempt 1", line(1), "Metrics - timestamp=1.0; loss=2.0;", "hybridjobs: attempt 2", line(2), "2026 is no time", line(3)[:27])
+    stream.write(
+        "hybridjobs: attempt 1",
+        line(1),
+        "Metrics - timestamp=1.0; loss=2.0;",
+        "hybridjobs: attempt 2",
+        line(2),
+        "2026 is no time",
+        line(3)[:27],
+    )
     stream.reader().pull()
 
     assert there.folder.attempt(1).log.read_text() == line(1) + "\n"

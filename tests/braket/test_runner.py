@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def test_a_lost_reply_makes_no_second_job(service):
 
     assert len(running.jobs) == 1
     assert running.happened["drop"] >= 2
-    assert record.latest(JobFolder(job.folder)).arn == running.jobs[0].arn
+    assert [run.arn for run in record.runs(JobFolder(job.folder))] == [running.jobs[0].arn]
     running.kill_job(running.jobs[0].arn)
 
 
@@ -89,7 +88,7 @@ def test_a_refused_job_leaves_no_trace_and_says_why(service):
     service(quota=1)
     held = braket_job(functions.sleep, 60)
 
-    with pytest.raises(RunnerError, match="could not be submitted.*quota") as caught:
+    with pytest.raises(RunnerError, match=r"could not be submitted.*quota") as caught:
         braket_job(functions.add, 1, options={"name": "second"})
 
     assert "Service Quotas" in str(caught.value)
@@ -112,21 +111,18 @@ def ask(preflight: BraketRunner, **replies: Reply) -> list[str]:
 
 
 @pytest.fixture
-def account(monkeypatch) -> Iterator[None]:
+def account(monkeypatch) -> None:
     """Credentials, and variables that are put back."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    yield
 
 
 WHO = (
     b"<GetCallerIdentityResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/x</Arn>"
     b"<UserId>x</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
 )
-NO_ROLES = (
-    b"<ListRolesResponse xmlns='https://iam.amazonaws.com/doc/2010-05-08/'><ListRolesResult><IsTruncated>false</IsTruncated><Roles/></ListRolesResult></ListRolesResponse>"
-)
+NO_ROLES = b"<ListRolesResponse xmlns='https://iam.amazonaws.com/doc/2010-05-08/'><ListRolesResult><IsTruncated>false</IsTruncated><Roles/></ListRolesResult></ListRolesResponse>"
 DENIED = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not for you</Message></Error></ErrorResponse>"
 QUOTA_OF_ZERO = {"Quotas": [{"ServiceCode": "braket", "QuotaName": "Number of ml.p3.2xlarge instances for jobs", "Value": 0.0}]}
 
@@ -262,7 +258,9 @@ def test_a_source_that_was_exchanged_in_s3_is_refused(service):
     job = braket_job(functions.add, 1)
     other = braket_job(functions.add, 2, options={"name": "other"})
     s3 = boto3.client("s3")
-    places = [run.request["algorithmSpecification"]["scriptModeConfig"]["s3Uri"].removeprefix("s3://").split("/", 1) for run in running.jobs]
+    places = [
+        run.request["algorithmSpecification"]["scriptModeConfig"]["s3Uri"].removeprefix("s3://").split("/", 1) for run in running.jobs
+    ]
     s3.copy_object(Bucket=places[0][0], Key=places[0][1], CopySource={"Bucket": places[1][0], "Key": places[1][1]})
 
     with pytest.raises(JobFailed, match="not the one that was submitted"):
@@ -315,7 +313,13 @@ def test_another_machine_attaches_and_sees_the_same(service, tmp_path, monkeypat
     ("kind", "usd", "unknown"), [("ml.m5.large", Decimal("0.115"), 0), ("ml.p4d.24xlarge", Decimal(0), 1)], ids=["known", "unknown"]
 )
 def test_an_hour_costs_what_the_list_says(kind, usd, unknown):
-    told = {"status": "COMPLETED", "startedAt": 0.1, "endedAt": 3600.1, "billableDuration": 3_600_000, "instanceConfig": {"instanceType": kind}}
+    told = {
+        "status": "COMPLETED",
+        "startedAt": 0.1,
+        "endedAt": 3600.1,
+        "billableDuration": 3_600_000,
+        "instanceConfig": {"instanceType": kind},
+    }
 
     cost = instance_cost(told)
 

@@ -16,7 +16,23 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from tests.house.source import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-VERBS = ["run", "list", "show", "logs", "metrics", "result", "cancel", "resume", "rm", "plan", "budget", "doctor", "rehearse", "attach", "emulator"]
+VERBS = [
+    "run",
+    "list",
+    "show",
+    "logs",
+    "metrics",
+    "result",
+    "cancel",
+    "resume",
+    "rm",
+    "plan",
+    "budget",
+    "doctor",
+    "rehearse",
+    "attach",
+    "emulator",
+]
 
 
 def _script(page: Path) -> str:
