@@ -17,7 +17,7 @@ def check_bucket(name: str) -> None:
         raise Refused("ValidationException", f"The bucket {name} does not exist, or the caller may not write to it.")
 
 
-def get(bucket: str, key: str) -> bytes | None:
+def read(bucket: str, key: str) -> bytes | None:
     """Read an object; None: there is none."""
     backend = get_backend("s3")[ACCOUNT]["aws"]
     found = backend.get_object(bucket, key) if bucket in backend.buckets else None

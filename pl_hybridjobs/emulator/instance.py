@@ -18,6 +18,8 @@ from pl_hybridjobs.emulator.images import Python
 
 CHECKPOINTS = "/opt/jobs/checkpoints"
 _HERE = Path(__file__).parent
+#: These would lead pip out of the job's environment.
+_NOT_PASSED_ON = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV")
 _PASSED_ON = ("PIP_", "SSL_CERT_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _PATIENCE_S = 10.0
 
@@ -58,8 +60,14 @@ class Instance:
         """Hyperparameters, input channels, and checkpoints that the S3 place holds already.
 
         Raises:
-            DownloadFailed: A channel is empty.
+            DownloadFailed: A channel is empty, or its keys cannot be files.
         """
+        try:
+            self._download()
+        except OSError as error:
+            raise DownloadFailed(f"ClientError: Data download failed: {error}") from error
+
+    def _download(self) -> None:
         if "hyperParameters" in self._request:
             path = self._ml / "input/config/hyperparameters.json"
             path.write_text(json.dumps(self._request["hyperParameters"]), encoding="utf-8")
@@ -68,7 +76,7 @@ class Instance:
         if self._checkpoint_place is not None:
             bucket, prefix = self._checkpoint_place
             for key in buckets.keys(bucket, prefix):
-                path = self._checkpoints / key[len(prefix) :]
+                path = _below(self._checkpoints, key[len(prefix) :])
                 if _fetch(bucket, key, path):
                     self._saved[str(path)] = _mark(path)
 
@@ -80,7 +88,7 @@ class Instance:
         top = prefix.rstrip("/") + "/" if is_folder and prefix else prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
         folder = self._ml / "input/data" / channel
         folder.mkdir()
-        found = [key for key in keys if _fetch(bucket, key, folder / key[len(top) :])]
+        found = [key for key in keys if _fetch(bucket, key, _below(folder, key[len(top) :]))]
         if not found:
             raise DownloadFailed(f"ClientError: Data download failed: no S3 objects found under {uri} for the channel {channel!r}")
 
@@ -149,7 +157,7 @@ class Instance:
     def _surroundings(self) -> dict[str, str]:
         """Of this machine only what an installer needs; caches are shared, so that nothing is compiled or fetched twice."""
         home = Path.home()
-        passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+        passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON) and name not in _NOT_PASSED_ON}
         return {
             **passed,
             "PATH": f"{self.root / 'image/bin'}:{os.environ.get('PATH', os.defpath)}",
@@ -221,9 +229,17 @@ class Instance:
         return ""
 
 
+def _below(folder: Path, name: str) -> Path:
+    """A file of a folder, whatever the rest of its key is."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise DownloadFailed(f"ClientError: Data download failed: {name!r} leads out of its folder")
+    return folder.joinpath(*parts)
+
+
 def _fetch(bucket: str, key: str, path: Path) -> bool:
     """Write an object to a file; False: it is a folder's placeholder, or gone."""
-    content = None if key.endswith("/") else buckets.get(bucket, key)
+    content = None if key.endswith("/") else buckets.read(bucket, key)
     if content is None:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pl_hybridjobs.errors import InvalidCall
@@ -42,3 +42,29 @@ class JobOptions:
         complaints += [f"{name}={value} is less than 1." for name, value in counts.items() if value is not None and value < 1]
         if complaints:
             raise InvalidCall("JobOptions", complaints)
+
+
+def table(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """``["*-base-jobs*=3.12"]`` as a dictionary; a text without ``=`` is for everything.
+
+    Raises:
+        InvalidCall: Half of one is missing.
+    """
+    pairs = [text.rpartition("=") for text in texts]
+    wrong = [f"{''.join(pair)!r} must look like PATTERN=VALUE." for pair in pairs if not pair[2] or (pair[1] and not pair[0])]
+    if wrong:
+        raise InvalidCall(option, wrong)
+    return {pattern or "*": value for pattern, _, value in pairs}
+
+
+def counts(option: str, texts: Sequence[str]) -> dict[str, int]:
+    """``["ml.p*=0"]`` as a dictionary.
+
+    Raises:
+        InvalidCall: A value is no count.
+    """
+    found = table(option, texts)
+    wrong = [f"{value!r} is no number of instances." for value in found.values() if not value.isdecimal()]
+    if wrong:
+        raise InvalidCall(option, wrong)
+    return {pattern: int(value) for pattern, value in found.items()}

@@ -27,7 +27,7 @@ from pl_hybridjobs.emulator.cloudwatch import Stream
 from pl_hybridjobs.emulator.devices import Device, Fleet
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.images import Images
-from pl_hybridjobs.emulator.instance import DownloadFailed, Instance
+from pl_hybridjobs.emulator.instance import CHECKPOINTS, DownloadFailed, Instance
 from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.emulator.model import Refused
 from pl_hybridjobs.emulator.reservations import Reservations
@@ -329,7 +329,7 @@ class Jobs:
 
     def _live(self, arn: str) -> None:
         job = self._jobs[arn]
-        status, reason = "FAILED", "InternalServerError: the emulator failed."
+        status, reason = "FAILED", ""
         instance: Instance | None = None
         try:
             if self._wait_for_turn(job):
@@ -343,7 +343,9 @@ class Jobs:
             else:
                 status, reason = "CANCELLED", ""
         except DownloadFailed as error:
-            status, reason = "FAILED", str(error)
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - the job says it; nobody else waits for this thread
+            reason = f"InternalServerError: the emulator failed: {error!r}"
         finally:
             self._end(arn, status, reason)
 
@@ -483,9 +485,12 @@ def _check_places(request: Mapping[str, Any]) -> None:
     uris = [request["outputDataConfig"]["s3Path"], *(c["dataSource"]["s3DataSource"]["s3Uri"] for c in request.get("inputDataConfig", ()))]
     if "checkpointConfig" in request:
         uris.append(request["checkpointConfig"]["s3Uri"])
+        local = request["checkpointConfig"].get("localPath", CHECKPOINTS)
+        if not local.startswith("/") or ".." in local.split("/"):
+            raise Refused("ValidationException", f"checkpointConfig.localPath {local!r} is no absolute path.")
     for uri in (script["s3Uri"], *uris):
         buckets.check_bucket(buckets.place(uri)[0])
-    content = buckets.get(*buckets.place(script["s3Uri"]))
+    content = buckets.read(*buckets.place(script["s3Uri"]))
     if content is None:
         raise Refused("ValidationException", f"There is no object {script['s3Uri']}.")
     if script.get("compressionType") == "GZIP":

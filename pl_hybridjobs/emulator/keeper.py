@@ -46,30 +46,40 @@ def main(argv: list[str]) -> int:
 
 
 def _start(argv: list[str]) -> int:
-    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-    ordinary = {"setsigmask": (), "setsigdef": (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM)}
-    return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True, **ordinary)
+    ordinary = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM)
+    nothing = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=nothing, setsid=True, setsigmask=(), setsigdef=ordinary)
 
 
 def _reap(child: int) -> int | None:
     """Collect all that ended; the program's exit code where it is among them."""
     code = None
-    with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            if ended[0] == child:
-                status = os.waitstatus_to_exitcode(ended[1])
-                code = status if status >= 0 else 128 - status
+    while (ended := _next_dead())[0] > 0:
+        if ended[0] == child:
+            status = os.waitstatus_to_exitcode(ended[1])
+            code = status if status >= 0 else 128 - status
     return code
+
+
+def _next_dead() -> tuple[int, int]:
+    """The pid and wait status of a child that ended; pid 0: none has, -1: there are no children."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return -1, 0
 
 
 def _kill_all() -> None:
     deadline = time.monotonic() + _PATIENCE_S
-    while (left := _descendants(os.getpid())) and time.monotonic() < deadline:
-        for pid in left:
+    while time.monotonic() < deadline:
+        for pid in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        _reap(-1)
-        time.sleep(0.005)
+        while (dead := _next_dead()[0]) > 0:
+            pass
+        if dead < 0:
+            return
+        time.sleep(0.002)
 
 
 def _descendants(pid: int) -> list[int]:

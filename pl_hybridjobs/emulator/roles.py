@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from urllib.parse import unquote
 
 from moto.backends import get_backend
@@ -12,6 +13,7 @@ from moto.iam.exceptions import EntityAlreadyExists
 from pl_hybridjobs.emulator.buckets import ACCOUNT
 from pl_hybridjobs.emulator.model import Refused
 
+_LOCK = threading.Lock()
 _NAME, _PATH, _WHO = "AmazonBraketJobsExecutionRole", "/service-role/", "braket.amazonaws.com"
 #: The role that is there from the beginning.
 DEFAULT_ROLE = f"arn:aws:iam::{ACCOUNT}:role{_PATH}{_NAME}"
@@ -23,7 +25,7 @@ def make_default() -> None:
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Principal": {"Service": _WHO}, "Action": "sts:AssumeRole"}],
     }
-    with contextlib.suppress(EntityAlreadyExists):
+    with _LOCK, contextlib.suppress(EntityAlreadyExists):
         get_backend("iam")[ACCOUNT]["aws"].create_role(
             role_name=_NAME,
             assume_role_policy_document=json.dumps(trust),

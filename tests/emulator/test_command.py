@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import boto3
@@ -42,10 +43,18 @@ def test_it_prints_the_variables_serves_and_ends_with_a_bill():
 
 
 def test_the_command_ends_with_ctrl_c():
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    def interrupt() -> None:
+        while not any(thread.name == "emulator" for thread in threading.enumerate()):
+            time.sleep(0.05)
+        time.sleep(0.5)  # it has started, and says so now
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Thread(target=interrupt)
     timer.start()
 
-    done = CliRunner().invoke(cli, ["emulator", "--devices", "SV1, Forte 1", "--faults", "throttle=0.1", "--region", "us-west-2"])
+    jobs = ["--job-quota", "3", "--instance-quota", "ml.p*=0", "--image-python", "3.99"]
+    words = ["--devices", "SV1, Forte 1", "--faults", "throttle=0.1", "--region", "us-west-2", *jobs]
+    done = CliRunner().invoke(cli, ["emulator", *words])
 
     timer.join()
     assert done.exit_code == 0, done.output
@@ -59,6 +68,18 @@ def test_a_wrong_option_is_one_clear_message():
 
     assert done.exit_code == 2
     assert "there is no emulated device 'SV9'. Did you mean 'SV1'?" in done.output
+
+
+def test_wrong_options_of_jobs_are_clear_messages():
+    for words, message in (
+        (["--instance-quota", "ml.p*=many"], "'many' is no number of instances"),
+        (["--image-python", "=3.12"], "'=3.12' must look like PATTERN=VALUE"),
+        (["--image-python", "/no/such/python"], "neither a Python nor a version"),
+    ):
+        done = CliRunner().invoke(cli, ["emulator", "--devices", "SV1", *words])
+
+        assert done.exit_code == 2
+        assert message in done.output
 
 
 def test_without_the_extra_it_says_what_to_install():
