@@ -24,7 +24,7 @@ from pl_hybridjobs.braket.jobs import RequestOptions
 from pl_hybridjobs.braket.mirror import Mirror
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.runner import BraketRunner, this_python
-from pl_hybridjobs.braket.session import Retries, Session
+from pl_hybridjobs.braket.session import Retries, Session, shared
 from pl_hybridjobs.errors import HybridJobsError, InvalidCall, RunnerError
 from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs import process
@@ -99,7 +99,7 @@ class RehearsalRunner(BraketRunner):
         assert folder is not None
         run = record.latest(folder)
         place = run.intent["place"] if run is not None and not run.is_closed else self.place(folder)
-        return Session(
+        return shared(
             region=self.region_for(spec) or REGION,
             bucket=self.bucket or "",
             prefix=self.prefix or "",

@@ -21,7 +21,7 @@ from pl_hybridjobs.braket.jobs import Fate, Order, Places, RequestOptions
 from pl_hybridjobs.braket.logs import LogReader
 from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
-from pl_hybridjobs.braket.session import Refusal, Retries, Session
+from pl_hybridjobs.braket.session import Refusal, Retries, Session, shared
 from pl_hybridjobs.errors import Fenced, ProviderError, RunnerError, StoreError, did_you_mean
 from pl_hybridjobs.jobs import bundle, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, write_bytes
@@ -171,7 +171,7 @@ class BraketRunner(RequestOptions):
             retries: How long to go on.
         """
         del folder
-        return Session(
+        return shared(
             region=self.region_for(spec),
             profile=self.profile or "",
             bucket=self.bucket or "",

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ _READS = ("batch_get_", "describe_", "get_", "head_", "list_", "search_")
 _REPEATABLE = frozenset({("s3", "create_bucket"), ("s3", "put_object")})  # the second time changes nothing
 _LEAST_SKEW_S = 60.0  # AWS takes signatures that are up to five minutes old: less is no reason for a refusal
 _TIMEOUT_S = 30.0
+_SHARED_S = 900.0
 _NAMES = {
     "braket": "Amazon Braket's",
     "ecr": "Amazon ECR's",
@@ -397,6 +398,23 @@ class Session:
                 ) from refusal
             if refusal.code not in ("BucketAlreadyOwnedByYou", "OperationAborted"):  # another process makes it at this moment
                 raise
+
+
+def shared(**options: Any) -> Session:
+    """A session that is made once for the same options and the same environment: its clients take longer to make than a request.
+
+    Args:
+        **options: As for ``Session``.
+    """
+    around = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "AMZN_BRAKET_", "BRAKET_"))))
+    # After a while anew: the files with credentials may have been written again.
+    return _shared(os.getpid(), int(time.time() // _SHARED_S), around, tuple(sorted(options.items())))
+
+
+@lru_cache(maxsize=8)
+def _shared(pid: int, period: int, around: tuple[tuple[str, str], ...], options: tuple[tuple[str, Any], ...]) -> Session:
+    del pid, period, around
+    return Session(**dict(options))
 
 
 def is_missing(refusal: Refusal) -> bool:
