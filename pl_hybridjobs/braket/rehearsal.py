@@ -158,7 +158,7 @@ class Stage:
 
     @property
     def jobs(self) -> Path:
-        """A file for each job that is not over."""
+        """A file for each job that is not over; says which Braket job of it is awaited."""
         return self.path / "jobs"
 
     @property
@@ -182,7 +182,8 @@ class Stage:
         """
         self.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(self.lock, timeout_s=2 * _START_S):
-            (self.jobs / folder.path.name).touch()
+            mark = record.after(folder, record.latest(folder))
+            write_bytes(self.jobs / folder.path.name, str(mark.number).encode(), durable=False)
             if self.running() is None:
                 self._start()
 
@@ -225,14 +226,17 @@ class Stage:
 
     def _mirror(self) -> int:
         """Bring the folders of all jobs up to date; how many are not over."""
-        names = os.listdir(self.jobs)
+        names = [name for name in os.listdir(self.jobs) if not name.startswith(".")]
         for name in names:
             folder, mark = JobFolder(self.path.parents[1] / "jobs" / name), self.jobs / name
             try:
                 spec = folder.spec()
                 runners.resolve(spec.runner, spec.runner_options).observe(folder)
                 run = record.latest(folder)
-                is_over = run.is_closed if run is not None else time.time() - mark.stat().st_mtime > _UNBORN_S
+                if run is None or run.number < int(mark.read_bytes()) or not run.arn:
+                    is_over = time.time() - mark.stat().st_mtime > _UNBORN_S
+                else:
+                    is_over = run.is_closed
             except (HybridJobsError, OSError) as error:  # removed, or damaged: whoever opens it is told
                 print(f"{name}: {error}", flush=True)
                 is_over = not folder.spec_file.exists()
