@@ -44,6 +44,7 @@ class Stream:
         self._region, self._name, self._clock, self._delay_s = region, name, clock, delay_s
         self._rest = b""
         self._last = 0
+        self._is_new = True
         self._late: queue.SimpleQueue[tuple[float, list[dict[str, Any]]] | None] = queue.SimpleQueue()
         if delay_s:
             threading.Thread(target=self._deliver, name="emulated-logs", daemon=True).start()
@@ -77,6 +78,9 @@ class Stream:
     def _store(self, events: list[dict[str, Any]]) -> None:
         logs = _logs(self._region)
         logs.ensure_log_group(GROUP)
+        if self._is_new:  # moto outlives an emulator, and the same seed and token give the same name
+            logs.groups[GROUP].streams.pop(self._name, None)
+            self._is_new = False
         logs.ensure_log_stream(GROUP, self._name)
         logs.put_log_events(GROUP, self._name, events)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pl_hybridjobs.emulator.jobs import Job, Jobs
+from pl_hybridjobs.emulator.job import Job
+from pl_hybridjobs.emulator.jobs import Jobs
 from pl_hybridjobs.emulator.model import Refused
 
 Params = Mapping[str, Any]

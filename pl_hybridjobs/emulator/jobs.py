@@ -3,113 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import re
 import shutil
-import tarfile
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.emulator import buckets, roles
+from pl_hybridjobs.emulator import buckets
 from pl_hybridjobs.emulator.bill import Bill
 from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.cloudwatch import Stream
 from pl_hybridjobs.emulator.devices import Device, Fleet
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.images import Images
-from pl_hybridjobs.emulator.instance import CHECKPOINTS, DownloadFailed, Instance
+from pl_hybridjobs.emulator.instance import DownloadFailed, Instance
+from pl_hybridjobs.emulator.job import FINAL, Event, Job
+from pl_hybridjobs.emulator.job_checks import check, check_quotas
 from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.emulator.model import Refused
 from pl_hybridjobs.emulator.reservations import Reservations
+from pl_hybridjobs.emulator.tasks import digest_of
 
-FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 LONGEST_REASON = 1024
-LONGEST_RUN_S = 432_000
-_LOCAL = re.compile(r"local:[\w.-]+/[\w.-]+", re.ASCII)
 _STEP_S = 0.1
 _LOOK_S = 0.02
 _LOST = "InternalServerError: We encountered an internal error. Please try again. (The emulator killed the instance.)"
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened to a job, and when."""
-
-    kind: str
-    time: datetime
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Where a job stands.
-
-    Attributes:
-        arn: Its name.
-        region: Where it was created.
-        request: CreateJob's parameters.
-        status: As the API gives it.
-        created: When.
-        token: What its tasks are known by; a secret.
-        folder: Stands for ``/`` of its container.
-        device: Where it has priority; None: a local one.
-        events: What happened.
-        started: When its instance was started.
-        ended: When it was over.
-        reason: Why it failed.
-        tags: Of the resource.
-        reserved: It runs in a reservation.
-    """
-
-    arn: str
-    region: str
-    request: Mapping[str, Any] = field(repr=False)
-    status: str
-    created: datetime
-    token: str = field(repr=False)
-    folder: Path
-    device: Device | None
-    events: tuple[Event, ...] = ()
-    started: datetime | None = None
-    ended: datetime | None = None
-    reason: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    reserved: bool = False
-
-    @property
-    def name(self) -> str:
-        """As its creator named it."""
-        return str(self.request["jobName"])
-
-    @property
-    def log_stream(self) -> str:
-        """In CloudWatch."""
-        return f"{self.name}/{self.arn.rpartition('/')[2]}/algo-1"
-
-    @property
-    def instance_type(self) -> str:
-        """Of its instance."""
-        return str(self.request["instanceConfig"]["instanceType"])
-
-    @property
-    def billable_s(self) -> int | None:
-        """Whole seconds of its instance; None: it is not over, or had none."""
-        return None if self.started is None or self.ended is None else max(1, round((self.ended - self.started).total_seconds()))
-
-    @property
-    def queue(self) -> str:
-        """In which one it waits: a QPU has one of its own."""
-        return self.device.arn if self.device is not None and not self.device.is_simulator else ""
 
 
 class Jobs:
@@ -178,18 +100,18 @@ class Jobs:
             Refused: Nothing was created.
         """
         token = (region, request["clientToken"])
-        digest = _digest(request)
+        digest = digest_of(request)
         with self._changed:
             if (before := self._created_before(token, digest)) is not None:
                 return before
-        device, reserved = self._checked(request, region)
+        device, reserved = check(request, region, self._fleet, self._reservations)
         secret = hashlib.sha256(f"job|{self._seed}|{region}|{token[1]}".encode()).hexdigest()
         # Tasks find their job by its token alone: see `tasks._job_of`.
         arn = f"arn:aws:braket:{region}:{buckets.ACCOUNT}:job/{uuid.uuid5(uuid.NAMESPACE_OID, secret)}"
         with self._changed:
             if (before := self._created_before(token, digest)) is not None:
                 return before
-            self._check_quotas(request)
+            check_quotas(request, [job.instance_type for job in self._jobs.values() if job.status not in FINAL], self._options)
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix="braket-jobs-"))
             job = Job(
                 arn=arn,
@@ -274,7 +196,7 @@ class Jobs:
         with self._changed:
             return self._changed.wait_for(lambda: all(job.status in FINAL for job in self._jobs.values()), timeout_s)
 
-    # What is checked
+    # How a job lives
 
     def _created_before(self, token: tuple[str, str], digest: str) -> str | None:
         if token not in self._tokens:
@@ -284,49 +206,6 @@ class Jobs:
             raise Refused("ConflictException", f"The client token {token[1]} was used before, with other parameters.")
         return arn
 
-    def _checked(self, request: Mapping[str, Any], region: str) -> tuple[Device | None, bool]:
-        """The job's device, and whether it comes with a reservation."""
-        device = self._device(request["deviceConfig"]["device"], region)
-        roles.check(request["roleArn"])
-        _check_places(request)
-        channels = [channel["channelName"] for channel in request.get("inputDataConfig", ())]
-        if len(set(channels)) < len(channels):
-            raise Refused("ValidationException", f"The names of input channels must differ: {', '.join(channels)}.")
-        associations = request.get("associations", ())
-        if associations and device is None:
-            raise Refused("ValidationException", "A reservation is for a device of Braket, not for a local one.")
-        return device, device is not None and self._reservations.check(associations, device)
-
-    def _device(self, name: str, region: str) -> Device | None:
-        if name.startswith("local:"):
-            if not _LOCAL.fullmatch(name):
-                raise Refused("ValidationException", f"{name!r} is not like local:<provider>/<simulator>, of letters, digits and _ - .")
-            return None
-        try:
-            device = self._fleet.in_region(name, region)
-        except Refused as refused:
-            raise Refused("ValidationException", str(refused)) from None
-        self._fleet.check_open(device)
-        return device
-
-    def _check_quotas(self, request: Mapping[str, Any]) -> None:
-        kind, count = request["instanceConfig"]["instanceType"], request["instanceConfig"].get("instanceCount", 1)
-        if count > 1:
-            raise Refused(
-                "ServiceQuotaExceededException", f"{count} instances for a job are more than 1, the quota (and all that is emulated)."
-            )
-        active = [job for job in self._jobs.values() if job.status not in FINAL]
-        for pattern, most in self._options.instance_quota.items():
-            used = sum(fnmatchcase(job.instance_type, pattern) for job in active)
-            if fnmatchcase(kind, pattern) and used >= most:
-                raise Refused("ServiceQuotaExceededException", f"{used} instances {pattern} are in use for jobs; the quota is {most}.")
-        if self._options.quota is not None and len(active) >= self._options.quota:
-            raise Refused(
-                "ServiceQuotaExceededException", f"There are {len(active)} jobs on their way; the quota is {self._options.quota}."
-            )
-
-    # How a job lives
-
     def _live(self, arn: str) -> None:
         job = self._jobs[arn]
         status, reason = "FAILED", ""
@@ -334,7 +213,7 @@ class Jobs:
         try:
             if self._wait_for_turn(job):
                 stream = Stream(job.region, job.log_stream, self._clock, self._dice.faults.log_delay_s)
-                instance = Instance(job.folder, job.request, self._images.python(_image(job)), stream.write)
+                instance = Instance(job.folder, job.request, self._images.python(job.image), stream.write)
                 try:
                     status, reason = self._run(job, instance)
                 finally:
@@ -353,7 +232,7 @@ class Jobs:
         """Until the job may run, and its instance is there; False: it was stopped before."""
         with self._changed:
             while not (job.arn in self._stops or self._may_start(job)):
-                self._changed.wait(_LOOK_S)  # a device that comes back tells nobody
+                self._changed.wait(_LOOK_S if job.queue else None)  # a device that comes back tells nobody
             if job.arn in self._stops:
                 return False
             self._running[job.arn] = job.queue
@@ -366,10 +245,9 @@ class Jobs:
     def _may_start(self, job: Job) -> bool:
         if self._options.concurrency is not None and len(self._running) >= self._options.concurrency:
             return False
-        if not job.queue:
-            return True
-        busy = job.queue in self._running.values()
-        return not busy and self._waiting(job.queue)[0] == job.arn and self._fleet.is_working(job.queue)
+        if self._waiting(job.queue)[0] != job.arn:
+            return False
+        return not job.queue or (job.queue not in self._running.values() and self._fleet.is_working(job.queue))
 
     def _waiting(self, name: str) -> list[str]:
         with self._changed:
@@ -399,7 +277,7 @@ class Jobs:
         self._happens(arn, "UPLOADING_RESULTS")
         instance.save_results()
         if stop == "late":
-            return "FAILED", f"MaxRuntimeExceeded: the job ran for more than {_longest_s(job)} s, its stopping condition."
+            return "FAILED", f"MaxRuntimeExceeded: the job ran for more than {job.longest_s} s, its stopping condition."
         return ("CANCELLED", "") if stop else ("COMPLETED", "")
 
     def _watch(self, job: Job, instance: Instance) -> None:
@@ -411,7 +289,7 @@ class Jobs:
             now = time.monotonic()
             if now - began > lost_s:
                 self._stop(job.arn, "lost")
-            if now - began > _longest_s(job) and job.arn not in self._stops:
+            if now - began > job.longest_s and job.arn not in self._stops:
                 self._happens(job.arn, "MAX_RUNTIME_EXCEEDED")
                 self._stop(job.arn, "late")
             stop = self._stops.get(job.arn)
@@ -457,44 +335,7 @@ class Jobs:
             self._changed.notify_all()
 
 
-def _image(job: Job) -> str:
-    return str(job.request["algorithmSpecification"].get("containerImage", {}).get("uri", ""))
-
-
-def _longest_s(job: Job) -> int:
-    return int(job.request.get("stoppingCondition", {}).get("maxRuntimeInSeconds", LONGEST_RUN_S))
-
-
 def _failure(instance: Instance) -> str:
     text = instance.failure
     ending = f", exit code: {instance.exit_code}"
     return f"AlgorithmError: {text[: LONGEST_REASON - len('AlgorithmError: ') - len(ending)]}{ending}"
-
-
-def _digest(request: Mapping[str, Any]) -> str:
-    """Of what is asked for: everything but the token."""
-    asked = {name: value for name, value in request.items() if name != "clientToken"}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _check_places(request: Mapping[str, Any]) -> None:
-    """Refuse S3 places that are not there, and a source that cannot be unpacked."""
-    script = request["algorithmSpecification"].get("scriptModeConfig")
-    if script is None:
-        raise Refused("ValidationException", "The emulator runs script mode only: algorithmSpecification.scriptModeConfig is missing.")
-    uris = [request["outputDataConfig"]["s3Path"], *(c["dataSource"]["s3DataSource"]["s3Uri"] for c in request.get("inputDataConfig", ()))]
-    if "checkpointConfig" in request:
-        uris.append(request["checkpointConfig"]["s3Uri"])
-        local = request["checkpointConfig"].get("localPath", CHECKPOINTS)
-        if not local.startswith("/") or ".." in local.split("/"):
-            raise Refused("ValidationException", f"checkpointConfig.localPath {local!r} is no absolute path.")
-    for uri in (script["s3Uri"], *uris):
-        buckets.check_bucket(buckets.place(uri)[0])
-    content = buckets.read(*buckets.place(script["s3Uri"]))
-    if content is None:
-        raise Refused("ValidationException", f"There is no object {script['s3Uri']}.")
-    if script.get("compressionType") == "GZIP":
-        with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            archive.getnames()
-            return
-        raise Refused("ValidationException", f"{script['s3Uri']} is no tar archive, which compressionType=GZIP promises.")

@@ -14,8 +14,9 @@ from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.devices import Device, Fleet, chosen
 from pl_hybridjobs.emulator.faults import Dice, Faults
 from pl_hybridjobs.emulator.images import Images
+from pl_hybridjobs.emulator.job import Job
 from pl_hybridjobs.emulator.job_options import JobOptions
-from pl_hybridjobs.emulator.jobs import Job, Jobs
+from pl_hybridjobs.emulator.jobs import Jobs
 from pl_hybridjobs.emulator.limits import Limits
 from pl_hybridjobs.emulator.operations import Operations
 from pl_hybridjobs.emulator.service import HOST, Service

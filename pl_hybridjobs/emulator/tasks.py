@@ -149,7 +149,7 @@ class Tasks:
             Refused: Nothing was created.
         """
         token = (region, request["clientToken"])
-        digest = _digest(request)
+        digest = digest_of(request)
         with self._changed:
             if (before := self._created_before(token, digest)) is not None:
                 return before
@@ -376,7 +376,7 @@ def _put(bucket: str, key: str, body: bytes) -> None:
     buckets.put(bucket, key, body)
 
 
-def _digest(request: Mapping[str, Any]) -> str:
+def digest_of(request: Mapping[str, Any]) -> str:
     """Of what is asked for: everything but the token."""
     asked = {name: value for name, value in request.items() if name != "clientToken"}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from pl_hybridjobs.emulator import JobOptions, emulator
@@ -673,6 +675,21 @@ def test_images_may_have_another_python(bucket):
         assert unknown[0] == "RepositoryNotFoundException"
 
 
+def test_jobs_wait_in_order_where_few_run_at_once_and_names_repeat_with_the_seed(bucket):
+    arns, lines = [], []
+    for _ in range(2):
+        with emulator(devices=["SV1"], seed=2, jobs=JobOptions(concurrency=1)) as running:
+            wanted = [request(f"turn-{n}", "def main(): print('mine')", clientToken=f"{n}") for n in range(3)]
+            arns.append([client(running).create_job(**one)["jobArn"] for one in wanted])
+            found = [ended(running, arn) for arn in arns[-1]]
+            lines.append([log(running, arn).count("mine") for arn in arns[-1]])
+
+        assert [a["endedAt"] <= b["startedAt"] for a, b in itertools.pairwise(found)] == [True, True]
+
+    assert arns[0] == arns[1]
+    assert lines == [[1, 1, 1], [1, 1, 1]], "the log of the first emulator's job is gone"
+
+
 def test_logs_may_come_late(bucket):
     with emulator(devices=["SV1"], faults="log_delay_s=0.5") as running:
         arn = start(running, "late", "def main(): print('at last')")
@@ -689,3 +706,35 @@ def test_wrong_options_are_named_together():
         JobOptions(grace_s=-1, quota=0)
     with pytest.raises(InvalidCall, match="neither a Python nor a version"):
         emulator(jobs=JobOptions(image_python={"*": "/no/such/python"}))
+
+
+@pytest.mark.torture_long
+def test_many_jobs_amid_faults_are_each_created_once_and_all_end(bucket):
+    faults = "throttle=0.2,error=0.1,drop=0.2,duplicate=0.2,s3=0.3,kill=0.4,kill_s=0.5,log_delay_s=0.2"
+    code = """
+def main(number: int):
+    (checkpoints / "number").write_text(str(number))
+    subprocess.Popen(["sleep", "60"], start_new_session=True)
+    time.sleep(1)
+    report(number=number)
+"""
+    with emulator(devices=["SV1"], faults=faults, seed=11, jobs=JobOptions(concurrency=6, checkpoint_interval_s=0.1)) as running:
+        keys = {"endpoint_url": running.url, "aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+        braket = boto3.client("braket", config=Config(retries={"total_max_attempts": 10, "mode": "standard"}), **keys)
+        arns = [
+            braket.create_job(**request(f"amid-{n}", code, hyperParameters={"number": str(n)}, clientToken=f"t{n}"))["jobArn"]
+            for n in range(40)
+        ]
+        assert running.wait_for_jobs(600)
+
+        found = [braket.get_job(jobArn=arn) for arn in arns]
+        assert [job.arn for job in running.jobs] == arns
+        assert len(running.bill.instances) == 40
+        killed = [n for n, job in enumerate(found) if job["status"] == "FAILED"]
+        assert len(killed) == running.happened["kill"]
+        assert all(returned(f"amid-{n}") == {"number": n} for n in range(40) if n not in killed)
+        assert not any(results(f"amid-{n}") for n in killed)
+        root = running.jobs[0].folder.parent
+        assert root.is_dir()
+
+    assert not root.exists()
