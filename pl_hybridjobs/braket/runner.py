@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.cost.ledger import Cost
 
 _ROLE_NAME, _ROLE_PATH = "AmazonBraketJobsExecutionRole", "/service-role/"
+_INSTANCE = "braket-instance"
 _TO_SUBMIT, _TO_LOOK = Retries(), Retries(attempts=4, longest_s=2.0)
 _TAG_PYTHON = re.compile(r"py(\d)(\d+)")
 _LOGS_NEEDED = ("AccessDeniedException", "UnrecognizedClientException")
@@ -441,6 +442,13 @@ class BraketRunner(RequestOptions):
             total += instance_cost(run.answer)
         return total
 
+    def prices(self) -> list[str]:
+        """See ``Mirroring.prices``."""
+        from pl_hybridjobs.cost.prices import price_of, show
+
+        price = price_of(f"{_INSTANCE}:{self.instance_type}")
+        return [f"{self.instance_type}: {f'{show(price.per_hour_usd)} an hour' if price else 'its price is not known'}"]
+
 
 def _began(folder: JobFolder, run: Run) -> bool:
     """Whether an attempt of this run took the lease."""
@@ -456,13 +464,13 @@ def instance_cost(answer: Mapping[str, Any]) -> Cost:
     seconds, is_final = jobs.billed_s(answer, time.time())
     if not seconds:
         return Cost()
-    target = f"braket-instance:{(answer.get('instanceConfig') or {}).get('instanceType', 'unknown')}"
+    target = f"{_INSTANCE}:{(answer.get('instanceConfig') or {}).get('instanceType', 'unknown')}"
     price = price_of(target)
     part = Cost(seconds=seconds, unknown_tasks=1)
     if price is not None:
         usd = price.usd(seconds=seconds)
         part = Cost(usd_final=usd, seconds=seconds) if is_final else Cost(usd_estimated=usd, seconds=seconds)
-    return replace(part, by_device={target: part}, by_kind={"braket-instance": part})
+    return replace(part, by_device={target: part}, by_kind={_INSTANCE: part})
 
 
 def this_python() -> str:

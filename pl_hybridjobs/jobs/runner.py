@@ -75,6 +75,10 @@ class Mirroring(Runner, Protocol):
         """What the machines cost that a job ran on, beside what it bought."""
         ...
 
+    def prices(self) -> list[str]:
+        """What the machines will cost, a line each."""
+        ...
+
 
 @functools.cache
 def _registered() -> dict[str, str]:

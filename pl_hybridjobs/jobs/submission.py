@@ -221,11 +221,11 @@ def plan(call: Call, options: Options) -> Plan:
         digest=packed.digest,
         size_bytes=packed.size_bytes,
         notes=packed.notes,
-        **_money(draft),
+        **_money(draft, runner),
     )
 
 
-def _money(draft: JobSpec) -> dict[str, Any]:
+def _money(draft: JobSpec, runner: runners.Runner) -> dict[str, Any]:
     """What can be said of a job's cost before it runs."""
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.cost.forecast import unit_prices
@@ -234,9 +234,10 @@ def _money(draft: JobSpec) -> dict[str, Any]:
     named = draft.device.values() if isinstance(draft.device, dict) else [draft.device] if draft.device else []
     remote = [(name, price_of(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
     is_free = all(price is not None and price.is_free for _, price in remote)
+    hosts = runner.prices() if isinstance(runner, runners.Mirroring) else []
     return {
-        "cost": 0.0 if is_free else None,
-        "prices": tuple(unit_prices(remote)),
+        "cost": 0.0 if is_free and not hosts else None,
+        "prices": (*unit_prices(remote), *hosts),
         "budget": str(Budget.from_json(draft.budget)) if draft.budget else "",
     }
 

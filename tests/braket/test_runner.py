@@ -326,3 +326,55 @@ def test_an_hour_costs_what_the_list_says(kind, usd, unknown):
     assert (cost.usd_final, cost.seconds, cost.unknown_tasks) == (usd, 3600.0, unknown)
     assert f"braket-instance:{kind}" in cost.by_device
     assert ("not known" in str(cost)) == bool(unknown)
+
+
+def test_a_plan_says_what_an_hour_costs():
+    text = str(hybrid_job(functions.add, runner=BraketRunner(instance_type="ml.c5.xlarge")).plan(1))
+
+    assert "price: ml.c5.xlarge: 0.204 USD an hour" in text
+    assert "cost: depends on what it runs" in text
+
+
+def test_inputs_in_s3_are_for_braket_only():
+    with pytest.raises(InvalidCall, match="lies in S3, which is read on Amazon Braket only"):
+        hybrid_job(functions.read_input, runner="inline", inputs={"set": "s3://bucket/key"})("set")
+    with pytest.raises(InvalidCall, match="is no place in S3"):
+        hybrid_job(functions.read_input, runner="braket", inputs={"set": "s3://"})("set")
+
+
+@long
+def test_inputs_that_lie_in_s3_are_found_by_input_path(service):
+    service()
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="amazon-braket-data")
+    s3.put_object(Bucket="amazon-braket-data", Key="set/a.txt", Body=b"seven")
+
+    job = braket_job(functions_read_a, options={"inputs": {"set": "s3://amazon-braket-data/set/"}})
+
+    assert job.result(WAIT_S) == "seven"
+
+
+def functions_read_a():
+    """Reads a file of a channel."""
+    from pl_hybridjobs import input_path
+
+    return (input_path("set") / "a.txt").read_text()
+
+
+def test_what_is_left_of_the_users_budget_goes_along(jobs_home):
+    import json
+
+    from pl_hybridjobs.braket.runner import _limits_left
+    from pl_hybridjobs.cost.account import budget_file, of_job, of_user
+    from pl_hybridjobs.cost.ledger import Charge
+    from tests.braket.boxes import packed
+
+    folder = packed(functions.add, 1)
+    assert _limits_left(folder) == {}
+    budget_file().write_text(json.dumps({"max_usd": "10", "max_tasks": 5}))
+    of_user().reserve([Charge("another job's", "arn:x", usd=Decimal(4), tasks=2)])
+    of_job(folder.path).reserve([Charge("its own", "arn:x", usd=Decimal(3), tasks=1)])
+
+    left = json.loads(_limits_left(folder)["budget.json"])
+
+    assert left == {"max_usd": "6.00", "max_tasks": 3}
