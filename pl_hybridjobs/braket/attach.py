@@ -89,7 +89,7 @@ def _write_record(folder: JobFolder, answer: Mapping[str, Any], order: Order, re
         run = record.Run(record.home(folder) / str(number))
         place = f"{str(answer['checkpointConfig']['s3Uri']).rstrip('/')}/{order.job}"
         asked = {"jobName": str(answer["jobName"])}
-        run.begin({"request": asked, "region": region, "folder": place, "epoch": 0, "time": time.time(), "place": {}})
+        run.begin({"request": asked, "region": region, "folder": place, "epoch": 0, "time": time.time(), "door": {}})
         if number == order.run:
             run.created(str(answer["jobArn"]))
         else:

@@ -98,17 +98,17 @@ class RehearsalRunner(BraketRunner):
         """The way to the emulator of a job's newest run; before that, to the one that is running for it."""
         assert folder is not None
         run = record.latest(folder)
-        place = run.intent["place"] if run is not None and not run.is_closed else self.place(folder)
+        door = run.intent["door"] if run is not None and not run.is_closed else self.door(folder)
         return shared(
             region=self.region_for(spec) or REGION,
             bucket=self.bucket or "",
             prefix=self.prefix or "",
-            endpoint_url=str(place["url"]),
+            endpoint_url=str(door["url"]),
             retries=retries or Retries(),
             credentials=_CREDENTIALS,
         )
 
-    def place(self, folder: JobFolder) -> dict[str, Any]:
+    def door(self, folder: JobFolder) -> dict[str, Any]:
         """Where the emulator is."""
         if self.endpoint_url:
             return {"url": self.endpoint_url}
@@ -125,7 +125,7 @@ class RehearsalRunner(BraketRunner):
         super().start(folder, digest, cause)
 
     def _look(self, folder: JobFolder, run: Run) -> None:
-        told = run.intent["place"].get("process")
+        told = run.intent["door"].get("process")
         if told is None or process.Identity.from_json(told).is_alive() is not False:
             super()._look(folder, run)
             return

@@ -28,6 +28,7 @@ from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, lock
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.lease import Lease
+from pl_hybridjobs.jobs.logs import tail
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.state import observe as observe_here
@@ -156,10 +157,15 @@ class BraketRunner(RequestOptions):
             return ""
         return ""
 
-    def place(self, folder: JobFolder) -> dict[str, Any]:
+    def door(self, folder: JobFolder) -> dict[str, Any]:
         """What else belongs to where a job is submitted; nothing for Amazon itself."""
         del folder
         return {}
+
+    def place(self, folder: JobFolder) -> str:
+        """See ``Mirroring.place``: the Amazon resource name, and the name in the console."""
+        run = record.latest(folder)
+        return f"{run.arn} ({run.intent['request']['jobName']})" if run is not None and run.arn else ""
 
     # Submitting ----------------------------------------------------------------------------------------------------------------
 
@@ -224,7 +230,7 @@ class BraketRunner(RequestOptions):
             "folder": f"{places.checkpoints}/{spec.id}",
             "epoch": latest.number if latest else 0,
             "time": time.time(),
-            "place": self.place(folder),
+            "door": self.door(folder),
             "source_mb": len(packed.archive) / 1e6,
         }
         run.begin(intent)
@@ -370,7 +376,9 @@ class BraketRunner(RequestOptions):
             with locked(folder.lock):
                 outcome.commit_cancelled(folder, fate.message)
         else:
-            error = {"type": "", "message": fate.message, "traceback": ""}
+            said = tail([run.container_log], timestamps=True) if not began else ""
+            message = f"{fate.message}\nThe container's last words:\n{said}" if said else fate.message
+            error = {"type": "", "message": message, "traceback": ""}
             with contextlib.suppress(Fenced):
                 outcome.commit_failure(folder, latest.number if latest else 0, fate.reason, error)
         return False

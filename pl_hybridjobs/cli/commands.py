@@ -13,6 +13,7 @@ import click
 from pl_hybridjobs import __version__
 from pl_hybridjobs.cli import render
 from pl_hybridjobs.cli.emulator import emulator
+from pl_hybridjobs.cli.image import image
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import State
@@ -89,7 +90,7 @@ def cli() -> None:
 @click.argument("target", metavar="FILE[:FUNC]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device, for example lightning.qubit.")
-@click.option("--runner", help="Where to run: local (default) or inline.")
+@click.option("--runner", help="Where to run: local (default), inline or container.")
 @click.option("--name", help="The job's name.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="A tag; repeat for more.")
 @click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")
@@ -456,6 +457,7 @@ def attach(arn: str, profile: str) -> None:
 
 
 cli.add_command(emulator)
+cli.add_command(image)
 
 
 def _open(name: str) -> Job:
@@ -615,6 +617,7 @@ def _details(job: Job) -> dict[str, Any]:
         "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
         "provenance": spec.provenance,
         "continues": spec.continues,
+        "place": job.place,
         "cost": {**_cost(job.cost), "text": str(job.cost)},
         "budget": job.budget.to_json(),
         "folder": str(job.folder),

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pl_hybridjobs import __version__
 from pl_hybridjobs.errors import HybridJobsError, StoreError
-from pl_hybridjobs.jobs import device, runner
+from pl_hybridjobs.jobs import device, engine, runner, sandbox
 from pl_hybridjobs.jobs.durable import locked, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import Status
@@ -45,7 +45,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything. Changes nothing but a probe file that is removed again."""
-    return [*_programs(), *_plugins(), *_home()]
+    return [*_programs(), *_plugins(), *_engines(), *_home()]
 
 
 def _programs() -> Iterator[Finding]:
@@ -66,6 +66,19 @@ def _plugins() -> Iterator[Finding]:
             yield Finding("broken", f"runner {name}", f"{error} Upgrade or uninstall the package that brings it.")
     names = ", ".join(sorted(device.known_devices()))
     yield Finding("ok" if names else "broken", "devices", names or "none: pip install pennylane")
+
+
+def _engines() -> Iterator[Finding]:
+    """What jobs in containers and in the sandbox need; nobody else does, so none of it is broken."""
+    for name in engine.ENGINES:
+        try:
+            found = engine.find(name)
+            yield Finding("ok", name, f"{found.run('version', '--format', '{{.Client.Version}}', timeout_s=20).strip()} at {found.path}")
+            found.run("info", timeout_s=20)
+        except HybridJobsError as error:
+            yield Finding("missing", name, str(error))
+    problem = sandbox.complaint()
+    yield Finding("missing", "sandbox", problem) if problem else Finding("ok", "sandbox", "bubblewrap")
 
 
 def _home() -> Iterator[Finding]:

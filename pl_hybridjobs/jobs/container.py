@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +24,8 @@ from pl_hybridjobs.jobs.engine import Engine
 from pl_hybridjobs.jobs.environment import Interpreter, Place, folder_in, place_for
 from pl_hybridjobs.jobs.exits import EXIT_MEMORY
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.spec import JobSpec
+from pl_hybridjobs.jobs.init import CACHE_VARIABLE
+from pl_hybridjobs.jobs.spec import JobSpec, Resources
 from pl_hybridjobs.jobs.supervised import SupervisedRunner
 
 ENVIRONMENTS = ("image", "locked")
@@ -36,7 +37,9 @@ _LOG_TAIL_BYTES = 4000
 #: Of the caller's variables these go in, if there is a network: credentials are never written anywhere.
 _CREDENTIALS = ("AWS_", "BRAKET_")
 _SETTINGS = "HYBRIDJOBS_"
-_PROBE = """
+_COMPILE = "import numpy; from pl_hybridjobs.sim import drivers; drivers.link(numpy.dtype('float64'))"
+#: Tells of an interpreter what ``Probe`` holds, as JSON.
+PROBE = """
 import json, os, platform, sys, sysconfig
 found = {"root": "", "version": "", "path": os.environ.get("PATH", "")}
 try:
@@ -249,14 +252,14 @@ class Box:
         Raises:
             RunnerError: It cannot; or the image has no such Python.
         """
-        key = json.dumps([self.engine.path, self.image_id, self.runner.python, self.options(), _PROBE])
+        key = json.dumps([self.engine.path, self.image_id, self.runner.python, self.options(), PROBE])
         kept = self.home / "environments" / f"image-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         try:
             value = json.loads(kept.read_bytes())
             return Probe(Interpreter(**value.pop("interpreter")), **value)
         except (OSError, ValueError, TypeError, KeyError):
             pass
-        options = ["run", *self.options(), "--entrypoint", self.runner.python, self.image, "-c", _PROBE]
+        options = ["run", *self.options(), "--entrypoint", self.runner.python, self.image, "-c", PROBE]
         try:
             value = json.loads(self.engine.run(*options))
         except RunnerError as error:
@@ -288,14 +291,21 @@ class ContainerLaunch:
         """The container's name."""
         return f"hybridjobs-{self.spec.id}-{epoch}"
 
-    def _interpreter(self) -> Interpreter:
-        """The image's."""
-        return self._box.probe().interpreter
-
     def preparation(self, work: launch.Work) -> Sequence[str] | None:
         """See ``Launch``."""
-        place = self._place()
-        return None if place is None or place.is_built else launch.prepared(self.folder, work, asdict(self._interpreter()))
+        place = self._place
+        if place is None or (place.is_built and place.is_warm):
+            return None
+        return launch.prepared(self.folder, work, asdict(self._box.probe().interpreter), self._warming(place))
+
+    def _warming(self, place: Place) -> list[str]:
+        """What compiles the simulator, in the image, into the environment's cache: jobs cannot write it, and each would compile again."""
+        box = replace(self._box, spec=replace(self.spec, resources=Resources()))
+        mounts = [*engine.mount(place.folder), *engine.mount(place.own), *engine.mount(place.cache, writable=True)]
+        env = {"HOME": "/tmp", "NUMBA_CACHE_DIR": f"{place.cache}/numba"}  # noqa: S108 - its own
+        given = [part for name, value in env.items() for part in ("--env", f"{name}={value}")]
+        code = f"import sys; sys.path.append({str(place.own)!r}); {_COMPILE}"
+        return [box.engine.path, "run", *box.options(), *mounts, *given, "--entrypoint", str(place.python), box.image, "-P", "-c", code]
 
     def start(self, work: launch.Work, *, output: int, life: int) -> int:
         """See ``Launch``. The life pipe is the container's standard input."""
@@ -314,19 +324,19 @@ class ContainerLaunch:
             work: What it is told.
             inherited: The caller's environment, of which some names go in.
         """
-        box, place = self._box, self._place()
+        box, place = self._box, self._place
         probe = box.probe()
         path, home = self.folder.path, home_of(self.folder.path)
         env = {"HOME": "/tmp", "XDG_CACHE_HOME": "/tmp/.cache", "HYBRIDJOBS_HOME": str(home), **work.env}  # noqa: S108 - its own
         mounts: list[str] = []
-        if box.runner.network or device.is_remote(self.spec.device_text):
-            mounts += _purse(home)
+        if box.runner.network or device.remote_names(self.spec.device):
+            mounts += _purse(home, path, self.folder.attempt(work.epoch).path)
         mounts += [*engine.mount(path, writable=True), *engine.mount(self.folder.bundle)]
         python, root = box.runner.python, probe.root
         if place is not None:
             python, root = str(place.python), str(place.own)
             mounts += [*engine.mount(place.folder), *engine.mount(place.own)]
-            env |= place.variables({"PATH": probe.path})
+            env |= {**place.variables({"PATH": probe.path}), CACHE_VARIABLE: str(place.cache)}
         names = [name for name in inherited if _goes_in(name, bool(box.runner.network)) and name not in env]
         return [
             *(box.engine.path, "run", "--interactive", "--name", self.container(work.epoch)),
@@ -367,15 +377,23 @@ class ContainerLaunch:
             return launch.Verdict(128 - code, "", detail if code == _KILLED else "")
         return launch.Verdict(code)
 
+    @functools.cached_property
     def _place(self) -> Place | None:
-        return place_for(self.folder, self._interpreter()) if self._box.runner.environment == "locked" else None
+        return place_for(self.folder, self._box.probe().interpreter) if self._box.runner.environment == "locked" else None
 
 
 def _goes_in(name: str, network: bool) -> bool:
     return name.startswith((_SETTINGS, *(_CREDENTIALS if network else ()))) and name not in (process.OWNER_VARIABLE, process.TOKEN_VARIABLE)
 
 
-def _purse(home: Path) -> list[str]:
-    """What may buy must see the user's budget, and write down what it spends; other jobs stay out of sight."""
+def _purse(home: Path, path: Path, attempt: Path) -> list[str]:
+    """What may buy must see the user's budget, and write down what it spends; other jobs stay out of sight.
+
+    Engines put tmpfs below all other mounts, so it is an empty folder that hides the jobs.
+    """
     kept = [part for name in ("environments", "index.sqlite") if (home / name).exists() for part in engine.mount(home / name)]
-    return [*engine.mount(home, writable=True), "--tmpfs", f"{home / 'jobs'}:rw,mode=755", *kept]
+    if path.parent != home / "jobs":
+        return [*engine.mount(home, writable=True), *kept]
+    mask = attempt / ".jobs"
+    (mask / path.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return [*engine.mount(home, writable=True), *engine.mount(mask, target=path.parent), *kept]

@@ -30,6 +30,9 @@ _STDLIB = {os.path.realpath(os.path.dirname(os.__file__)), os.path.dirname(os.__
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 _LEFT_OUT = {"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 _LOCK_FILES = re.compile(r"uv\.lock|pylock(\.[\w-]+)?\.toml")
+# What of ours needs what we require; the rest, metrics and checkpoints, needs the worker's own packages only.
+_OUR_STACK = re.compile(r"\b(job_device|train|training_loop|hybridjobs\.(qubit|mixed|qpu)|pl_hybridjobs\.(devices|training|sim|braket))\b")
+_OUR_NAME = "pl-hybridjobs"
 # Where sources go that are only to be read (a notebook's cells): no import finds a folder of this name.
 UNIMPORTED = ".sources"
 
@@ -75,6 +78,7 @@ class Sources:
         editable: Names of the distributions whose source travels.
         notes: What does not travel, and the like.
         collisions: Two files that would have the same place.
+        uses_stack: Our devices or training are used, so that what we require is needed.
     """
 
     files: dict[str, Path | bytes] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class Sources:
     editable: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     collisions: list[str] = field(default_factory=list)
+    uses_stack: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ def gather(trace: Trace, includes: Includes) -> Sources:
         gathering.add_file(place, path)
     for code in trace.codes:
         gathering.reach_from(imports.of_code(code.code), code.package)
+        gathering.look_for_our_stack(imports.names_of_code(code.code))
     for code in trace.codes:
         gathering.add_text_of(code)
     return gathering.sources
@@ -172,6 +178,10 @@ class _Gathering:
         for name in self._targets(found, package):
             self.reach(name)
 
+    def look_for_our_stack(self, text: str) -> None:
+        """Note whether some code uses our devices or training."""
+        self.sources.uses_stack = self.sources.uses_stack or _OUR_STACK.search(text) is not None
+
     def whole_package(self, name: str) -> None:
         """Add everything in a package's folder: its user cannot know what else analysis would miss."""
         module = locate(name, self._installed)
@@ -188,7 +198,9 @@ class _Gathering:
             package = place.removesuffix("/__init__.py").replace("/", ".")
             if not place.endswith("/__init__.py"):
                 package = place.rpartition("/")[0].replace("/", ".")
-            self.reach_from(read_source(str(path)).imports, package)
+            source = read_source(str(path))
+            self.look_for_our_stack(source.data.decode("utf-8", "replace"))
+            self.reach_from(source.imports, package)
 
     def add_text_of(self, code: Code) -> None:
         """Add the text of code that goes by value, so that tracebacks and ``inspect.getsource`` show it."""
@@ -247,7 +259,9 @@ class _Gathering:
             return ()
         self._put(module.place(), Path(module.file))
         self.sources.originals[module.file] = module.place()
-        return read_source(module.file).imports
+        source = read_source(module.file)
+        self.look_for_our_stack(source.data.decode("utf-8", "replace"))
+        return source.imports
 
     def _put(self, place: str, path: Path) -> bool:
         there = self.sources.files.setdefault(place, path)
@@ -461,7 +475,8 @@ def observed(sources: Sources, references: set[str]) -> tuple[Requirements, dict
     tops = {name.partition(".")[0] for name in references}
     needed = {dist.name for name in _shortest(sources.outside & references) for dist in index.giving(name)}
     needed |= {dist.name for dist in index.giving("cloudpickle")} if "cloudpickle" in tops else set()
-    lines = [dist.requirement() for dist in index.closure([*direct, *sources.editable])]
+    ours = index.by_name[_OUR_NAME].requires() if sources.uses_stack and _OUR_NAME in index.by_name else ()
+    lines = [dist.requirement() for dist in index.closure([*direct, *sources.editable, *ours])]
     text = "# Pinned from what was installed where the job was submitted.\n" + "".join(f"{line}\n" for line in lines)
     versions = {name: dist.version for name, dist in sorted(direct.items())}
     return Requirements("observed", "requirements.lock", text.encode(), tuple(lines)), versions, sorted(needed)

@@ -41,10 +41,15 @@ def is_remote(name: str) -> bool:
     return ":" in name and not name.startswith("local:")
 
 
-def needing_network(device: str | Mapping[str, str] | None) -> list[str]:
-    """The names of those devices of a job that are elsewhere; rehearsals are not."""
+def remote_names(device: str | Mapping[str, str] | None) -> list[str]:
+    """The names of those devices of a job that cost: targets of providers."""
     names = list(device.values()) if isinstance(device, Mapping) else [device] if device else []
-    return [name for name in names if is_remote(name) and not name.startswith("rehearsal:")]
+    return [name for name in names if is_remote(name)]
+
+
+def needing_network(device: str | Mapping[str, str] | None) -> list[str]:
+    """Those of them that are elsewhere; rehearsals are not."""
+    return [name for name in remote_names(device) if not name.startswith("rehearsal:")]
 
 
 def complaints(device: object) -> list[str]:

@@ -3,6 +3,7 @@
 ::
 
     environments/<key>/            a virtual environment; whole, because it gets its name when it is
+    environments/<key>/cache/      machine code of the simulator, for who cannot write its own
     environments/own-<digest>/     this package, for environments that do not have it
 
 An environment is a ``pyvenv.cfg``, a link to the interpreter and the installed files (PEP 405), so nothing needs to run in a container to
@@ -12,6 +13,7 @@ make one: this machine's pip installs, with its own configuration, credentials a
 from __future__ import annotations
 
 import collections
+import compileall
 import contextlib
 import hashlib
 import json
@@ -28,7 +30,7 @@ from typing import Any
 from pl_hybridjobs.errors import BundleRefused, Fenced, HybridJobsError, RunnerError
 from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs import bundle, outcome, own, process
-from pl_hybridjobs.jobs.durable import commit_folder, crash_point, locked, temporary_folder
+from pl_hybridjobs.jobs.durable import commit_folder, crash_point, locked, temporary_folder, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 
 _FORMAT = 1
@@ -103,6 +105,16 @@ class Place:
         """Whether both are there, and so are whole."""
         return self.folder.is_dir() and self.own.is_dir()
 
+    @property
+    def cache(self) -> Path:
+        """Machine code of the simulator."""
+        return self.folder / "cache"
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether that is there for this very version."""
+        return (self.cache / self.own.name).exists()
+
     def variables(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """A process's environment for it: nothing that points to other packages, its programs first."""
         kept = {name: value for name, value in inherited.items() if name not in ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE")}
@@ -131,7 +143,7 @@ def place_for(folder: JobFolder, interpreter: Interpreter) -> Place:
         raise RunnerError(f"The bundle in {folder.bundle} does not say what it requires ({error}). Submit the job again.") from error
     key = hashlib.sha256(text.encode() + b"\0" + lock).hexdigest()[:24]
     parent = home_of(folder.path) / _FOLDER
-    return Place(parent / key, parent / f"own-{own.digest()[:24]}")
+    return Place(parent / key, parent / f"own-{interpreter.minor}-{own.digest()[:24]}")
 
 
 def folder_in(home: Path) -> Path:
@@ -149,16 +161,19 @@ def _worker_needs(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """``environment <job folder> <epoch> <bundle digest> <interpreter> <life pipe>``: build what an attempt needs.
+    """``environment <job folder> <epoch> <bundle digest> <interpreter> <warming> <life pipe>``: build what an attempt needs.
 
-    The interpreter is an ``Interpreter`` as JSON. Why nothing could be built becomes the job's outcome.
+    The interpreter is an ``Interpreter`` as JSON, the warming a command as JSON, which fills the cache of the environment; it may be empty.
+    Why nothing could be built becomes the job's outcome.
     """
-    path, epoch, digest, interpreter, life = argv
+    path, epoch, digest, interpreter, warming, life = argv
     process.die_with(int(life))
     folder = JobFolder(Path(path))
     try:
         manifest = bundle.verify(folder.bundle, digest or None)
-        build(folder, manifest, Interpreter(**json.loads(interpreter)))
+        place = build(folder, manifest, Interpreter(**json.loads(interpreter)))
+        if json.loads(warming):
+            warm(place, json.loads(warming))
     except Fenced:
         raise
     except HybridJobsError as error:
@@ -181,15 +196,29 @@ def build(folder: JobFolder, manifest: Mapping[str, Any], interpreter: Interpret
         if not place.own.is_dir():
             with temporary_folder(place.own.parent, place.own.name) as temporary:
                 own.unpack(temporary)
+                compileall.compile_dir(temporary, quiet=2)  # it will be read-only
                 commit_folder(temporary, place.own)
     with _only_builder(place.folder):
         if not place.folder.is_dir():
             with temporary_folder(place.folder.parent, place.folder.name) as temporary:
                 print(f"hybridjobs: builds the environment {place.folder.name} for {folder.bundle.name}/{_lock_name(manifest)}", flush=True)
-                _make(temporary, folder.bundle, manifest, interpreter)
+                _make(temporary, folder.bundle, manifest, interpreter, place.folder)
                 crash_point("environment.made")
                 commit_folder(temporary, place.folder)
     return place
+
+
+def warm(place: Place, command: Sequence[str]) -> None:
+    """Compile the simulator, if it is in an environment. Without it jobs compile for themselves, so a failure is only told."""
+    with _only_builder(place.folder):
+        if place.is_warm:
+            return
+        if any(place.folder.glob("lib/*/site-packages/numba")):
+            print("hybridjobs: compiles the simulator for this environment", flush=True)
+            code, _ = _run(command)
+            if code:
+                return
+        write_bytes(place.cache / place.own.name, b"", durable=False)
 
 
 @contextlib.contextmanager
@@ -205,25 +234,45 @@ def _lock_name(manifest: Mapping[str, Any]) -> str:
     return str(manifest["requirements"]["file"])
 
 
-def _make(folder: Path, packed: Path, manifest: Mapping[str, Any], interpreter: Interpreter) -> None:
-    site = folder / "lib" / f"python{interpreter.minor}" / "site-packages"
-    site.mkdir(parents=True)
-    (folder / "bin").mkdir()
-    for name in ("python", "python3", f"python{interpreter.minor}"):
-        (folder / "bin" / name).symlink_to(interpreter.executable)
-    home = Path(interpreter.executable).parent
-    (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n")
+def _make(folder: Path, packed: Path, manifest: Mapping[str, Any], interpreter: Interpreter, final: Path) -> None:
     from pl_hybridjobs.jobs import locks
 
     wanted = locks.requirements(packed / _lock_name(manifest), str(manifest["requirements"]["kind"]), interpreter)
     named = {locks.name_of(line) for line in wanted}
-    wanted += [line for line in _worker_needs(manifest) if locks.name_of(line) not in named]
+    make(folder, [*wanted, *(line for line in _worker_needs(manifest) if locks.name_of(line) not in named)], interpreter, final)
+
+
+def make(folder: Path, wanted: Sequence[str], interpreter: Interpreter, final: Path, *options: str) -> None:
+    """Make a virtual environment.
+
+    Args:
+        folder: Exists and is empty.
+        wanted: The lines of a requirements file.
+        interpreter: For whom.
+        final: Where the folder will lie in the end.
+        options: More of pip's.
+
+    Raises:
+        RunnerError: With the installer's last lines.
+    """
+    programs, site = folder / "bin", folder / "lib" / f"python{interpreter.minor}" / "site-packages"
+    site.mkdir(parents=True)
+    programs.mkdir()
+    (folder / "cache").mkdir()
+    for name in ("python", "python3", f"python{interpreter.minor}"):
+        (programs / name).symlink_to(interpreter.executable)
+    home = Path(interpreter.executable).parent
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n")
     listing = folder / "requirements.txt"
     listing.write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
-    install(listing, site, interpreter)
+    install(listing, site, interpreter, *options)
     for program in (site / "bin").glob("*") if (site / "bin").is_dir() else ():
-        if not (folder / "bin" / program.name).exists():
-            shutil.copy2(program, folder / "bin" / program.name)
+        first, newline, rest = program.read_bytes().partition(b"\n")
+        if first.startswith(b"#!") and b"python" in first:  # pip wrote which interpreter it runs in itself
+            first = f"#!{final}/bin/python".encode()
+        if not (programs / program.name).exists():
+            (programs / program.name).write_bytes(first + newline + rest)
+            (programs / program.name).chmod(0o755)
 
 
 def install(listing: Path, site: Path, interpreter: Interpreter, *options: str) -> None:
@@ -256,7 +305,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
         for line in running.stdout:
             text = line.decode(errors="replace").rstrip()
             tail.append(text)
-            print(text, flush=True)
+            print(text, file=sys.stderr, flush=True)
     return running.returncode, "\n".join(tail)
 
 

@@ -123,6 +123,11 @@ class Job:
         return account.of_job(self.folder).limits
 
     @property
+    def place(self) -> str:
+        """Where it runs and what it is called there, if that is elsewhere: the Amazon resource name of its newest Braket job. Else ""."""
+        return self._runner.place(self._folder) if isinstance(self._runner, runners.Mirroring) else ""
+
+    @property
     def status(self) -> Status:
         """Where the job is now; ``unknown`` also where its folder is damaged (``result()`` says how)."""
         try:

@@ -94,6 +94,17 @@ def of_code(code: types.CodeType) -> tuple[Import, ...]:
     return tuple(found)
 
 
+def names_of_code(code: types.CodeType) -> str:
+    """Every name and text in a code object and in those nested in it, a line each."""
+    found: list[str] = []
+    pending = [code]
+    while pending:
+        one = pending.pop()
+        pending.extend(const for const in one.co_consts if isinstance(const, types.CodeType))
+        found += [*one.co_names, *one.co_freevars, *(const for const in one.co_consts if isinstance(const, str))]
+    return "\n".join(found)
+
+
 def _statements(code: types.CodeType) -> Iterator[Import]:
     constants: list[object] = []
     for instruction in dis.get_instructions(code):

@@ -175,10 +175,11 @@ class LocalLaunch:
         argv = [python, "-P", "-c", program("pl_hybridjobs.jobs.worker"), str(root), *work.arguments(self.folder.path, life)]
         env |= work.env
         if self.sandbox:
-            from pl_hybridjobs.jobs import sandbox
+            from pl_hybridjobs.jobs import device, sandbox
 
             own = root if self.locked else root / "pl_hybridjobs"
-            argv = sandbox.wrapped(argv, env, self.folder, own, network=self.sandbox == "network")
+            buys = self.sandbox == "network" or bool(device.remote_names(self.spec.device))
+            argv = sandbox.wrapped(argv, env, self.folder, own, network=self.sandbox == "network", buys=buys)
         os.set_inheritable(life, True)
         try:
             return process.spawn(argv, env, output=output, session=True)
@@ -209,7 +210,14 @@ class LocalLaunch:
         return environment.local_place(self.folder)
 
 
-def prepared(folder: JobFolder, work: Work, interpreter: Mapping[str, str]) -> list[str]:
-    """The command that builds an environment for an ``environment.Interpreter``; the descriptor of ``life`` is appended."""
+def prepared(folder: JobFolder, work: Work, interpreter: Mapping[str, str], warming: Sequence[str] = ()) -> list[str]:
+    """The command that builds an environment for an ``environment.Interpreter``; the descriptor of ``life`` is appended.
+
+    Args:
+        folder: The job.
+        work: The attempt.
+        interpreter: For whom.
+        warming: A command that fills the environment's cache; none where who uses it can write it.
+    """
     python = [sys.executable, "-P", "-c", program("pl_hybridjobs.jobs.environment"), str(ROOT)]
-    return [*python, str(folder.path), str(work.epoch), work.digest, json.dumps(dict(interpreter))]
+    return [*python, str(folder.path), str(work.epoch), work.digest, json.dumps(dict(interpreter)), json.dumps(list(warming))]

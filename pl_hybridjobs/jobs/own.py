@@ -40,7 +40,7 @@ def files() -> Mapping[str, bytes]:
 
 def version() -> str:
     """The distribution's version."""
-    return _field(_named("METADATA"), "Version")
+    return _field(_metadata()[0], "Version")
 
 
 def digest() -> str:
@@ -94,6 +94,7 @@ def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield Path(path, name).relative_to(folder).as_posix(), Path(path, name)
 
 
+@functools.cache
 def _metadata() -> tuple[bytes, bytes]:
     """``METADATA`` and ``entry_points.txt``: of the installed distribution, or made from the checkout's ``pyproject.toml``."""
     project = _PACKAGE.parent / "pyproject.toml"

@@ -79,6 +79,10 @@ class Mirroring(Runner, Protocol):
         """What the machines will cost, a line each."""
         ...
 
+    def place(self, folder: JobFolder) -> str:
+        """What the job is called where it runs; "" before it is known there."""
+        ...
+
 
 @functools.cache
 def _registered() -> dict[str, str]:

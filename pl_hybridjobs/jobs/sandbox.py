@@ -36,7 +36,7 @@ def complaint() -> str | None:
     return None
 
 
-def wrapped(argv: Sequence[str], env: Mapping[str, str], folder: JobFolder, own: Path, *, network: bool) -> list[str]:
+def wrapped(argv: Sequence[str], env: Mapping[str, str], folder: JobFolder, own: Path, *, network: bool, buys: bool) -> list[str]:
     """A command, in a sandbox.
 
     Args:
@@ -45,6 +45,7 @@ def wrapped(argv: Sequence[str], env: Mapping[str, str], folder: JobFolder, own:
         folder: The job's.
         own: Where this package is.
         network: Whether it may speak to others.
+        buys: Whether it must see the user's budget.
 
     Raises:
         RunnerError: There is no bubblewrap, or the interpreter does not start.
@@ -62,7 +63,7 @@ def wrapped(argv: Sequence[str], env: Mapping[str, str], folder: JobFolder, own:
         *(["--share-net"] if network else []),
         *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"),  # noqa: S108 - a private one
         *(part for path in dict.fromkeys(bound) for part in _binding(path)),
-        *(_purse(home_of(folder.path)) if network else ()),
+        *(_purse(home_of(folder.path)) if buys else ()),
         *("--bind", str(folder.path), str(folder.path)),
         *("--ro-bind-try", str(folder.bundle), str(folder.bundle)),
         *("--chdir", str(folder.path), "--setenv", "HOME", "/tmp"),  # noqa: S108

@@ -64,7 +64,7 @@ def two_requests(runner: BraketRunner, folder: JobFolder) -> float:
 def test_ten_thousand_lines_are_here_in_order_within_two_seconds(running, report):
     folder = packed(functions.add, 1)
     run = record.Run(record.home(folder) / "1")
-    run.begin({"folder": "s3://none/none", "epoch": 0, "request": {}, "region": "us-east-1", "time": 0, "place": {}})
+    run.begin({"folder": "s3://none/none", "epoch": 0, "request": {}, "region": "us-east-1", "time": 0, "door": {}})
     client, stream = boto3.client("logs"), "benchmark/uuid/algo-1"
     with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):  # moto's lasts as long as this process
         client.create_log_group(logGroupName=GROUP)

@@ -228,3 +228,19 @@ def test_a_stolen_archive_is_refused_when_it_is_unpacked(tmp_path):
         payload.unpack(made.archive[:1000], made.digest, tmp_path)
     payload.unpack(made.archive, made.digest, tmp_path)
     assert (tmp_path / "bundle/manifest.json").exists()
+
+
+def test_an_image_of_ones_own_fetches_the_source_itself(tmp_path, emulated):
+    import boto3
+
+    running = emulated()
+    box = Box(tmp_path, packed(functions.add, 1))
+    (tmp_path / "code/hybridjobs.payload").unlink()
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="amazon-braket-own")
+    s3.put_object(Bucket="amazon-braket-own", Key="a b/source.tar.gz", Body=payload.pack(box.folder).archive)
+
+    code, output = box.run(**running.environment(), AMZN_BRAKET_SCRIPT_S3_URI="s3://amazon-braket-own/a b/source.tar.gz")
+
+    assert code == 0, output
+    assert observe(box.inside).status is Status.COMPLETED

@@ -38,7 +38,7 @@ class There:
         self.s3 = boto3.client("s3")
         self.s3.create_bucket(Bucket=BUCKET)
         self.run = record.Run(record.home(folder) / "1")
-        self.run.begin({"folder": f"s3://{BUCKET}/{prefix}", "epoch": start, "request": {}, "region": "us-east-1", "time": 0, "place": {}})
+        self.run.begin({"folder": f"s3://{BUCKET}/{prefix}", "epoch": start, "request": {}, "region": "us-east-1", "time": 0, "door": {}})
 
     def put(self, name: str, data: bytes | str) -> None:
         self.s3.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{name}", Body=data)

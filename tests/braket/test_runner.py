@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -244,7 +245,8 @@ def test_timeout_s_is_kept_by_the_supervisor_inside(service):
 def test_what_the_service_could_not_start_fails_with_its_reason(service):
     service(image_python={"*mine*": "9.9"})
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
-    job = braket_job(functions.add, 1, runner=BraketRunner(image_uri=image))
+    job = braket_job(functions.add, 1, runner=BraketRunner(image_uri=image), options={"name": "no legal_name"})
+    assert re.search(r":job/\S+ \(no-legal-name-\w{10}-1\)$", job.place)
 
     with pytest.raises(JobFailed, match=r"never called: CannotStartContainerError.*9\.9"):
         job.result(WAIT_S)

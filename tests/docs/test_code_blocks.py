@@ -29,9 +29,10 @@ VERBS = [
     "plan",
     "budget",
     "doctor",
+    "emulator",
+    "image",
     "rehearse",
     "attach",
-    "emulator",
 ]
 
 

@@ -10,12 +10,13 @@ import time
 import pytest
 
 from pl_hybridjobs import Resources, Status, hybrid_job
+from pl_hybridjobs.cost import account
 from pl_hybridjobs.errors import InvalidCall, JobFailed, JobInterrupted, RunnerError
 from pl_hybridjobs.jobs import engine, own, process
 from pl_hybridjobs.jobs.container import ContainerLaunch, ContainerRunner
 from pl_hybridjobs.jobs.environment import Interpreter
 from pl_hybridjobs.jobs.launch import Work
-from tests.jobs import containers, functions
+from tests.jobs import buyers, containers, functions
 
 WAIT_S = 120
 
@@ -133,6 +134,19 @@ def test_the_limits_of_memory_and_cores_are_the_containers(container):
     with pytest.raises(JobFailed, match="more than memory_mb=200"):
         hybrid_job(functions.eat_memory, runner=container, resources=resources)(600).result(WAIT_S)
     assert hybrid_job(functions.cpus, runner=container, resources=resources)().result(WAIT_S) == (1, "1")
+
+
+def test_what_a_job_buys_counts_for_the_user_and_other_jobs_stay_hidden(container):
+    hybrid_job(functions.add, runner="inline")(1)
+    job = hybrid_job(buy_and_look, runner=container, device="rehearsal:any")(2)
+
+    assert job.result(WAIT_S) == [job.id]
+    assert account.of_user().cost().usd == 2
+
+
+def buy_and_look(times):
+    buyers.own_checkpoints(times, "shop")
+    return os.listdir(os.path.dirname(os.environ["HYBRIDJOBS_JOB_FOLDER"]))
 
 
 def test_a_locked_environment_needs_nothing_of_the_image_but_python(container):
@@ -271,11 +285,11 @@ def test_options_become_the_engines(command):
 
 
 def test_a_network_brings_the_purse_and_still_hides_other_jobs(command, jobs_home):
-    line = command(network=True)
+    line = " ".join(command(network=True))
 
-    assert f"{jobs_home}:{jobs_home}" in line
-    assert f"{jobs_home / 'jobs'}:rw,mode=755" in line
-    assert f"{jobs_home}:{jobs_home}" not in command()
+    assert f"{jobs_home}:{jobs_home} " in line
+    assert f"/.jobs:{jobs_home / 'jobs'}:ro" in line
+    assert f"{jobs_home}:{jobs_home} " not in " ".join(command())
 
 
 def test_a_path_with_a_colon_is_refused():

@@ -419,3 +419,30 @@ def test_packing_a_small_function_loads_nothing_heavy(tmp_path):
 
     assert run(textwrap.dedent(code), tmp_path) == ""
     assert (tmp_path / "call.pkl").exists()
+
+
+# What our own devices need -----------------------------------------------------------------------------------------------
+
+
+def test_a_lock_names_what_our_devices_and_training_need_where_the_call_uses_them():
+    def simulates():
+        from pl_hybridjobs import job_device
+
+        return job_device(wires=1)
+
+    def by_name(qml):
+        return qml.device("hybridjobs.qubit", wires=1)
+
+    def logs():
+        from pl_hybridjobs import log_metric
+
+        log_metric("a", 1.0)
+
+    def lock(fn):
+        _, trace = packing._Call(fn, (), {}, None).pickled()
+        found, _, _ = dependencies.observed(dependencies.gather(trace, dependencies.Includes()), trace.references)
+        return {line.partition("==")[0] for line in found.lines}
+
+    assert {"cloudpickle", "numba", "jax", "pennylane"} <= lock(simulates)
+    assert "numba" in lock(by_name)
+    assert "numba" not in lock(logs)

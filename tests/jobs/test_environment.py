@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from pl_hybridjobs import Status, hybrid_job
+from pl_hybridjobs.cost import account
 from pl_hybridjobs.errors import InvalidCall, JobFailed
 from pl_hybridjobs.jobs import locks, own
 from pl_hybridjobs.jobs.environment import Interpreter
 from pl_hybridjobs.jobs.local import LocalRunner
-from tests.jobs import functions
+from tests.jobs import buyers, functions
 
 WAIT_S = 120
 LOCKED = LocalRunner(environment="locked")
@@ -213,6 +214,14 @@ def test_a_sandboxed_job_sees_nothing_but_its_own(tmp_path):
 
     expected = {"secret": False, "processes": 2, "bundle": "Read-only file system", "network": "Network is unreachable"}
     assert job.result(WAIT_S) == {"jobs": [job.id], **expected}
+
+
+@needs_bubblewrap
+def test_what_a_sandboxed_job_buys_counts_for_the_user():
+    job = hybrid_job(buyers.own_checkpoints, runner=LocalRunner(sandbox=True), device="rehearsal:any")(2, "shop")
+
+    assert job.result(WAIT_S) == 0
+    assert account.of_user().cost().usd == 2
 
 
 @needs_bubblewrap
