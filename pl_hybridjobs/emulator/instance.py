@@ -24,8 +24,8 @@ _PASSED_ON = ("PIP_", "SSL_CERT_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP
 _PATIENCE_S = 10.0
 
 
-class DownloadFailed(Exception):
-    """What a job asked for is not in S3."""
+class StartFailed(Exception):
+    """What a job asked for is not there."""
 
 
 class Instance:
@@ -60,12 +60,12 @@ class Instance:
         """Hyperparameters, input channels, and checkpoints that the S3 place holds already.
 
         Raises:
-            DownloadFailed: A channel is empty, or its keys cannot be files.
+            StartFailed: A channel is empty, or its keys cannot be files.
         """
         try:
             self._download()
         except OSError as error:
-            raise DownloadFailed(f"ClientError: Data download failed: {error}") from error
+            raise StartFailed(f"ClientError: Data download failed: {error}") from error
 
     def _download(self) -> None:
         if "hyperParameters" in self._request:
@@ -90,7 +90,7 @@ class Instance:
         folder.mkdir()
         found = [key for key in keys if _fetch(bucket, key, _below(folder, key[len(top) :]))]
         if not found:
-            raise DownloadFailed(f"ClientError: Data download failed: no S3 objects found under {uri} for the channel {channel!r}")
+            raise StartFailed(f"ClientError: Data download failed: no S3 objects found under {uri} for the channel {channel!r}")
 
     # The run
 
@@ -98,11 +98,11 @@ class Instance:
         """Start the container's script, under a keeper.
 
         Raises:
-            DownloadFailed: The image's Python is not on this machine.
+            StartFailed: The image's Python is not on this machine.
         """
         if not self._python.executable:
             version = "{}.{}".format(*self._python.version)
-            raise DownloadFailed(f"CannotStartContainerError: the image has Python {version}, which is not on this machine (emulator)")
+            raise StartFailed(f"CannotStartContainerError: the image has Python {version}, which is not on this machine (emulator)")
         script = self._ml / "code/braket_container.py"
         script.write_bytes((_HERE / "container.py").read_bytes())
         python = self._python.install(self.root / "image")
@@ -233,7 +233,7 @@ def _below(folder: Path, name: str) -> Path:
     """A file of a folder, whatever the rest of its key is."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise DownloadFailed(f"ClientError: Data download failed: {name!r} leads out of its folder")
+        raise StartFailed(f"ClientError: Data download failed: {name!r} leads out of its folder")
     return folder.joinpath(*parts)
 
 

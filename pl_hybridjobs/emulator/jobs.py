@@ -20,7 +20,7 @@ from pl_hybridjobs.emulator.cloudwatch import Stream
 from pl_hybridjobs.emulator.devices import Device, Fleet
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.images import Images
-from pl_hybridjobs.emulator.instance import DownloadFailed, Instance
+from pl_hybridjobs.emulator.instance import Instance, StartFailed
 from pl_hybridjobs.emulator.job import FINAL, Event, Job
 from pl_hybridjobs.emulator.job_checks import check, check_quotas
 from pl_hybridjobs.emulator.job_options import JobOptions
@@ -221,7 +221,7 @@ class Jobs:
                     stream.close()
             else:
                 status, reason = "CANCELLED", ""
-        except DownloadFailed as error:
+        except StartFailed as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - the job says it; nobody else waits for this thread
             reason = f"InternalServerError: the emulator failed: {error!r}"
