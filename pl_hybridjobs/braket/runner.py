@@ -51,6 +51,7 @@ class BraketRunner(RequestOptions):
     name: ClassVar[str] = "braket"
     installs: ClassVar[bool] = True
     reads_s3: ClassVar[bool] = True
+    at_once: ClassVar[int] = 3  # the quota of a new account
     #: Whether what jobs buy is paid for.
     is_bought: ClassVar[bool] = True
     #: The service takes five GetJob in a second, of the whole account.
@@ -353,10 +354,11 @@ class BraketRunner(RequestOptions):
             again = self._conclude(folder, spec, run)
         run.close()
         crash_point("braket.closed")
-        if again:
-            self._start(folder, spec.bundle_digest, "retry")
-        elif (following := next_job(folder, spec)) is not None:
-            self.start(following, following.spec().bundle_digest, "start")
+        with contextlib.suppress(RunnerError):  # then it can be resumed, and who waits for the sweep starts the next one
+            if again:
+                self._start(folder, spec.bundle_digest, "retry")
+            elif (following := next_job(folder, spec)) is not None:
+                self.start(following, following.spec().bundle_digest, "start")
 
     def _conclude(self, folder: JobFolder, spec: JobSpec, run: Run) -> bool:
         """Write down how a job ended that left no outcome.

@@ -90,7 +90,7 @@ def cli() -> None:
 @click.argument("target", metavar="FILE[:FUNC]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device, for example lightning.qubit.")
-@click.option("--runner", help="Where to run: local (default), inline or container.")
+@click.option("--runner", help="Where to run: local (default), inline, container, rehearsal or braket.")
 @click.option("--name", help="The job's name.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="A tag; repeat for more.")
 @click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")

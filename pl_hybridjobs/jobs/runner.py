@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -34,9 +35,10 @@ _OURS = {
 class Runner(Protocol):
     """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
 
-    The job's folder is the only thing that the two sides share. Three things are optional: ``preflight(spec)``, complaints that are found
+    The job's folder is the only thing that the two sides share. Four things are optional: ``preflight(spec)``, complaints that are found
     by asking an engine or a service, before anything is created; ``installs``, true where what the bundle requires is installed for the
-    job, so that it need not be installed here; and ``reads_s3``, true where inputs may lie in S3.
+    job, so that it need not be installed here; ``reads_s3``, true where inputs may lie in S3; and ``at_once``, how many jobs of a
+    sweep may run side by side where nothing is said.
     """
 
     name: ClassVar[str]
@@ -137,6 +139,11 @@ def preflight(runner: Runner, spec: JobSpec) -> list[str]:
 def inputs_complaints(runner: Runner, spec: JobSpec) -> list[str]:
     """Which inputs lie in S3, of a runner that does not read there."""
     return [] if getattr(runner, "reads_s3", False) else remote_complaints(spec.inputs)
+
+
+def at_once(runner: Runner) -> int:
+    """How many jobs of a sweep run side by side where nothing is said: one for each core of this machine."""
+    return int(getattr(runner, "at_once", 0)) or max(1, os.cpu_count() or 1)
 
 
 def options_of(runner: Runner) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -273,8 +272,8 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
         raise InvalidCall("map", ["there is nothing to run: the iterable of arguments is empty"])
     for index, call in enumerate(calls):
         check(call, options, ask=index == 0)
-    at_once = max_parallel or max(1, os.cpu_count() or 1)
     runner = runners.resolve(options.runner)
+    at_once = max_parallel or runners.at_once(runner)
     store = Store()
     sweep_id = new_id()
     folders = []

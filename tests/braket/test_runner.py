@@ -18,7 +18,7 @@ from pl_hybridjobs.braket import record
 from pl_hybridjobs.braket.attach import attach
 from pl_hybridjobs.braket.runner import BraketRunner, instance_cost
 from pl_hybridjobs.emulator.job_options import JobOptions
-from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed, JobTimeout, RunnerError
+from pl_hybridjobs.errors import BudgetExceeded, InvalidCall, JobCancelled, JobFailed, JobInterrupted, JobTimeout, RunnerError
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec
 from tests.braket.scripted import Reply, scripted
@@ -380,3 +380,25 @@ def test_what_is_left_of_the_users_budget_goes_along(jobs_home):
     left = json.loads(_limits_left(folder)["budget.json"])
 
     assert left == {"max_usd": "6.00", "max_tasks": 3}
+
+
+def run_out_of_money():
+    """Stops as a device does that may not buy any more."""
+    from pl_hybridjobs import save_checkpoint
+    from pl_hybridjobs.errors import BudgetExceeded
+
+    save_checkpoint({"step": 1}, 1)
+    raise BudgetExceeded("the next task would cost too much")
+
+
+@long
+def test_a_job_whose_budget_ran_out_is_interrupted_and_not_retried_by_itself(service):
+    running = service()
+    job = braket_job(run_out_of_money, options={"retries": 3})
+
+    with pytest.raises(BudgetExceeded, match="cost too much") as caught:
+        job.result(WAIT_S)
+
+    assert isinstance(caught.value, JobInterrupted)
+    assert len(running.jobs) == 1
+    assert [c.step for c in job.checkpoints()] == [1]
