@@ -58,11 +58,12 @@ class Mirror:
         folder: The one here.
         run: Which Braket job; says where it lies there.
         is_bought: What the job buys counts for the user, too.
+        place: Where it lies there, before the run says it.
     """
 
-    def __init__(self, session: Session, folder: JobFolder, run: Run, *, is_bought: bool = True) -> None:
+    def __init__(self, session: Session, folder: JobFolder, run: Run, *, is_bought: bool = True, place: str = "") -> None:
         self._session, self._folder, self._run, self._is_bought = session, folder, run, is_bought
-        self._bucket, self._prefix = split_place(run.folder_place)
+        self._bucket, self._prefix = split_place(place or run.folder_place)
         self._known: dict[str, str] = {}
         with contextlib.suppress(FileNotFoundError, FolderCorrupt):  # then all of it is taken again
             self._known = dict(read_json(run.files))
@@ -263,6 +264,7 @@ class Mirror:
         for root in (self._folder.checkpoints, self._folder.results):
             files += [path for path in sorted(root.rglob("*")) if path.is_file() and not any(map(_TEMPORARY.fullmatch, path.parts))]
         named = [(path.relative_to(self._folder.path).as_posix(), path) for path in files]
+        self._run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if snapshot := self._snapshot():
             named.append((SNAPSHOT, snapshot))
         self._known |= put_files(self._session, self._bucket, self._prefix, named)

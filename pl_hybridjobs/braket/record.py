@@ -118,7 +118,8 @@ def runs(folder: JobFolder) -> list[Run]:
         names = os.listdir(place)
     except FileNotFoundError:
         return []
-    return [Run(place / str(number)) for number in sorted(int(name) for name in names if name.isdecimal())]
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    return [run for run in (Run(place / str(number)) for number in numbers) if (run.path / "intent.json").exists()]
 
 
 def latest(folder: JobFolder) -> Run | None:

@@ -199,7 +199,7 @@ class BraketRunner(RequestOptions):
         try:
             session = self.session(spec, folder)
             if last is not None and not last.arn:
-                self._submit(session, last)
+                self._submit(session, last, again=True)
                 return
             if last is not None and not last.is_closed:
                 raise RunnerError(f"{spec.name} runs already, as {last.arn}.")
@@ -208,7 +208,7 @@ class BraketRunner(RequestOptions):
             if last is not None:
                 self._seal(folder, last, "resumed")
             self._upload(session, folder, spec, run, bucket, digest, cause)
-            self._submit(session, run)
+            self._submit(session, run, again=False)
         except ProviderError as error:
             raise RunnerError(f"{spec.name} could not be submitted: {error}") from error
 
@@ -234,8 +234,8 @@ class BraketRunner(RequestOptions):
             "door": self.door(folder),
             "source_mb": len(packed.archive) / 1e6,
         }
-        run.begin(intent)
-        Mirror(session, folder, run).push()
+        Mirror(session, folder, run, place=intent["folder"]).push()
+        run.begin(intent)  # last: from now on the request is sent again as it is
         crash_point("braket.intent")
 
     @staticmethod
@@ -246,15 +246,14 @@ class BraketRunner(RequestOptions):
         if not files:  # the service has no empty channels
             session.call("s3", "put_object", Bucket=bucket, Key=f"{prefix}.empty", Body=b"")
 
-    def _submit(self, session: Session, run: Run) -> None:
-        """Send CreateJob, or find what was created when it was sent before."""
-        asked = run.intent["request"]
-        arn = self._find(session, run) if time.time() - float(run.intent["time"]) > 60.0 else ""
+    def _submit(self, session: Session, run: Run, *, again: bool) -> None:
+        """Send CreateJob, or find what was created when it was sent before, perhaps by a process that died."""
+        arn = self._find(session, run) if again else ""
         if not arn:
             try:
-                arn = str(session.call("braket", "create_job", **asked)["jobArn"])
+                arn = str(session.call("braket", "create_job", **run.intent["request"])["jobArn"])
             except ProviderError as error:
-                if error.nothing_done:
+                if error.nothing_done and not again:
                     run.forget()
                 raise
         crash_point("braket.created")
@@ -430,7 +429,7 @@ class BraketRunner(RequestOptions):
         try:
             with locked(record.lock(folder)):
                 if not run.arn:
-                    self._submit(session, run)  # it may have been created, and then it is to be cancelled
+                    self._submit(session, run, again=True)  # it may have been created, and then it is to be cancelled
             session.call("braket", "cancel_job", jobArn=run.arn)
         except Refusal as refusal:
             if refusal.code != "ConflictException":  # it has ended

@@ -16,9 +16,19 @@ import pytest
 from pl_hybridjobs import Status, hybrid_job, open_job
 from pl_hybridjobs.braket import record
 from pl_hybridjobs.braket.attach import attach
+from pl_hybridjobs.braket.mirror import Mirror
 from pl_hybridjobs.braket.runner import BraketRunner, instance_cost
 from pl_hybridjobs.emulator.job_options import JobOptions
-from pl_hybridjobs.errors import BudgetExceeded, InvalidCall, JobCancelled, JobFailed, JobInterrupted, JobTimeout, RunnerError
+from pl_hybridjobs.errors import (
+    BudgetExceeded,
+    InvalidCall,
+    JobCancelled,
+    JobFailed,
+    JobInterrupted,
+    JobTimeout,
+    ProviderError,
+    RunnerError,
+)
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec
 from tests.braket.scripted import Reply, scripted
@@ -96,6 +106,28 @@ def test_a_refused_job_leaves_no_trace_and_says_why(service):
     assert open_job("second").status is Status.CREATED
     assert record.runs(JobFolder(open_job("second").folder)) == []
     held.cancel(0)
+
+
+def test_an_upload_that_failed_is_begun_anew(service, monkeypatch):
+    running = service()
+    push, failed = Mirror.push, []
+
+    def fail_once(mirror: Mirror) -> None:
+        if not failed:
+            failed.append(mirror)
+            raise ProviderError("S3 is away")
+        push(mirror)
+
+    monkeypatch.setattr(Mirror, "push", fail_once)
+    with pytest.raises(RunnerError, match="S3 is away"):
+        braket_job(functions.sleep, 60, options={"name": "late"})
+    job = open_job("late")
+    assert (job.status, len(running.jobs)) == (Status.CREATED, 0)
+
+    job.resume()
+
+    assert len(running.jobs) == 1
+    running.kill_job(running.jobs[0].arn)
 
 
 def ask(preflight: BraketRunner, **replies: Reply) -> list[str]:
