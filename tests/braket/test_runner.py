@@ -110,7 +110,8 @@ def test_a_refused_job_leaves_no_trace_and_says_why(service):
 
 def test_an_upload_that_failed_is_begun_anew(service, monkeypatch):
     running = service()
-    push, failed = Mirror.push, []
+    push = Mirror.push
+    failed: list[Mirror] = []
 
     def fail_once(mirror: Mirror) -> None:
         if not failed:
