@@ -60,7 +60,7 @@ def main() -> None:
 
     with emulator(devices=["Forte 1"], seed=7) as service:
         os.environ.update(service.environment())
-        print(vqe.plan(steps=6 if quick else 12, shots=8))
+        print(vqe.forecast(steps=6 if quick else 12, shots=8))
         job = vqe(steps=6 if quick else 12, shots=8)
         job.wait()
         print(job.logs())

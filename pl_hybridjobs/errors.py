@@ -46,8 +46,11 @@ Each message says what happened, where, and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 class HybridJobsError(Exception):
@@ -259,6 +262,19 @@ class JobStopRequested(BaseException):
 
     Not an ``Exception``, so that ``except Exception`` in a training loop does not swallow it.
     """
+
+
+def from_mapping(kind: type[_T], value: Mapping[str, Any], what: str) -> _T:
+    """A dataclass from a mapping of its fields, as people write it.
+
+    Raises:
+        ValueError: There is no such field in it.
+    """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in value:
+        if name not in known:
+            raise ValueError(f"{what} has no {name!r}; it knows {sorted(known)}.{did_you_mean(str(name), known)}")
+    return kind(**value)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -43,6 +43,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         drivers.link(np.dtype(np.float64))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_users_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Fixtures of whole modules are made before ``jobs_home``; nothing of the user's may be seen or changed there either."""
+    os.environ["HYBRIDJOBS_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture(autouse=True)
 def jobs_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ``$HYBRIDJOBS_HOME`` for each test, with a space and quotes in its path."""

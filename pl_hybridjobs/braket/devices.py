@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pl_hybridjobs.braket.session import Refusal, Session
+from pl_hybridjobs.cost.prices import packaged
 from pl_hybridjobs.devices import openqasm
 from pl_hybridjobs.devices.provider import Availability, Capabilities, ProgramSets
 from pl_hybridjobs.errors import ProviderError, did_you_mean
@@ -96,7 +97,12 @@ def described(session: Session, arn: Arn) -> dict[str, Any]:
         if refusal.code != "ResourceNotFoundException":
             raise
         known = [str(row.get("deviceArn", "")) for row in _all_devices(session)]
-        near = did_you_mean(arn.text, known) or (f" There are {', '.join(sorted(known))}." if known else "")
+        elsewhere = [other for other in packaged() if other.rpartition("::")[2] == arn.text.rpartition("::")[2] and other != arn.text]
+        near = (
+            f" Did you mean {elsewhere[0]!r}?"
+            if elsewhere
+            else did_you_mean(arn.text, known) or (f" There are {', '.join(sorted(known))}." if known else "")
+        )
         where = "" if arn.region else " Simulators are not in every region: try region='us-east-1'."
         raise ProviderError(f"{session.region} has no device {arn.text}.{near}{where}") from refusal
 
@@ -120,15 +126,15 @@ def availability_of(device: Mapping[str, Any]) -> Availability:
         if row.get("queue") == "QUANTUM_TASKS_QUEUE"
     }
     state = str(device.get("deviceStatus", "")).lower()
-    note = "" if state == "online" else _windows(_loaded(device))
+    note = "" if state == "online" else hours_of(device)
     return Availability(state, queue=sizes.get("Normal", ""), priority_queue=sizes.get("Priority", ""), note=note)
 
 
-def _windows(told: Mapping[str, Any]) -> str:
-    """When it opens, in words."""
+def hours_of(device: Mapping[str, Any]) -> str:
+    """When it opens, in words; "" if that is not told."""
     windows = [
         f"{row.get('executionDay', '')} {row.get('windowStartHour', '')} to {row.get('windowEndHour', '')}"
-        for row in _rows(_mapping(told.get("service")).get("executionWindows"))
+        for row in _rows(_mapping(_loaded(device).get("service")).get("executionWindows"))
     ]
     return f"its hours (UTC): {'; '.join(windows)}" if windows else ""
 

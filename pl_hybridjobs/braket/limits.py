@@ -12,6 +12,7 @@ from typing import Any
 
 from pl_hybridjobs.braket.devices import arn_of
 from pl_hybridjobs.braket.session import Session
+from pl_hybridjobs.cost.prices import show
 from pl_hybridjobs.errors import InvalidCall
 
 
@@ -50,7 +51,7 @@ def mirror(device: str, left_usd: Decimal, *, session: Session | None = None) ->
     if arn.kind == "quantum-simulator":
         complaints = [*complaints, f"{device} is a simulator; the service has limits for QPUs only"]
     if left_usd < 0:
-        complaints = [*complaints, f"{left_usd} USD are left: more was spent than the budget allows"]
+        complaints = [*complaints, f"{show(left_usd)} are left: more was spent than the budget allows"]
     if complaints:
         raise InvalidCall("budget mirror", complaints)
     service = session or Session(region=arn.region)

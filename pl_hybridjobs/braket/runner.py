@@ -234,7 +234,7 @@ class BraketRunner(RequestOptions):
             "door": self.door(folder),
             "source_mb": len(packed.archive) / 1e6,
         }
-        Mirror(session, folder, run, place=intent["folder"]).push()
+        Mirror(session, folder, run, place=str(intent["folder"])).push()
         run.begin(intent)  # last: from now on the request is sent again as it is
         crash_point("braket.intent")
 

@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -109,7 +110,7 @@ class Session:
         prefix: Of keys in the bucket. "": that of the Braket job, else "tasks".
         endpoint_url: Of all services, such as an emulator's; "": as the environment says, else Amazon's own.
         retries: How long to go on after passing faults.
-        connections: To each service at once.
+        at_once: How many requests for the same operation; more wait for their turn, which costs less than to make them all slow.
         credentials: Key, secret and token, such as an emulator's; None: those that boto3 finds.
     """
 
@@ -122,16 +123,18 @@ class Session:
         prefix: str = "",
         endpoint_url: str = "",
         retries: Retries | None = None,
-        connections: int = 256,
+        at_once: int = 16,
         credentials: tuple[str, str, str] | None = None,
     ) -> None:
         self.skew_s = 0.0  # how far the service's clock goes ahead of ours
         self._region, self._profile, self._bucket, self._prefix = region, profile, bucket, prefix.strip("/")
         self._endpoint_url = endpoint_url
         self._retries = retries or Retries()
-        self._connections = connections
+        self._at_once = at_once
+        self._turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(at_once))
         self._credentials = credentials
         self._session: Any = None
+        self._user_agent = ""
         self._clients: dict[str, Any] = {}
         self._account = ""
         self._location: tuple[str, str] | None = None
@@ -232,7 +235,9 @@ class Session:
                     core.register_component("data_loader", _loader())
                     if self._credentials is not None:
                         core.set_credentials(*self._credentials)
+                    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time_of)
                     self._session = boto3.Session(botocore_session=core, region_name=self._region or None)
+                    self._user_agent = f"{core.user_agent()} app/pl-hybridjobs"
                     found = self._session.get_credentials()
                 except BotoCoreError as error:
                     raise ProviderError(_without_credentials(self._profile, str(error))) from error
@@ -246,16 +251,17 @@ class Session:
             if service not in self._clients:
                 from botocore.config import Config
 
+                boto = self._boto()
                 config = Config(
                     retries={"total_max_attempts": 1},  # we know what may be repeated, botocore does not
-                    max_pool_connections=self._connections,
+                    max_pool_connections=4 * self._at_once,
                     connect_timeout=_TIMEOUT_S,
                     read_timeout=_TIMEOUT_S,
-                    user_agent_appid="pl-hybridjobs",
+                    user_agent=self._user_agent,  # botocore makes its own anew for each request
                 )
                 # The environment's AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_BRAKET are boto3's work; this one is Braket's own SDK's.
                 endpoint = self._endpoint_url or (os.environ.get("BRAKET_ENDPOINT") if service == "braket" else None)
-                client = self._boto().client(service, region_name=self.region, config=config, endpoint_url=endpoint)
+                client = boto.client(service, region_name=self.region, config=config, endpoint_url=endpoint)
                 client.meta.events.register(f"choose-signer.{service}", self._choose_signer)
                 self._clients[service] = client
             return self._clients[service]
@@ -275,6 +281,8 @@ class Session:
         client = self._client(service)
         required = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape.required_members
         is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) in _REPEATABLE
+        with self._lock:
+            turn = self._turns[operation]
         attempt, is_doubtful = 0, False
         while True:
             attempt += 1
@@ -282,10 +290,11 @@ class Session:
             if hasattr(request.get("Body"), "seek"):  # the attempt before has read it
                 request["Body"].seek(0)
             try:
-                reply = getattr(client, operation)(**request)
-                if required and not set(required) & set(reply):  # what botocore makes of torn JSON
-                    raise ResponseParserError(f"the answer has none of {', '.join(required)}")
-                return take(reply)
+                with turn:
+                    reply = getattr(client, operation)(**request)
+                    if required and not set(required) & set(reply):  # what botocore makes of torn JSON
+                        raise ResponseParserError(f"the answer has none of {', '.join(required)}")
+                    return take(reply)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if attempt >= self._retries.attempts or not self._may_pass(error, operation, is_repeatable, skew_s):
                     explained = self._explained(error, service, operation, attempt)
@@ -469,6 +478,17 @@ def _network_errors() -> tuple[type[Exception], ...]:
     from botocore.parsers import ResponseParserError
 
     return NoConnection, HTTPClientError, IncompleteReadError, ResponseParserError
+
+
+def _time_of(value: Any) -> datetime:
+    """As botocore reads times, but those in ISO 8601 at once: a search has two hundred, which took it longer than all the rest."""
+    from botocore.utils import parse_timestamp
+
+    if isinstance(value, str) and "T" in value:
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(value)
+    found: datetime = parse_timestamp(value)
+    return found
 
 
 @cache

@@ -1,7 +1,9 @@
 """Quantum tasks on Amazon Braket, as a provider of the port to remote devices: ``qml.device("hybridjobs.qpu", "arn:aws:braket:...")``.
 
-A task is created under its key as client token, so that a reply that is lost buys nothing twice. Requests: the botocore model "braket",
-2019-09-01; actions, results: ``amazon-braket-schemas`` (braket.ir.openqasm, braket.task_result).
+A task is created under its key as client token, so that a reply that is lost buys nothing twice. How long the service knows a token is not
+documented, and with another request (a later attempt of a job has another job token; somebody changed tags or the prefix) it refuses one.
+So what may have been bought in an earlier life is looked for first, by its place in S3, which has the key in it. Requests: the botocore
+model "braket", 2019-09-01; actions, results: ``amazon-braket-schemas`` (braket.ir.openqasm, braket.task_result).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pl_hybridjobs.braket.session import Refusal, Retries, Session
 from pl_hybridjobs.braket.watch import Watch
 from pl_hybridjobs.devices import openqasm
 from pl_hybridjobs.devices.provider import Availability, Capabilities, Task, TaskResult, TaskState, TaskStatus
-from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed, did_you_mean
+from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed, TranslationError, did_you_mean
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
@@ -51,7 +53,8 @@ _STATES = {
     "FAILED": TaskState.FAILED,
     "CANCELLED": TaskState.CANCELLED,
 }
-SESSION_TAG, VERBATIM_TAG = "hybridjobs:session", "hybridjobs:verbatim"
+SESSION_TAG = "hybridjobs:session"
+_CONFLICTS = ("ValidationException", "ConflictException")  # what the service says to a token of another request is not documented
 
 
 def open(target: str, **options: Any) -> Braket:
@@ -91,6 +94,9 @@ def _complaints(arn: Arn, given: Mapping[str, Any]) -> list[str]:
     bucket = given.get("bucket", "")
     if bucket and not _BUCKET.fullmatch(bucket):
         found.append(f"bucket={bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders (prefix=)")
+    endpoint = given.get("endpoint_url", "")
+    if endpoint and not re.fullmatch(r"https?://[^\s/]+.*", endpoint):
+        found.append(f"endpoint_url={endpoint!r} is no address: it looks like http://127.0.0.1:8555")
     if reservation := given.get("reservation_arn", ""):
         match = _RESERVATION.fullmatch(reservation)
         if match is None:
@@ -137,7 +143,10 @@ class Braket:
         self._watch = Watch(self._session, self.target)
         self._results = Results(self._session, results_timeout_s)
         self._capabilities: Capabilities | None = None
-        self._lock = threading.Lock()
+        self._hours = ""  # when it opens, if it is not always open
+        self._earlier: dict[str, str] | None = None  # what was bought before this process, by key
+        self._said: dict[str, tuple[dict[str, Any], int]] = {}  # what `complaints` has translated, by key, until it is submitted
+        self._lock, self._searching = threading.Lock(), threading.Lock()
 
     def __repr__(self) -> str:
         return f"Braket({self.target!r})"
@@ -149,6 +158,7 @@ class Braket:
         with self._lock:
             if self._capabilities is None:
                 told = devices.described(self._session, self._arn)
+                self._hours = devices.hours_of(told)
                 self._capabilities = devices.capabilities_of(
                     told, self._arn, reserved=bool(self._reservation), experimental=self._experimental
                 )
@@ -164,22 +174,36 @@ class Braket:
 
         return price_of(self.target)
 
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """See ``QPU``."""
+        said, found = {}, []
+        for task in tasks:
+            try:
+                said[task.key] = self._action(task)
+            except TranslationError as error:
+                found.append(str(error))
+        self._said = said
+        return found
+
     def submit(self, task: Task) -> str:
         """See ``QPU``."""
-        action, qubits = self._action(task)
+        said = self._said.pop(task.key, None)
+        if task.was_sent and (found := self._bought_before(task.key)):
+            self._watch.add(found)
+            return found
+        action, qubits = self._action(task) if said is None else said
         bucket, prefix = self._session.location()
         request: dict[str, Any] = {
             "clientToken": task.key,
             "deviceArn": self.target,
             "shots": task.shots * len(task.circuits),
             "outputS3Bucket": bucket,
-            "outputS3KeyPrefix": prefix,
+            "outputS3KeyPrefix": f"{prefix}/{task.key}",
             "action": _json(action),
         }
         if len(task.circuits) == 1:  # program sets go without
             request["deviceParameters"] = self._device_parameters(qubits, verbatim=task.verbatim)
-        ours = {**({SESSION_TAG: task.session} if task.session else {}), **({VERBATIM_TAG: "true"} if task.verbatim else {})}
-        if tags := {**ours, **task.tags}:
+        if tags := {**task.tags, **({SESSION_TAG: task.session} if task.session else {})}:
             request["tags"] = tags
         if token := task.token or os.environ.get("AMZN_BRAKET_JOB_TOKEN", ""):
             request["jobToken"] = token
@@ -190,9 +214,37 @@ class Braket:
         try:
             task_id = str(self._session.call("braket", "create_quantum_task", **request)["quantumTaskArn"])
         except Refusal as refusal:
-            raise self._refused(refusal) from refusal
+            found = self._bought_before(task.key, anew=True) if task.was_sent and refusal.code in _CONFLICTS else None
+            if found is None:
+                raise self._refused(refusal) from refusal
+            task_id = found
         self._watch.add(task_id)
         return task_id
+
+    def _bought_before(self, key: str, *, anew: bool = False) -> str | None:
+        """The task of this key, whatever else was asked for with it; None also if we may not search."""
+        with self._searching:
+            if self._earlier is None or anew:
+                try:
+                    self._earlier = self._all_by_key()
+                except Refusal as refusal:
+                    if not refusal.code.startswith("AccessDenied"):
+                        raise
+                    self._earlier = {}
+            return self._earlier.get(key)
+
+    def _all_by_key(self) -> dict[str, str]:
+        """All tasks of this device, by the folder that theirs is in."""
+        filters = [{"name": "deviceArn", "operator": "EQUAL", "values": [self.target]}]
+        token: dict[str, str] = {}
+        found: dict[str, str] = {}
+        while True:
+            page = self._session.call("braket", "search_quantum_tasks", filters=filters, maxResults=100, **token)
+            for told in page.get("quantumTasks", []):
+                found[str(told["outputS3Directory"]).rpartition("/")[0].rpartition("/")[2]] = str(told["quantumTaskArn"])
+            if not page.get("nextToken"):
+                return found
+            token = {"nextToken": page["nextToken"]}
 
     def status(self, task_id: str) -> TaskStatus:
         """See ``QPU``."""
@@ -215,7 +267,7 @@ class Braket:
             priority=str(queue.get("queuePriority") or "").lower(),
         )
 
-    def result(self, task_id: str, circuits: Sequence[QuantumScript]) -> TaskResult:
+    def result(self, task_id: str, task: Task) -> TaskResult:
         """See ``QPU``.
 
         Raises:
@@ -233,14 +285,14 @@ class Braket:
             raise TaskCancelled(f"task {task_id} was cancelled; it gave no result. Console: {console(task_id)}")
         if status != "COMPLETED":
             raise ProviderError(f"task {task_id} is {status}, and has no results yet")
-        shots, verbatim = int(told.get("shots", 0)), VERBATIM_TAG in (told.get("tags") or {})
-        if len(circuits) == 1:
+        if len(task.circuits) == 1:
+            circuit = task.circuits[0]
             made = self._results.of_one(
-                told, circuits[0], lambda: self._program(circuits[0], shots, gradient=False, verbatim=verbatim), verbatim=verbatim
+                told, circuit, lambda: self._program(circuit, task.shots, gradient=False, verbatim=task.verbatim), verbatim=task.verbatim
             )
         else:
-            groups = self._groups(circuits, shots // len(circuits), verbatim=verbatim)
-            made = self._results.of_set(told, executables(groups), verbatim=verbatim)
+            groups = self._groups(task.circuits, task.shots, verbatim=task.verbatim)
+            made = self._results.of_set(told, executables(groups), verbatim=task.verbatim)
         self._watch.forget(task_id)
         return made
 
@@ -282,8 +334,8 @@ class Braket:
     def _refused(self, refusal: Refusal) -> ProviderError | DeviceOffline:
         """In the port's words."""
         if refusal.code == "DeviceOfflineException" and refusal.nothing_done:  # else an attempt that got no reply may have bought it
-            note = self.availability().note
-            return DeviceOffline(f"{self.target} is offline: {refusal.message}.{f' {note[0].upper()}{note[1:]}.' if note else ''}")
+            hours = f" It has {self._hours}." if self._hours else ""
+            return DeviceOffline(f"{self.target} is offline: {refusal.message}.{hours}")
         if refusal.code == "DeviceRetiredException":
             retired = ProviderError(f"{self.target} is retired, and takes no tasks any more: {refusal.message}. Choose another device.")
             retired.nothing_done = refusal.nothing_done

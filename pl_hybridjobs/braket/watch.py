@@ -1,7 +1,7 @@
 """Where many tasks stand, with few requests.
 
 A few tasks are asked for one by one (GetQuantumTask). When there are more, one search (SearchQuantumTasks, 100 tasks a page) tells of all
-of them, at most five times a second, which is what accounts may search by default; whoever asks in between gets the last answer.
+of them, at most five times a second, which is what accounts may search by default; whoever asks in between waits for the next one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pl_hybridjobs.braket.session import Refusal, Session
 FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 _FEW = 8
 _INTERVAL_S = 0.2
-_SHARE = 4.0  # a search that took long is not repeated before so many times as long
+_LONGEST_S = 1.0
+_SHARE = 4.0  # a search that took long is not repeated before so many times as long, or the longest pause
 _PAGE = 100
 _PLACE_S = 5.0  # between two requests for a place in the queue, which a search does not tell
 _MARGIN = timedelta(minutes=10)  # clocks differ
@@ -88,9 +89,8 @@ class Watch:
         return told
 
     def _search_again(self) -> None:
-        """Search, unless that was done just now; if another thread does, wait for it."""
-        if time.monotonic() < self._again_s:
-            return
+        """Wait until it is time for a search, which one of the threads that wait makes for all."""
+        time.sleep(min(max(0.0, self._again_s - time.monotonic()), _INTERVAL_S))
         with self._searching:
             if time.monotonic() < self._again_s:
                 return
@@ -106,7 +106,7 @@ class Watch:
                 return
             with self._lock:
                 self._searched_s, ended_s = began_s, time.monotonic()
-                self._again_s = max(began_s + _INTERVAL_S, ended_s + _SHARE * (ended_s - began_s))
+                self._again_s = max(began_s + _INTERVAL_S, ended_s + min(_SHARE * (ended_s - began_s), _LONGEST_S))
                 self._known.update((task_id, told) for task_id, told in found.items() if task_id in self._open)
 
     def _search(self, since: datetime, pages: int) -> dict[str, Told]:

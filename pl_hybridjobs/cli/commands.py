@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pl_hybridjobs import __version__
-from pl_hybridjobs.cli import render
+from pl_hybridjobs.cli import facts, render
 from pl_hybridjobs.cli.emulator import emulator
 from pl_hybridjobs.cli.image import image
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.spec import Status
-from pl_hybridjobs.jobs.state import State
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
-    from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.handle import Job
+    from pl_hybridjobs.jobs.metrics import MetricTable
 
 EXIT_USAGE = 2
 EXIT_NOT_OVER = 6
@@ -146,7 +145,7 @@ def list_command(statuses: tuple[str, ...], tags: tuple[str, ...], name: str | N
         name=name,
         since=None if age_s is None else time.time() - age_s,
     )
-    shown = [_summary(job) for job in found[:limit]]
+    shown = [facts.line(job) for job in found[:limit]]
     if as_json:
         click.echo(json.dumps(shown, indent=1))
     else:
@@ -164,7 +163,7 @@ def show(name: str, as_json: bool) -> None:
       hybridjobs show vqe
     """
     job = _open(name)
-    details = _details(job)
+    details = facts.details(job)
     if as_json:
         click.echo(json.dumps(details, indent=1))
     else:
@@ -209,11 +208,7 @@ def metrics(name: str, metrics: tuple[str, ...], follow: bool, as_csv: bool, as_
     if follow:
         _follow_metrics(job, metrics)
         return
-    table = job.metrics(*metrics)
-    missing = [metric for metric in metrics if metric not in table.names]
-    if missing:
-        known = job.metrics().names
-        raise InvalidCall(f"metrics of {job.name}", [f"there is no metric {m!r}.{did_you_mean(m, known)}" for m in missing])
+    table = _known_metrics(job, metrics)
     for problem in table.problems:
         click.echo(f"warning: {problem}", err=True)
     if as_json:
@@ -222,6 +217,47 @@ def metrics(name: str, metrics: tuple[str, ...], follow: bool, as_csv: bool, as_
         click.echo(table.to_csv(), nl=False)
     else:
         render.metrics(table)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--once", is_flag=True, help="Show it once and leave.")
+@click.option("--interval", "interval_s", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS")
+def watch(name: str | None, once: bool, interval_s: float) -> None:
+    """Look at a job while it runs: progress, time left, curves, the log's end, what it cost. Without a name: at all jobs.
+
+    Ctrl-C leaves; jobs go on. Into a pipe or a file it writes one picture when it begins and one when the job is over.
+
+    \b
+    Example:
+      hybridjobs watch vqe
+    """
+    from pl_hybridjobs.cli import live
+
+    job = _open(name) if name else None
+    _interruptible(lambda: live.watch(job, interval_s=interval_s, once=once), job)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("metrics", nargs=-1, metavar="[METRIC]...")
+@click.option("--output", "-o", metavar="FILE", help="Write a PNG, SVG or PDF (by its ending) instead of drawing in the terminal.")
+@click.option("--log", "log_scale", is_flag=True, help="A logarithmic scale.")
+def plot(name: str, metrics: tuple[str, ...], output: str | None, log_scale: bool) -> None:
+    """Draw a job's metrics over steps, in the terminal or into a file.
+
+    \b
+    Example:
+      hybridjobs plot vqe energy
+      hybridjobs plot vqe energy -o energy.svg
+    """
+    job = _open(name)
+    table = _known_metrics(job, metrics)
+    if output is not None:
+        job.plot(output, *metrics, log=log_scale)
+        click.echo(output)
+    else:
+        render.charts(table, log=log_scale)
 
 
 @cli.command()
@@ -296,7 +332,7 @@ def budget(ctx: click.Context, as_json: bool) -> None:
     account = of_user()
     limits, cost = account.limits, account.cost()
     if as_json:
-        click.echo(json.dumps({"budget": limits.to_json(), "cost": _cost(cost)}, indent=1))
+        click.echo(json.dumps({"budget": limits.to_json(), "cost": facts.cost(cost)}, indent=1))
     else:
         render.budget(limits, cost)
 
@@ -365,11 +401,56 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
     """
     jobs = [_open(name) for name in names]
     if not yes:
-        click.confirm(f"Delete {', '.join(_summary(job)['name'] for job in jobs)} with all their files?", abort=True)
+        click.confirm(f"Delete {', '.join(facts.summary(job)['name'] for job in jobs)} with all their files?", abort=True)
     for job in jobs:
-        job_name = _summary(job)["name"]
+        job_name = facts.summary(job)["name"]
         job.remove()
         click.echo(f"deleted {job_name}")
+
+
+@cli.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def prices(ctx: click.Context, as_json: bool) -> None:
+    """Show what devices cost, as far as it is known here, with the date of each price.
+
+    \b
+    Example:
+      hybridjobs prices
+      hybridjobs prices update
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from pl_hybridjobs.cost.forecast import unit_prices
+    from pl_hybridjobs.cost.prices import all_prices
+
+    found = all_prices()
+    if as_json:
+        click.echo(json.dumps({device: price and price.__dict__ for device, price in found.items()}, indent=1, default=str))
+    else:
+        click.echo("\n".join(unit_prices(list(found.items()))))
+
+
+@prices.command("update")
+@click.option("--url", help="Where the price list is; default: Amazon's.")
+def prices_update(url: str | None) -> None:
+    """Fetch Amazon Braket's live price list and keep it in the home folder, where it comes before the packaged one.
+
+    \b
+    Example:
+      hybridjobs prices update
+    """
+    from pl_hybridjobs.cost import offers
+    from pl_hybridjobs.cost.prices import updated_file
+    from pl_hybridjobs.jobs.durable import dump_json, write_bytes
+
+    entries = offers.parse(offers.fetch(url))
+    path = updated_file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_bytes(path, dump_json(entries))
+    click.echo(
+        f"The prices of {len(entries)} devices are now those of {next(iter(entries.values()))['date'] or 'an unknown date'}, in {path}."
+    )
 
 
 @cli.command()
@@ -377,13 +458,14 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device.")
 @click.option("--include", multiple=True, metavar="PATH", help="A module, file or folder that must travel along.")
+@click.option("--forecast", is_flag=True, help="Also run the function here up to its first train(), which says what it will buy.")
 @_JSON
-def plan(target: str, args: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Say what would be sent and where, without running anything.
+def plan(target: str, args: tuple[str, ...], forecast: bool, as_json: bool, **given: Any) -> None:
+    """Say what would be sent and where; nothing is submitted or bought.
 
     \b
     Example:
-      hybridjobs plan train.py:vqe --arg steps=100
+      hybridjobs plan train.py:vqe --arg steps=100 --forecast
     """
     import dataclasses
 
@@ -391,7 +473,7 @@ def plan(target: str, args: tuple[str, ...], as_json: bool, **given: Any) -> Non
 
     path, entry_point = _split_target(target)
     with prepared_script(path, entry_point, dict(_pairs(args, "--arg")), _options(given)) as (function, call_args, call_kwargs):
-        made = function.plan(*call_args, **call_kwargs)
+        made = (function.forecast if forecast else function.plan)(*call_args, **call_kwargs)
     click.echo(json.dumps(dataclasses.asdict(made), indent=1) if as_json else str(made))
 
 
@@ -511,22 +593,6 @@ def _budget(given: dict[str, Any]) -> Budget:
         raise InvalidCall("budget", str(error).splitlines()) from None
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
-    """A cost for other programs; money as text, so that it stays exact."""
-    from pl_hybridjobs.cost.prices import plain
-
-    return {
-        "usd": plain(cost.usd),
-        "usd_final": plain(cost.usd_final),
-        "usd_estimated": plain(cost.usd_estimated),
-        "tasks": cost.tasks,
-        "shots": cost.shots,
-        "seconds": cost.seconds,
-        "unknown_tasks": cost.unknown_tasks,
-        "by_device": {name: _cost(part) for name, part in cost.by_device.items()},
-    }
-
-
 def _age_s(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     try:
@@ -563,6 +629,14 @@ def _follow_metrics(job: Job, names: tuple[str, ...]) -> None:
     sys.exit(_exit_code(job))
 
 
+def _known_metrics(job: Job, names: tuple[str, ...]) -> MetricTable:
+    table = job.metrics(*names)
+    if missing := [name for name in names if name not in table.names]:
+        known = job.metrics().names
+        raise InvalidCall(f"metrics of {job.name}", [f"there is no metric {name!r}.{did_you_mean(name, known)}" for name in missing])
+    return table
+
+
 def _interruptible(action: Callable[[], object], job: Job | None = None) -> None:
     try:
         action()
@@ -584,52 +658,8 @@ def _code_of_error(error: HybridJobsError) -> int:
     return EXIT_NOT_OVER if isinstance(error, ResultNotReady) else EXIT_ERROR
 
 
-def _summary(job: Job) -> dict[str, Any]:
-    try:
-        spec = job.spec
-    except HybridJobsError as error:
-        return {"name": job.id, "id": job.id, "status": "unknown", "detail": str(error)}
-    try:
-        state = job.state()
-    except HybridJobsError as error:
-        state = State(Status.UNKNOWN, 0, str(error))
-    return {
-        "name": spec.name,
-        "id": spec.id,
-        "status": str(state.status),
-        "attempt": state.attempt,
-        "created": spec.created,
-        "device": spec.device_text,
-        "runner": spec.runner,
-        "tags": spec.tags,
-        "detail": state.detail,
-    }
-
-
-def _details(job: Job) -> dict[str, Any]:
-    table = job.metrics()
-    spec = job.spec
-    return {
-        **_summary(job),
-        "function": spec.function,
-        "params": spec.params,
-        "metrics": {name: _strict_number(value) for name, value in table.last().items()},
-        "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
-        "provenance": spec.provenance,
-        "continues": spec.continues,
-        "place": job.place,
-        "cost": {**_cost(job.cost), "text": str(job.cost)},
-        "budget": job.budget.to_json(),
-        "folder": str(job.folder),
-    }
-
-
-def _strict_number(value: float) -> float | str:
-    return value if value == value and abs(value) != float("inf") else str(value)
-
-
 def _strict(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: _strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
+    return {name: facts.strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
 
 
 def _print_job(job: Job, as_json: bool) -> None:

@@ -56,7 +56,7 @@ def emulator(
     foreground(
         click.echo,
         region,
-        devices=[name.strip() for name in devices.split(",")] if devices is not None else None,
+        devices=devices,
         latency_s=latency,
         concurrency=concurrency,
         jobs=jobs,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from pl_hybridjobs.cli.charts import chart, curve
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cli.doctor import Finding
@@ -27,16 +30,15 @@ _COLOURS = {
     "broken": "red",
     "missing": "yellow",
 }
-_BARS = "▁▂▃▄▅▆▇█"
-
-
 _PIPED_WIDTH = 1000  # a program or a file has no edge at which lines must be cut
 _LEAST_DETAIL = 12
+_WIDEST_CHART = 100
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=_PIPED_WIDTH)
+def console() -> Console:
+    """Where things are printed: as wide as the terminal; into a pipe or a file without control codes and without an edge."""
+    made = Console(highlight=False)
+    return made if made.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def age(created: float) -> str:
@@ -52,30 +54,140 @@ def _status(status: str) -> Text:
     return Text(status, style=_COLOURS.get(status, ""))
 
 
-def table(jobs: Sequence[dict[str, Any]], *, more: int = 0) -> None:
-    """Jobs, a line each."""
-    if not jobs:
-        _console().print("No jobs.")
-        return
-    console = _console()
-    names = ("NAME", "STATUS", "AGE", "TRY", "DEVICE")
-    rows = [
-        (job["name"], job["status"], age(job["created"]) if "created" in job else "", str(job.get("attempt", "")), job.get("device", ""))
-        for job in jobs
-    ]
-    widths = [max(len(name), *(len(row[i]) for row in rows)) for i, name in enumerate(names)]
+def table(found: Sequence[dict[str, Any]], *, more: int = 0) -> None:
+    """Print jobs, a line each."""
+    shown = console()
+    shown.print(jobs(found, shown.width, more=more), soft_wrap=True)  # on a very narrow terminal lines run over; nothing is lost
+
+
+def jobs(found: Sequence[dict[str, Any]], width: int, *, more: int = 0) -> RenderableType:
+    """Jobs, a line each; columns that are empty, or for which there is no room, are left out."""
+    if not found:
+        return Text("No jobs.")
+    columns = _fitting([column for column in map(_column, _COLUMNS, [found] * len(_COLUMNS)) if column.is_needed], width)
+    taken = sum(column.width + 1 for column in columns)
     grid = Table(box=None, pad_edge=False)
-    for name, width in zip(names, widths, strict=True):
-        grid.add_column(name, no_wrap=True, min_width=width)  # rich would cut these for the sake of a long detail
-    left = max(_LEAST_DETAIL, console.width - sum(width + 1 for width in widths))
+    for column in columns:
+        grid.add_column(column.title, no_wrap=True, min_width=column.width)  # rich would cut these for the sake of a long detail
     grid.add_column("DETAIL", no_wrap=True)
-    for (name, status, *others), job in zip(rows, jobs, strict=True):
+    for row, job in enumerate(found):
         detail = Text(job["detail"])
-        detail.truncate(left, overflow="ellipsis")
-        grid.add_row(Text(name), _status(status), *map(Text, others), detail)
-    console.print(grid, soft_wrap=True)  # on a very narrow terminal lines run over; nothing is lost
-    if more > 0:
-        console.print(f"... and {more} more; -n shows them")
+        detail.truncate(max(_LEAST_DETAIL, width - taken), overflow="ellipsis")
+        grid.add_row(*(column.cells[row] for column in columns), detail)
+    return Group(grid, Text(f"... and {more} more; -n shows them")) if more > 0 else grid
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Of a list of jobs."""
+
+    title: str
+    cells: list[Text]
+
+    @property
+    def width(self) -> int:
+        return max(len(self.title), *map(len, self.cells))
+
+    @property
+    def is_needed(self) -> bool:
+        return self.title in _ALWAYS or any(cell.plain for cell in self.cells)
+
+
+_ALWAYS = ("NAME", "STATUS", "AGE")
+# What is left out first where there is no room.
+_EXPENDABLE = ("TRY", "CURVE", "DEVICE", "COST", "METRIC", "PROGRESS", "AGE")
+_COLUMNS: dict[str, Callable[[dict[str, Any]], Text]] = {
+    "NAME": lambda job: Text(job["name"]),
+    "STATUS": lambda job: _status(job["status"]),
+    "AGE": lambda job: Text(age(job["created"]) if "created" in job else ""),
+    "PROGRESS": lambda job: Text(_steps(job.get("progress"))),
+    "METRIC": lambda job: Text(_metric(job.get("metric"))),
+    "CURVE": lambda job: Text(curve((job.get("metric") or {}).get("curve", ()), 12)),
+    "DEVICE": lambda job: Text(_short_device(job.get("device", ""))),
+    "COST": lambda job: Text(f"{job['cost_usd']} USD" if job.get("cost_usd") else ""),
+    "TRY": lambda job: Text(str(job["attempt"]) if job.get("attempt", 1) > 1 else ""),
+}
+
+
+def _column(title: str, found: Sequence[dict[str, Any]]) -> _Column:
+    return _Column(title, [_COLUMNS[title](job) for job in found])
+
+
+def _fitting(columns: list[_Column], width: int) -> list[_Column]:
+    for title in _EXPENDABLE:
+        if sum(column.width + 1 for column in columns) + _LEAST_DETAIL <= width:
+            break
+        columns = [column for column in columns if column.title != title]
+    return columns
+
+
+def _steps(progress: dict[str, Any] | None) -> str:
+    if progress is None:
+        return ""
+    share = f" {100 * progress['done'] // progress['total']}%" if progress["total"] else ""
+    return f"{progress['done']}/{progress['total']}{share}"
+
+
+def _metric(metric: dict[str, Any] | None) -> str:
+    if metric is None:
+        return ""
+    last = metric["last"]
+    return f"{metric['name']} {last:.5g}" if isinstance(last, float) else f"{metric['name']} {last}"
+
+
+def _short_device(name: str) -> str:
+    """The end of an Amazon resource name says which machine it is."""
+    return name.split("device/")[-1] if name.startswith("arn:") else name
+
+
+def duration(seconds: float) -> str:
+    """A time in two units at most: ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def charts(values: MetricTable, *, log: bool = False) -> None:
+    """Print a chart of each metric."""
+    shown = console()
+    if not values.names:
+        shown.print("No metrics.")
+    for name in values.names:
+        shown.print(_chart(values, name, min(shown.width, _WIDEST_CHART), 9, log=log), soft_wrap=True)
+
+
+def _chart(values: MetricTable, name: str, width: int, height: int, *, log: bool = False) -> Text:
+    lines = chart(values.steps(name).tolist(), values[name].tolist(), width=width, height=height, log=log)
+    return Text(f"{name} {values[name][-1]:.6g}", style="bold") + Text("\n" + "\n".join(lines), style="not bold")
+
+
+def card(job: dict[str, Any], values: MetricTable, log: Sequence[str], shown: Console) -> list[RenderableType]:
+    """One job as ``watch`` shows it: facts, progress, curves, the end of the log."""
+    width, height = min(shown.width, _WIDEST_CHART), shown.height if shown.is_terminal else 40
+    head = Text(job["name"], style="bold") + Text("  ") + _status(job["status"]) + Text(f"  {job['detail']}", style="not bold")
+    facts = [f"attempt {job['attempt']}", f"began {age(job['created'])} ago", _short_device(job["device"]) or "no device named"]
+    if job["cost"]["tasks"]:
+        facts.append(job["cost"]["text"])
+    parts: list[RenderableType] = [head, Text(", ".join(facts))]
+    if job["progress"] is not None:
+        parts.append(Text(_bar(job["progress"], width)))
+    names = [name for name in values.names if name != "step_time_s"][:3]
+    left = max(8, height - len(parts) - 2)
+    each = max(4, min(9, (left - min(10, len(log))) // max(1, len(names)) - 1))
+    parts += [_chart(values, name, width, each) for name in names]
+    tail = log[-max(3, left - len(names) * (each + 1)) :]
+    return [*parts, *(Text(line[:width]) for line in tail)]
+
+
+def _bar(progress: dict[str, Any], width: int) -> str:
+    left = f", {duration(progress['left_s'])} left" if progress["left_s"] and progress["done"] < progress["total"] else ""
+    label = f" {progress['loop'] + ' ' if progress['loop'] else ''}step {progress['done']} of {progress['total']}{left}"
+    room = max(10, min(40, width - len(label)))
+    filled = round(room * progress["done"] / progress["total"]) if progress["total"] else room
+    return "█" * filled + "░" * (room - filled) + label
 
 
 def details(job: dict[str, Any]) -> None:
@@ -92,7 +204,13 @@ def details(job: dict[str, Any]) -> None:
     grid.add_row("params", Text(", ".join(f"{name}={value!r}" for name, value in job["params"].items())))
     if job["tags"]:
         grid.add_row("tags", Text(", ".join(f"{name}={value}" for name, value in job["tags"].items())))
-    grid.add_row("metrics", Text(", ".join(f"{name}={value}" for name, value in job["metrics"].items()) or "none"))
+    if job["progress"] is not None:
+        grid.add_row("progress", Text(_bar(job["progress"], 80)))
+    for row, (name, value) in enumerate(job["metrics"].items()):
+        last = f"{value:.6g}" if isinstance(value, float) else value
+        grid.add_row("" if row else "metrics", Text(f"{name} {last} {curve(job['curves'][name])}"))
+    if not job["metrics"]:
+        grid.add_row("metrics", Text("none"))
     good = [c["step"] for c in job["checkpoints"] if c["good"]]
     bad = [f"step {c['step']}: {c['problem']}" for c in job["checkpoints"] if not c["good"]]
     grid.add_row(
@@ -108,11 +226,11 @@ def details(job: dict[str, Any]) -> None:
         grid.add_row("continues", Text(job["continues"]))
     grid.add_row("cost", Text(job["cost"]["text"]))
     for device, part in job["cost"]["by_device"].items():
-        grid.add_row("", Text(f"{device}: {part['usd']} USD, {part['tasks']} tasks"))
+        grid.add_row("", Text(f"{device}: {part['usd']} USD, {part['tasks']} task{'s' * (part['tasks'] != 1)}"))
     if job["budget"]:
         grid.add_row("budget", Text(", ".join(f"{name}={limit}" for name, limit in job["budget"].items())))
     grid.add_row("folder", Text(job["folder"]))
-    _console().print(grid)
+    console().print(grid)
 
 
 def budget(limits: Budget, cost: Cost) -> None:
@@ -124,13 +242,13 @@ def budget(limits: Budget, cost: Cost) -> None:
     grid.add_row("spent", Text(str(cost)))
     for device, part in cost.by_device.items():
         grid.add_row("", Text(f"{device}: {part}"))
-    _console().print(grid)
+    console().print(grid)
 
 
 def metrics(values: MetricTable) -> None:
     """A line for each metric, with a small curve."""
     if not values.names:
-        _console().print("No metrics.")
+        console().print("No metrics.")
         return
     grid = Table(box=None, pad_edge=False)
     for column in ("METRIC", "N", "STEP", "LAST", "MIN", "MAX", "CURVE"):
@@ -140,17 +258,7 @@ def metrics(values: MetricTable) -> None:
         finite = [v for v in series if v == v and abs(v) != float("inf")]
         low, high = (f"{min(finite):.6g}", f"{max(finite):.6g}") if finite else ("", "")
         grid.add_row(Text(name), str(len(series)), str(int(values.steps(name)[-1])), f"{series[-1]:.6g}", low, high, curve(finite))
-    _console().print(grid)
-
-
-def curve(values: Sequence[float], width: int = 16) -> str:
-    """Values as a line of bars."""
-    if not values:
-        return ""
-    count = min(width, len(values))
-    picked = [values[i * len(values) // count] for i in range(count - 1)] + [values[-1]]
-    low, span = min(picked), max(picked) - min(picked)
-    return "".join(_BARS[int((v - low) / span * 7.999) if span else 0] for v in picked)
+    console().print(grid)
 
 
 def findings(found: Sequence[Finding]) -> None:
@@ -161,4 +269,4 @@ def findings(found: Sequence[Finding]) -> None:
     grid.add_column(overflow="fold")
     for finding in found:
         grid.add_row(_status(finding.state), Text(finding.what), Text(finding.detail))
-    _console().print(grid)
+    console().print(grid)

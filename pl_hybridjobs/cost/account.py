@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import shlex
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,7 +24,7 @@ from pl_hybridjobs.cost import active
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
 from pl_hybridjobs.cost.prices import money
-from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
 from pl_hybridjobs.home import default_home, home_of
 
 LEDGER = "spend.sqlite"
@@ -43,6 +46,7 @@ class Account:
         guard: Raises if this process may not buy, or give back, any more (a newer attempt owns the job).
         owner: Who reserves: a job's own id; "" for the namespace.
         stop: Raises if it was asked to stop; for who waits for what was bought, perhaps for hours.
+        refusals: The last few ``BudgetExceeded``, for who may have to know one again that somebody else's error hides.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Account:
     guard: Callable[[], None] | None = None
     owner: str = ""
     stop: Callable[[], None] | None = None
+    refusals: deque[Exception] = field(default_factory=lambda: deque(maxlen=8), init=False, repr=False, compare=False)
 
     @property
     def limits(self) -> Budget:
@@ -73,24 +78,46 @@ class Account:
         """
         if self.guard is not None:
             self.guard()
+        now = time.time()  # the same in all: which of two ledgers knows the newer thing is told by it
         reserved: list[tuple[Account, tuple[str, ...]]] = []
         try:
-            for account in (*reversed(self.parents), self):  # the journal last: what it holds, all hold
-                own = account is self
-                keys = account.ledger.reserve(
-                    charges,
-                    account.limits,
-                    session=session if own else "",
-                    session_budget=session_budget if own else None,
-                    namespace=self.owner or self.namespace,
-                    owner=account.name,
-                    remedy=account.remedy,
-                )
+            for account, limits in self._limits(session, session_budget):  # the journal last: what it holds, all hold
+                keys = account.ledger.reserve(charges, namespace=self.owner or self.namespace, when=now, **limits)
                 reserved.append((account, keys))
-        except BaseException:
+        except BaseException as error:
             for account, keys in reversed(reserved):
                 account.ledger.release(keys)
+            self._remember(error)
             raise
+
+    def expect(self, charges: Sequence[Charge], *, is_more_to_come: bool, session: str = "", session_budget: Budget | None = None) -> None:
+        """Open tasks will cost more than was reserved: set the rest aside as well, for they are on their way.
+
+        Args:
+            charges: As they look now.
+            is_more_to_come: Some of what is reserved was not sent yet, and can be given back.
+            session: See ``reserve``.
+            session_budget: Likewise.
+
+        Raises:
+            BudgetExceeded: That is the case, and all together pass the budget of an account or of the session.
+        """
+        now = time.time()
+        for account in (*reversed(self.parents), self):
+            account.ledger.expect(charges, when=now)
+        if not is_more_to_come:
+            return
+        try:
+            for account, limits in self._limits(session, session_budget):
+                account.ledger.check(**limits)
+        except BudgetExceeded as error:
+            self._remember(error)
+            raise
+
+    def limits_money_or_time(self, session_budget: Budget | None = None) -> bool:
+        """Whether any of the budgets that must agree does."""
+        budgets = [*(account.limits for account in (self, *self.parents)), session_budget or Budget()]
+        return any(budget.usd is not None or budget.max_time_s is not None for budget in budgets)
 
     def intend(self, keys: Iterable[str]) -> None:
         """Write down that they are about to be submitted."""
@@ -130,15 +157,27 @@ class Account:
         """What was spent here, or by a session of this account."""
         return self.ledger.cost(session=session)
 
-    def catch_up(self) -> None:
+    def catch_up(self, before: float = math.inf) -> None:
         """Tell the accounts above what the journal knows and they missed, because a process died in between.
 
-        Only for the one process that may buy for this account now.
+        Args:
+            before: What was reserved above only is given back if that was earlier (Unix time): since then, another process may be about to
+                write it into the journal.
         """
         journal = self.ledger.entries()
         for account in self.parents:
             account.ledger.adopt(journal)
-            account.ledger.forget(self.owner or self.namespace, {entry.key for entry in journal})
+            account.ledger.forget(self.owner or self.namespace, {entry.key for entry in journal}, before)
+
+    def _limits(self, session: str, session_budget: Budget | None) -> Iterator[tuple[Account, dict[str, Any]]]:
+        """All accounts that must agree, this one last, and what its ledger is told of its limits."""
+        for account in (*reversed(self.parents), self):
+            limits: dict[str, Any] = {"budget": account.limits, "owner": account.name, "remedy": account.remedy}
+            yield account, limits | ({"session": session, "session_budget": session_budget} if account is self else {})
+
+    def _remember(self, error: BaseException) -> None:
+        if isinstance(error, BudgetExceeded):
+            self.refusals.append(BudgetExceeded(*error.args))  # without its traceback, which holds on to frames
 
     def close(self) -> None:
         """Close the files. The next call opens them again."""
@@ -224,9 +263,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def activate(account: Account, *, whole_process: bool) -> Iterator[Account]:
-    """Make an account the one that is charged, for this thread or for the whole process. Its files are closed at the end."""
-    with active.activate(lambda: account, whole_process=whole_process):
+def activate(account: Account) -> Iterator[Account]:
+    """Make an account the one that this process charges. Its files are closed at the end."""
+    with active.activate(lambda: account):
         try:
             yield account
         finally:

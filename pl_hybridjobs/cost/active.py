@@ -6,41 +6,30 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.account import Account
 
-_here: ContextVar[Callable[[], Account] | None] = ContextVar("pl_hybridjobs_account", default=None)
 _process: Callable[[], Account] | None = None
 _buyer = 0  # the process that made an account active
 
 
 @contextlib.contextmanager
-def activate(account: Callable[[], Account], *, whole_process: bool) -> Iterator[None]:
-    """Make an account the one that is charged, for this thread or for the whole process (jobs).
-
-    Args:
-        account: Gives it; asked each time.
-        whole_process: Which of the two.
-    """
+def activate(account: Callable[[], Account]) -> Iterator[None]:
+    """Make an account the one that is charged, by all threads: callbacks of JAX are in others. It is asked for each time."""
     global _process, _buyer  # noqa: PLW0603 - the one process-wide fact: which job this process buys for
     _buyer = os.getpid()
-    token = _here.set(account)
-    previous = _process
-    if whole_process:
-        _process = account
+    previous, _process = _process, account
     try:
         yield
     finally:
         _process = previous
-        _here.reset(token)
 
 
 def chosen() -> Callable[[], Account] | None:
-    """What was made active here, or in the process; None if nothing was."""
-    return _here.get() or _process
+    """What was made active; None if nothing was."""
+    return _process
 
 
 def stranger() -> str:

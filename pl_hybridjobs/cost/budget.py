@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from pl_hybridjobs.cost.prices import money, plain, show
-from pl_hybridjobs.errors import did_you_mean
+from pl_hybridjobs.errors import from_mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,7 @@ class Budget:
         if value is None:
             return cls()
         if isinstance(value, Mapping):
-            known = {field.name for field in fields(cls)}
-            for name in value:
-                if name not in known:
-                    raise ValueError(f"budget has no {name!r}; it knows {sorted(known)}.{did_you_mean(str(name), known)}")
-            value = cls(**value)
+            value = from_mapping(cls, value, "budget")
         if not isinstance(value, Budget):
             raise ValueError(f"budget must be a Budget or a mapping, not {value!r}; dollars are Budget(max_usd=...)")
         if complaints := value.complaints():

@@ -117,5 +117,5 @@ def unit_prices(targets: Sequence[tuple[str, Price | None]]) -> list[str]:
             parts = [(price.per_task_usd, "a task"), (price.per_shot_usd, "a shot"), (price.per_minute_usd, "a minute")]
             rates = " + ".join(f"{show(usd)} {unit}" for usd, unit in parts if usd)
             least = f", at least {price.minimum_s:g} s a task" if price.minimum_s else ""
-            lines.append(f"{target}: {rates}{least} (as of {price.date or 'an unknown date'})")
+            lines.append(f"{target}: {rates}{least} ({f'as of {price.date}' if price.date else price.source or 'of an unknown date'})")
     return lines

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -39,11 +40,19 @@ CREATE TABLE entries (
 CREATE INDEX entries_namespace ON entries (namespace, state);
 CREATE INDEX entries_session ON entries (session) WHERE session != '';
 """
+_DURATIONS = """
+CREATE TABLE IF NOT EXISTS durations (
+    target TEXT NOT NULL, structure TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (target, structure)
+) WITHOUT ROWID
+"""  # beside the schema: who does not know it can still use the file
 _COLUMNS = (
     "key, namespace, session, target, fingerprint, task_id, state, tasks, shots, estimated_nusd, final_nusd, seconds, created, updated"
 )
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 _FINAL = "('completed', 'failed', 'cancelled')"
+_TICK_S = 1e-6
+_LATER = f"updated = MAX(?, updated + {_TICK_S})"  # clocks go back, an entry's history does not: ``adopt`` goes by it
+_REMEDY = "Raise the budget, or buy less."
 _NAMED = "(SELECT value FROM json_each(?))"  # a list of keys of any length is one parameter
 
 
@@ -94,9 +103,11 @@ class Settlement:
     Attributes:
         key: Of its charge.
         state: "completed", "failed" or "cancelled".
-        usd: What it cost; None: of a completed task what was estimated, of others nothing.
-        seconds: That were billed; None: as with ``usd``.
+        usd: What it cost; None: of a completed task what was estimated. Of others nothing, but where time is billed (its charge had
+            seconds) the estimate stays one, since they may have run.
+        seconds: That were billed; None: what was estimated.
         shots: That were made; None: those that were asked for.
+        structure: Names tasks that take about as long, where time is billed: ``Ledger.longest_s`` remembers it.
     """
 
     key: str
@@ -104,6 +115,7 @@ class Settlement:
     usd: Decimal | None = None
     seconds: float | None = None
     shots: int | None = None
+    structure: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ class Entry:
     @property
     def usd(self) -> Decimal | None:
         """The best figure that there is."""
-        return self.final_usd if self.state.is_final else self.estimated_usd
+        return self.estimated_usd if self.final_usd is None else self.final_usd
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class Cost:
 
     Attributes:
         usd_final: Of tasks that have ended.
-        usd_estimated: Of tasks that are reserved or running.
+        usd_estimated: Of tasks that are reserved or running, or that failed or were cancelled where time is billed.
         tasks: All that were reserved and not given back.
         shots: Of these.
         seconds: That devices bill for.
@@ -224,7 +236,8 @@ class Ledger:
         session_budget: Budget | None = None,
         namespace: str = "",
         owner: str = "this account",
-        remedy: str = "Raise the budget, or buy less.",
+        remedy: str = _REMEDY,
+        when: float | None = None,
     ) -> tuple[str, ...]:
         """Set money aside for tasks, all of them or none. Keys that are there already, and were not released, change nothing.
 
@@ -236,6 +249,7 @@ class Ledger:
             namespace: Who reserves them.
             owner: Whose budget it is, for the error.
             remedy: How to go on, for the error.
+            when: Unix time; None: now. The same in all ledgers that are told of it.
 
         Returns:
             The keys that were reserved now.
@@ -252,14 +266,10 @@ class Ledger:
             new = [charge for key, charge in wanted.items() if key not in known or known[key].state is State.RELEASED]
             if not new:
                 return ()
-            complaints = _passed_limits(database, new, budget, owner, "", ())
-            if session:
-                complaints += _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
-            if complaints:
-                tasks, where = sum(c.tasks for c in new), ", ".join(sorted({c.target for c in new}))
-                first = f"The next {tasks} task{'s' * (tasks != 1)} on {where} would pass a budget, so nothing was submitted."
-                raise BudgetExceeded("\n".join([first, *complaints, remedy]))
-            now = time.time()
+            tasks, where = sum(c.tasks for c in new), ", ".join(sorted({c.target for c in new}))
+            first = f"The next {tasks} task{'s' * (tasks != 1)} on {where} would pass a budget, so nothing was submitted."
+            _refuse(database, new, budget, session, session_budget, owner, first, remedy)
+            now = time.time() if when is None else when
             rows = [
                 Entry(
                     c.key,
@@ -275,12 +285,50 @@ class Ledger:
                     None,
                     c.seconds,
                     now,
-                    now,
+                    max(now, known[c.key].updated + _TICK_S) if c.key in known else now,
                 )
                 for c in new
             ]
             database.executemany(_PUT, [_row(entry) for entry in rows])
         return tuple(charge.key for charge in new)
+
+    def expect(self, charges: Sequence[Charge], *, when: float | None = None) -> None:
+        """Open tasks will cost more than was thought: raise their estimates, whatever the budget. Nothing is lowered."""
+        now = time.time() if when is None else when
+        with self._write() as database:
+            database.executemany(
+                f"UPDATE entries SET estimated_nusd = ?, seconds = ?, {_LATER} "
+                f"WHERE key = ? AND seconds < ? AND state != 'released' AND state NOT IN {_FINAL}",
+                [(_nano(c.usd), c.seconds, now, c.key, c.seconds) for c in charges],
+            )
+
+    def check(
+        self,
+        budget: Budget | None = None,
+        *,
+        session: str = "",
+        session_budget: Budget | None = None,
+        owner: str = "this account",
+        remedy: str = _REMEDY,
+    ) -> None:
+        """See whether what was spent and reserved is within the budget, as estimates are now. For the arguments see ``reserve``.
+
+        Raises:
+            BudgetExceeded: It is not.
+        """
+        first = "What is under way takes longer than was reserved for it, and passes a budget, so nothing more was submitted."
+        with self._read() as database:
+            if database is not None:
+                _refuse(database, (), budget, session, session_budget, owner, first, remedy)
+
+    def longest_s(self, target: str, structures: Iterable[str]) -> dict[str, float]:
+        """The most that tasks of these structures were billed for on a device, in seconds; those that never ran there are not in it."""
+        with self._write() as database:
+            rows = database.execute(
+                f"SELECT structure, seconds FROM durations WHERE target = ? AND structure IN {_NAMED}",
+                (target, json.dumps(list(structures))),
+            )
+            return dict(rows.fetchall())
 
     def intend(self, keys: Iterable[str]) -> None:
         """From now on they may have reached the provider.
@@ -294,7 +342,7 @@ class Ledger:
             if missing:
                 raise InvalidCall("Ledger.intend", [f"{key} was not reserved; reserve it first" for key in missing])
             database.execute(
-                f"UPDATE entries SET state = 'submitting', updated = ? WHERE state = 'reserved' AND key IN {_NAMED}",
+                f"UPDATE entries SET state = 'submitting', {_LATER} WHERE state = 'reserved' AND key IN {_NAMED}",
                 (time.time(), json.dumps(names)),
             )
 
@@ -315,7 +363,7 @@ class Ledger:
                     raise KeyConflict(f"The purchase {key} is task {entry.task_id}, and was submitted again as {task_id}: look at both.")
             now = time.time()
             database.executemany(
-                "UPDATE entries SET task_id = ?, updated = ?, "
+                f"UPDATE entries SET task_id = ?, {_LATER}, "
                 "state = CASE WHEN state IN ('reserved', 'submitting') THEN 'submitted' ELSE state END WHERE key = ? AND task_id = ''",
                 [(task_id, now, key) for key, task_id in task_ids.items()],
             )
@@ -345,8 +393,12 @@ class Ledger:
                     raise KeyConflict(f"The purchase {key} has {entry.state} already; it cannot become {one.state}.")
             now = time.time()
             database.executemany(
-                "UPDATE entries SET state = ?, final_nusd = ?, seconds = ?, shots = ?, updated = ? WHERE key = ?",
+                f"UPDATE entries SET state = ?, final_nusd = ?, seconds = ?, shots = ?, {_LATER} WHERE key = ?",
                 [(*_final_figures(known[key], one), now, key) for key, one in ended.items()],
+            )
+            database.executemany(
+                "INSERT INTO durations VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = MAX(seconds, excluded.seconds)",
+                [(known[key].target, one.structure, one.seconds) for key, one in ended.items() if one.structure and one.seconds],
             )
 
     def release(self, keys: Iterable[str]) -> None:
@@ -361,7 +413,7 @@ class Ledger:
             if bought:
                 raise InvalidCall("Ledger.release", [f"{e.key} is {e.state} (task {e.task_id}); it was bought" for e in bought])
             database.execute(
-                f"UPDATE entries SET state = 'released', updated = ? WHERE state != 'released' AND key IN {_NAMED}",
+                f"UPDATE entries SET state = 'released', {_LATER} WHERE state != 'released' AND key IN {_NAMED}",
                 (time.time(), json.dumps(names)),
             )
 
@@ -396,12 +448,13 @@ class Ledger:
             with self._write() as database:
                 database.executemany(_PUT, [_row(replace(entry, session="")) for entry in changed])
 
-    def forget(self, namespace: str, known: Container[str]) -> None:
+    def forget(self, namespace: str, known: Container[str], before: float = math.inf) -> None:
         """Release a namespace's reservations that its journal, which is written after this ledger, has never heard of.
 
-        Only for the one process that may reserve in it now.
+        Only for the one process that may reserve in it now, or for those ``before`` a time (Unix time) since when others may, too.
         """
-        orphans = [e.key for e in self.entries(namespace=namespace) if e.state is State.RESERVED and e.key not in known]
+        open_entries = [e for e in self.entries(namespace=namespace) if e.state is State.RESERVED and e.created < before]
+        orphans = [e.key for e in open_entries if e.key not in known]
         if orphans:
             self.release(orphans)
 
@@ -462,12 +515,13 @@ class Ledger:
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
         if _version(database) == _SCHEMA_VERSION:
+            patiently(lambda: database.execute(_DURATIONS), _BUSY_S)
             return
         self.path.chmod(0o600)
         with transaction(database, _BUSY_S):
             version = _version(database)
             if version == 0:  # nobody was faster
-                for statement in _SCHEMA.split(";"):
+                for statement in (*_SCHEMA.split(";"), _DURATIONS):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         if version > _SCHEMA_VERSION:
@@ -507,6 +561,27 @@ def _check_same(entry: Entry, charge: Charge) -> None:
         raise KeyConflict(f"The purchase {charge.key} on {entry.target} is there already, and is not this one, on {charge.target}.")
 
 
+def _refuse(
+    database: sqlite3.Connection,
+    new: Sequence[Charge],
+    budget: Budget | None,
+    session: str,
+    session_budget: Budget | None,
+    owner: str,
+    first: str,
+    remedy: str,
+) -> None:
+    """Raise ``BudgetExceeded`` if a limit is passed with these as well."""
+    complaints = _passed_limits(database, new, budget, owner, "", ())
+    remedies = [remedy] if complaints else []
+    if session:
+        more = _passed_limits(database, new, session_budget, f"session {session!r}", " AND session = ?", (session,))
+        complaints += more
+        remedies += [f"To go on, give session {session!r} more where it is made: Session({session!r}, budget=...)."] if more else []
+    if complaints:
+        raise BudgetExceeded("\n".join([first, *complaints, *remedies]))
+
+
 def _passed_limits(
     database: sqlite3.Connection, new: Sequence[Charge], budget: Budget | None, owner: str, where: str, values: tuple[str, ...]
 ) -> list[str]:
@@ -539,17 +614,18 @@ def _passed_limits(
 
 
 def _figures(database: sqlite3.Connection, where: str, values: Sequence[str]) -> Iterator[tuple[str, bool, Cost]]:
-    """Sums for each device, apart for what has ended and what has not."""
+    """Sums for each device, apart for final figures and for estimates."""
+    usd = "COALESCE(final_nusd, estimated_nusd)"
     rows = database.execute(
-        f"SELECT target, state IN {_FINAL} AS ended, SUM(tasks), SUM(shots), SUM(seconds), "
-        f"SUM(CASE WHEN state IN {_FINAL} THEN final_nusd ELSE estimated_nusd END), "
-        f"SUM(CASE WHEN (CASE WHEN state IN {_FINAL} THEN final_nusd ELSE estimated_nusd END) IS NULL THEN tasks ELSE 0 END) "
-        f"FROM entries WHERE state != 'released'{where} GROUP BY target, ended",
+        f"SELECT target, state IN {_FINAL} AND (final_nusd IS NOT NULL OR estimated_nusd IS NULL) AS is_final, SUM(tasks), SUM(shots), "
+        f"SUM(seconds), SUM({usd}), SUM(CASE WHEN {usd} IS NULL THEN tasks ELSE 0 END) "
+        f"FROM entries WHERE state != 'released'{where} GROUP BY target, is_final",
         tuple(values),
     )
-    for target, ended, tasks, shots, seconds, nusd, unknown in rows:
-        usd = _usd(nusd or 0)
-        yield target, bool(ended), Cost(usd if ended else Decimal(0), Decimal(0) if ended else usd, tasks, shots, seconds, unknown)
+    for target, is_final, tasks, shots, seconds, nusd, unknown in rows:
+        amount = _usd(nusd or 0)
+        sums = (amount, Decimal(0)) if is_final else (Decimal(0), amount)
+        yield target, bool(is_final), Cost(*sums, tasks, shots, seconds, unknown)
 
 
 def _where(**equal: str | None) -> tuple[str, tuple[str, ...]]:
@@ -558,9 +634,12 @@ def _where(**equal: str | None) -> tuple[str, tuple[str, ...]]:
 
 
 def _final_figures(entry: Entry, one: Settlement) -> tuple[str, int | None, float, int]:
-    completed = one.state is State.COMPLETED
-    usd = one.usd if one.usd is not None else entry.estimated_usd if completed else Decimal(0)
-    seconds = one.seconds if one.seconds is not None else entry.seconds if completed else 0.0
+    usd = one.usd
+    if usd is None and one.state is State.COMPLETED:
+        usd = entry.estimated_usd
+    elif usd is None and not entry.seconds:
+        usd = Decimal(0)
+    seconds = entry.seconds if one.seconds is None else one.seconds
     return one.state.value, _nano(usd), seconds, entry.shots if one.shots is None else one.shots
 
 

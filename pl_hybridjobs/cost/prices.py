@@ -2,6 +2,7 @@
 
 The packaged list, ``prices.json``, is data with a date and a source for each entry. ``$HYBRIDJOBS_PRICES`` names a file of the same form
 whose entries come first: ``{"arn:...": {"per_task_usd": "0.30", "per_shot_usd": "0.08"}}``, and ``null`` for a price that is not known.
+Between the two comes what ``hybridjobs prices update`` wrote to the home folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import InvalidCall, did_you_mean
+from pl_hybridjobs.home import default_home
 
 #: Money is kept in whole billionths of a dollar.
 NANO_USD = Decimal("1e-9")
@@ -137,7 +139,7 @@ def price_of(target: str, *, prices: Mapping[str, Price | None] | None = None) -
     Raises:
         InvalidCall: ``$HYBRIDJOBS_PRICES`` names a file that cannot be used.
     """
-    for entries in (prices or {}, _chosen(), packaged()):
+    for entries in (prices or {}, _chosen(), _updated(), packaged()):
         if target in entries:
             return entries[target]
     if target.startswith(_FREE) and target.partition(":")[0] != _REMOTE:
@@ -159,9 +161,33 @@ def packaged() -> Mapping[str, Price | None]:
     return read_prices(Path(__file__).with_name("prices.json"))
 
 
+def all_prices() -> dict[str, Price | None]:
+    """Every device in a list, the first list that has it deciding."""
+    return {**packaged(), **_updated(), **_chosen()}
+
+
 def _chosen() -> Mapping[str, Price | None]:
     name = os.environ.get("HYBRIDJOBS_PRICES")
     return read_prices(Path(name).expanduser()) if name else {}
+
+
+def updated_file() -> Path:
+    """Where ``hybridjobs prices update`` keeps the live list."""
+    return default_home() / "prices.json"
+
+
+def _updated() -> Mapping[str, Price | None]:
+    path = updated_file()
+    try:
+        return _read_once(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return {}
+
+
+@functools.lru_cache(maxsize=4)
+def _read_once(path: Path, changed: int) -> Mapping[str, Price | None]:
+    del changed
+    return read_prices(path)
 
 
 def read_prices(path: Path) -> Mapping[str, Price | None]:
@@ -173,7 +199,7 @@ def read_prices(path: Path) -> Mapping[str, Price | None]:
     try:
         content = json.loads(path.read_bytes(), parse_float=Decimal)
     except (OSError, ValueError) as error:
-        raise InvalidCall(f"prices from {path}", [f"cannot be read: {error}. Mend the file, or unset HYBRIDJOBS_PRICES"]) from error
+        raise InvalidCall(f"prices from {path}", [f"cannot be read: {error}. Mend the file, or take it away"]) from error
     entries = content.get("prices", content) if isinstance(content, dict) else None
     if not isinstance(entries, dict):
         raise InvalidCall(f"prices from {path}", ['must be a JSON object of devices, as in {"arn:...": {"per_task_usd": "0.30"}}'])

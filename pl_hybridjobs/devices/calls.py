@@ -15,6 +15,7 @@ from pl_hybridjobs.devices.checks import refuse
 from pl_hybridjobs.devices.fingerprint import fingerprint
 from pl_hybridjobs.devices.provider import QPU, CircuitResult, Task, TaskResult
 from pl_hybridjobs.devices.submission import Policy, Submission, TaskRecord
+from pl_hybridjobs.errors import DeviceOffline
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.account import Account
@@ -92,13 +93,22 @@ class Call:
         self, qpu: QPU, tasks: Sequence[Task], prints: Sequence[str], shots: Sequence[int], policy: Policy
     ) -> Sequence[TaskResult | None]:
         device = self._device
+        refuse(device.name, list(dict.fromkeys(qpu.complaints(tasks))))
         submission = Submission(qpu, tasks, prints, self._account, policy, session=device.session, on_submitted=self._track_task)
         try:
             submission.reserve()
-            if device.session is not None:
-                device.session.used_on(qpu.target)
-            self._track(shots, submission.records)
+            try:
+                if device.session is not None:
+                    device.session.used_on(qpu.target)
+                self._track(shots)
+            except BaseException:  # a warning that was made an error, a tracker's callback
+                submission.release()
+                raise
             submission.run()
+        except DeviceOffline as error:
+            if policy.on_offline == "stop" and device.fallback is None:
+                error.add_note("on_offline='wait' waits for it, and on_offline='fallback:<target>' takes another device.")
+            raise
         finally:
             self.records += submission.records
         return submission.results
@@ -142,8 +152,8 @@ class Call:
 
     # Tracking --------------------------------------------------------------------------------------------------------------
 
-    def _track(self, shots: Sequence[int], records: Sequence[TaskRecord]) -> None:
-        """Before anything is sent: what is about to be bought."""
+    def _track(self, shots: Sequence[int]) -> None:
+        """Before anything is sent: what is about to be run."""
         tracker = self._device.tracker
         if not tracker.active:
             return
@@ -153,15 +163,11 @@ class Call:
         for count in shots:
             tracker.update(executions=1, **({"shots": count} if count else {}), **({"derivatives": 1} if self._gradient else {}))
             tracker.record()
-        new = [record for record in records if not record.from_journal]
-        if new:
-            costs = [record.cost_usd for record in new]
-            known = [cost for cost in costs if cost is not None]
-            tracker.update(tasks=len(new), cost_usd=sum(known) if len(known) == len(costs) else None)
-            tracker.record()
 
     def _track_task(self, record: TaskRecord) -> None:
+        """A task that the provider has taken, or had taken before."""
         tracker = self._device.tracker
         if tracker.active:
-            tracker.update(task_id=record.task_id, device=record.target)
+            bought = {} if record.from_journal else {"tasks": 1, "cost_usd": record.cost_usd}
+            tracker.update(**bought, task_id=record.task_id, device=record.target)
             tracker.record()

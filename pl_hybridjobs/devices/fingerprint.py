@@ -11,7 +11,7 @@ import pennylane as qml
 from pennylane.ops import Conditional, MidMeasure
 from pennylane.tape import QuantumScript
 
-_TOLD = ("pauli_word", "word", "z")  # hyperparameters that say what an operator is
+_TOLD = ("pauli_word", "word", "operators", "z")  # hyperparameters that say what an operator is
 
 
 def fingerprint(circuits: Sequence[QuantumScript], *also: object) -> str:
@@ -26,6 +26,15 @@ def fingerprint(circuits: Sequence[QuantumScript], *also: object) -> str:
         words += _words(circuit)
         words.append("")
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def structure(circuits: Sequence[QuantumScript], *also: object) -> str:
+    """16 hexadecimal digits that circuits share which differ in the parameters of their operations only, and so take about as long."""
+    words = [repr(also)]
+    for circuit in circuits:
+        words += [f"{op.name} {op.wires.tolist()}" for op in circuit.operations]
+        words += [f"{type(mp).__name__} {mp.obs if mp.obs is None else mp.obs.name} {len(mp.wires)}" for mp in circuit.measurements]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def _words(circuit: QuantumScript) -> Iterator[str]:

@@ -98,7 +98,8 @@ def _expvals(key: _Key) -> Function:
     def call(params: Any, mode: int, rows: int) -> Any:
         shape = params.shape[:-1]
         out = (jax.ShapeDtypeStruct((*shape, m), params.dtype), jax.ShapeDtypeStruct((*shape, rows, p), params.dtype))
-        options = np.array([mode, int(engine_cpu.threads() > 1), -1], dtype=np.int32)  # not all alike: XLA would compute it each time
+        in_threads = engine_cpu.threads() > 1 and engine_cpu.threads_are_safe()  # XLA takes no lock
+        options = np.array([mode, int(in_threads), -1], dtype=np.int32)  # not all alike: XLA would compute it each time
         return jax.ffi.ffi_call(target, out, vmap_method="expand_dims")(raw, options, params, halves.astype(params.dtype))
 
     def moved(values_and_jacobian: Function, params: Any, tangent: Any) -> Any:

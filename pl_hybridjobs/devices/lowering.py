@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,6 +202,8 @@ def _on(mp: MeasurementProcess, wires: Wires) -> MeasurementProcess:
 def _split(tape: QuantumScript, capabilities: Capabilities) -> Any:
     """As few circuits as can be. With shots: each of them in one basis. Without: see ``_exact``."""
     if tape.shots:
+        if len(tape.measurements) == 1 and _has_one_basis(tape.measurements[0]):
+            return (tape,), _first  # as PennyLane says, too, but it takes longer to find out than all other steps together
         return split_non_commuting(tape, grouping_strategy="qwc")
     terms, summed = split_to_single_terms(tape)
     groups = [_exact(term, capabilities) for term in terms]
@@ -214,9 +216,24 @@ def _split(tape: QuantumScript, capabilities: Capabilities) -> Any:
     return tuple(tape for tapes, _ in groups for tape in tapes), joined
 
 
+def _has_one_basis(mp: MeasurementProcess) -> bool:
+    """Whether it measures bits, or one Pauli word."""
+    return mp.mv is None and (mp.obs is None or _word(mp.obs) is not None)
+
+
+def _word(obs: Operator) -> Mapping[Any, str] | None:
+    """The letters of a Pauli word; None: it is none, is the identity, or is multiplied by a number."""
+    rep = obs.pauli_rep
+    if rep is None or len(rep) != 1:
+        return None
+    ((word, coefficient),) = rep.items()
+    return word if word and coefficient == 1 else None
+
+
 def _exact(tape: QuantumScript, capabilities: Capabilities) -> tuple[list[QuantumScript], Callable[[Sequence[Any]], Any]]:
     """One circuit for all that the device returns as it is, and one for each other observable: its outcomes' probabilities."""
-    own = [n for n, mp in enumerate(tape.measurements) if mp.obs is not None and not _is_native(mp, capabilities)]
+    asked = [n for n, mp in enumerate(tape.measurements) if mp.obs is not None or mp.mv is not None]
+    own = [n for n in asked if not _is_native(tape.measurements[n], capabilities)]
     whole = [n for n in range(len(tape.measurements)) if n not in own]
     if not own:
         return [tape], _first
@@ -269,13 +286,13 @@ def to_bits(tape: QuantumScript) -> Any:
 
     Its result for the circuit is an array of shape ``(shots, wires)``, for a shot vector a tuple of those.
     """
-    if not tape.shots or not tape.measurements or any(mp.mv is not None for mp in tape.measurements):
+    if not tape.shots or not tape.measurements or _asks_outcomes(tape):
         return (tape,), _first
     wires = Wires.all_wires([mp.wires for mp in tape.measurements])
     measured = Wires([wire for wire in tape.wires if wire in wires] or list(wires))
 
     def processed(samples: Any) -> Any:
-        found = tuple(mp.process_samples(samples, measured) for mp in tape.measurements)
+        found = tuple(_estimate(mp, samples, measured) for mp in tape.measurements)
         return found if len(found) > 1 else found[0]
 
     def joined(results: Sequence[Any]) -> Any:
@@ -284,6 +301,20 @@ def to_bits(tape: QuantumScript) -> Any:
 
     operations = [*tape.operations, *_rotations(tape.measurements)]
     return (tape.copy(operations=operations, measurements=[qml.sample(wires=measured)]),), joined
+
+
+def _asks_outcomes(tape: QuantumScript) -> bool:
+    """Whether it is about outcomes of measurements in its middle; once those are deferred, they are bits like others."""
+    return any(mp.mv is not None for mp in tape.measurements) and any(isinstance(op, MidMeasure) for op in tape.operations)
+
+
+def _estimate(mp: MeasurementProcess, samples: np.ndarray[Any, Any], wires: Wires) -> Any:
+    """Of a measurement, from bits of shape ``(shots, wires)``: PennyLane's, but the mean of a Pauli word is that of parities."""
+    word = _word(mp.obs) if isinstance(mp, ExpectationMP) and mp.obs is not None else None
+    if word is None:
+        return mp.process_samples(samples, wires)
+    parities = samples[:, [wires.index(wire) for wire in word]].sum(axis=1) % 2
+    return np.mean(1.0 - 2.0 * parities)
 
 
 def _rotations(measurements: Sequence[MeasurementProcess]) -> list[Operator]:
@@ -332,9 +363,18 @@ def complaints(
         found[f"{of} has {width} wires, and {target} has {len(capabilities.qubits)} qubits"] = None
     if verbatim:
         found |= dict.fromkeys(_wrong_verbatim(circuits, capabilities, target))
+    if any(circuit.shots and circuit.measurements and not _is_of_bits(circuit) for circuit in circuits):
+        found["circuits with shots are run as they come out of preprocess_transforms(), as samples of bits; qml.execute sees to that"] = (
+            None
+        )
     for circuit in circuits:
         found |= dict.fromkeys([*_wrong_shots(circuit, capabilities, target), *_wrong_operations(circuit, capabilities, verbatim, target)])
     return list(found)
+
+
+def _is_of_bits(circuit: QuantumScript) -> bool:
+    first, *others = circuit.measurements
+    return any(mp.mv is not None for mp in circuit.measurements) or (isinstance(first, SampleMP) and first.obs is None and not others)
 
 
 def _wrong_shots(circuit: QuantumScript, capabilities: Capabilities, target: str) -> list[str]:
@@ -350,6 +390,8 @@ def _wrong_shots(circuit: QuantumScript, capabilities: Capabilities, target: str
 
 def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbatim: bool, target: str) -> list[str]:
     known = capabilities.native_gates if verbatim else capabilities.gates
+    if verbatim and not known:
+        return []  # that is said once, by `_wrong_verbatim`
     found = []
     if {op.name for op in circuit.operations} <= known and not any(mp.mv is not None for mp in circuit.measurements):
         return _wrong_numbers(circuit)
@@ -368,7 +410,7 @@ def _wrong_operations(circuit: QuantumScript, capabilities: Capabilities, verbat
             found.append(f"{target} has no noise channel {inner.name}; supported are: {has}")
         elif inner.name not in known:
             what = "native gate" if verbatim else "gate"
-            made = "" if verbatim else ", nor can it be made of others"
+            made = " (also what turns a measured basis must be native)" if verbatim else ", nor can it be made of others"
             found.append(
                 f"{target} has no {what} {inner.name} (on wires {list(inner.wires)}){made}; supported are {', '.join(sorted(known))}"
             )

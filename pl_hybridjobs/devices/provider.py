@@ -127,6 +127,7 @@ class Task:
         session: The name that it goes by with others; "" for none.
         tags: For the provider to keep.
         token: What gives it a job's priority; "" for none. A secret: never logged or stored.
+        was_sent: It may have been submitted before, perhaps by an earlier attempt of the job, with other tags or another token.
     """
 
     key: str
@@ -137,6 +138,7 @@ class Task:
     session: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     token: str = field(default="", repr=False)
+    was_sent: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,9 @@ class QPU(Protocol):
     def price(self) -> Price | None:
         """What tasks cost; None: not known, which is never taken for nothing."""
 
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """What these tasks hold that the device's language cannot say, one sentence each. Asked before any of them is paid for."""
+
     def submit(self, task: Task) -> str:
         """Buy a task, or find the one that this key has bought before.
 
@@ -227,8 +232,8 @@ class QPU(Protocol):
     def status(self, task_id: str) -> TaskStatus:
         """Where it stands."""
 
-    def result(self, task_id: str, circuits: Sequence[QuantumScript]) -> TaskResult:
-        """Of a completed task. The circuits are those that were submitted: results are shaped after them."""
+    def result(self, task_id: str, task: Task) -> TaskResult:
+        """Of a completed task: results are shaped after what was submitted."""
 
     def cancel(self, task_id: str) -> None:
         """Ask for its end; harmless if it has ended."""

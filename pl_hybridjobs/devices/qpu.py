@@ -57,8 +57,10 @@ def open_qpu(target: str, **options: Any) -> QPU:
     """
     name, providers = provider_of(target), known_providers()
     if name not in providers:
-        known = ", ".join(sorted(providers)) or "none"
-        raise InvalidCall(target, [f"no installed provider knows it; providers are {known}.{did_you_mean(name, providers)}"])
+        like = "a target looks like 'rehearsal:qpu' or 'arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1'"
+        installed = ", ".join(sorted(providers)) or "none"
+        complaint = f"no installed provider knows it; providers are {installed}, and {like}.{did_you_mean(name, providers)}"
+        raise InvalidCall(target, [complaint])
     return cast(QPU, providers[name].load()(target, **options))
 
 
@@ -138,8 +140,9 @@ class HybridQPU(Device):
                 same = name == target or provider_of(name) == provider_of(str(target))
                 opened.append(open_qpu(name, **(provider_options if same else {})))
             except (InvalidCall, AttributeError) as error:
-                wrong += error.complaints if isinstance(error, InvalidCall) else [f"target={name!r} must be a text"]
-        refuse(self.name, wrong)
+                found = error.complaints if isinstance(error, InvalidCall) else [f"target={name!r} must be a text"]
+                wrong += found if name == target else [f"{_FALLBACK}{name}: {complaint}" for complaint in found]
+        refuse(f"{self.name} ({target})", wrong)
         super().__init__(wires=wires, shots=shots)
         self.qpu = opened[0]
         self.fallback = opened[1] if other else None
@@ -152,6 +155,9 @@ class HybridQPU(Device):
         self.last_tasks: tuple[TaskRecord, ...] = ()
         self._seat: _Seat | None = None
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} device ({self.target}{'' if self.wires is None else f', wires={len(self.wires)}'}) at {hex(id(self))}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, self._made_of
@@ -338,7 +344,8 @@ def _remade(target: str, options: Mapping[str, Any]) -> HybridQPU:
 
 def _wrong_options(on_offline: Any, on_failure: Any, max_parallel: Any, poll_interval_s: Any, timeout_s: Any, verbatim: Any) -> list[str]:
     found = []
-    if on_offline not in ("stop", "wait") and not (isinstance(on_offline, str) and on_offline.startswith(_FALLBACK)):
+    elsewhere = isinstance(on_offline, str) and on_offline.startswith(_FALLBACK) and on_offline != _FALLBACK
+    if on_offline not in ("stop", "wait") and not elsewhere:
         found.append(f"on_offline={on_offline!r} must be 'stop', 'wait' or 'fallback:<target>'")
     if on_failure not in ("abort", "continue"):
         found.append(f"on_failure={on_failure!r} must be 'abort' or 'continue'")

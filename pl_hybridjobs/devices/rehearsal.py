@@ -14,8 +14,9 @@ import threading
 import time
 import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -103,12 +104,42 @@ class Manners:
     def complaints(self) -> list[str]:
         """What is wrong with it."""
         found = []
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, kind in typing.get_type_hints(Manners).items():
+            value = getattr(self, name)
+            if not _is_a(value, kind):
+                found.append(f"{name}={value!r} must be {_WORDS[kind]}")
+                continue
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(number, int | float) and not number >= 0 for number in numbers):
-                found.append(f"{field.name} must not be negative, and is {value!r}")
-        return found + [f"{name} is a probability, and is {p}" for name in ("noise", "readout") if (p := getattr(self, name)) > 1]
+                found.append(f"{name} must not be negative, and is {value!r}")
+            elif name in _AT_LEAST_ONE and value == 0:
+                found.append(f"{name} must be at least 1, and is 0")
+            elif name in ("noise", "readout") and value > 1:
+                found.append(f"{name} is a probability, and is {value}")
+        return found
+
+
+_AT_LEAST_ONE = ("at_once", "in_flight", "qubits", "min_shots", "max_shots")
+_WORDS: dict[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    int | None: "a whole number, or left out",
+    bool | None: "true or false, or left out",
+    str | None: "a path, or left out",
+    tuple[int, ...]: "whole numbers (in a target: 0,2)",
+}
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if kind == tuple[int, ...]:
+        return isinstance(value, tuple) and all(_is_a(number, int) for number in value)
+    if kind is float:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    kinds = typing.get_args(kind) or (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (int in kinds and isinstance(value, Integral))
 
 
 def _ring(size: int) -> frozenset[tuple[int, int]]:
@@ -157,23 +188,31 @@ def open_rehearsal(target: str, **options: Any) -> Rehearsal:
         InvalidCall: No such device or option; all complaints.
     """
     name, _, query = target.removeprefix(_PREFIX).partition("?")
-    found = [] if name in _DEVICES else [f"there is no rehearsal:{name}; there are {', '.join(_DEVICES)}.{did_you_mean(name, _DEVICES)}"]
+    known = ", ".join(f"{_PREFIX}{device}" for device in _DEVICES)
+    found = [] if name in _DEVICES else [f"there is no {_PREFIX}{name}; there are {known}.{did_you_mean(name, _DEVICES)}"]
     given: dict[str, Any] = dict(_USUAL.get(name, {}))
     kinds = typing.get_type_hints(Manners)
     texts = dict(parse_qsl(query, keep_blank_values=True))
+    strange = []
     for option in {**options, **texts}:
         if option not in kinds:
-            found.append(f"a rehearsal has no option {option!r}; it has {', '.join(kinds)}.{did_you_mean(option, kinds)}")
+            strange.append(option)
         elif option not in texts:
             given[option] = options[option]
         else:
             try:
                 given[option] = _read(texts[option], str(kinds[option]))
             except ValueError:
-                found.append(f"{option}={texts[option]!r} is no {kinds[option]}")
-    if not found:
-        given["folder"] = None if given.get("folder") is None else str(given["folder"])
-        found = Manners(**given).complaints()
+                given[option] = texts[option]
+    if strange:
+        near = "".join(did_you_mean(option, kinds) for option in strange)
+        found.append(f"a rehearsal has no option {', '.join(map(repr, strange))}; it has {', '.join(kinds)}.{near}")
+    if isinstance(given.get("folder"), Path):
+        given["folder"] = str(given["folder"])
+    for option in ("fails", "cancels", "loses"):
+        if isinstance(given.get(option), list):
+            given[option] = tuple(given[option])
+    found += Manners(**given).complaints()
     if found:
         raise InvalidCall(target, found)
     return Rehearsal(target, _DEVICES[name], Manners(**given))
@@ -255,6 +294,10 @@ class Rehearsal:
         with self._lock:
             return Availability("online", queue=str(sum(p.starts_s > time.time() for p in self._purchases())))
 
+    def complaints(self, tasks: Sequence[Task]) -> list[str]:
+        """See ``QPU``. It speaks PennyLane's language."""
+        return []
+
     def submit(self, task: Task) -> str:
         """See ``QPU``.
 
@@ -271,7 +314,9 @@ class Rehearsal:
                     raise DeviceOffline(f"{self.target} is offline")
                 known = self._buy(task)
                 if known.number in self.manners.loses:
-                    raise ProviderError(f"{self.target}: the connection was lost while the service was answering")
+                    raise ProviderError(
+                        f"{self.target}: the connection was lost while the service was answering; the same call finds what it has bought"
+                    )
         return _task_id(known.key)
 
     def status(self, task_id: str) -> TaskStatus:
@@ -293,20 +338,20 @@ class Rehearsal:
                 return TaskStatus(TaskState.CANCELLED, reason="the rehearsal was told to cancel this one", cost_usd=0.0)
             return TaskStatus(TaskState.COMPLETED, cost_usd=self.cost_usd(task))
 
-    def result(self, task_id: str, circuits: Sequence[QuantumScript]) -> TaskResult:
+    def result(self, task_id: str, task: Task) -> TaskResult:
         """See ``QPU``."""
         self._call()
         with self._lock:
-            task = self._known(task_id)
+            self._known(task_id)
         from pl_hybridjobs.devices.fingerprint import fingerprint
 
         made = []
-        for number, circuit in enumerate(circuits):
+        for number, circuit in enumerate(task.circuits):
             what = fingerprint([circuit], task.shots) if self.manners.seed is not None else f"{task.key} {number}"
             entropy = int.from_bytes(hashlib.sha256(f"{self.manners.seed} {what}".encode()).digest()[:8], "big")
             with self._computing:
                 made.append(_computed(circuit, task.shots, entropy, self.manners))
-        return TaskResult(task_id, self.target, tuple(made), shots=task.shots * task.circuits)
+        return TaskResult(task_id, self.target, tuple(made), shots=task.shots * len(task.circuits))
 
     def cancel(self, task_id: str) -> None:
         """See ``QPU``."""

@@ -16,6 +16,8 @@ from pl_hybridjobs.errors import InvalidCall
 #: A job that sends nothing for so long may lose its priority on Amazon Braket ("a few minutes").
 PRIORITY_KEPT_S = 180.0
 
+_RESERVED = ("hybridjobs:", "aws:")  # ours; Amazon's
+
 
 @dataclass(frozen=True)
 class Session:
@@ -46,6 +48,9 @@ class Session:
         found = [] if isinstance(self.name, str) and self.name.strip() else [f"name={self.name!r} must be a text that is not empty"]
         if not isinstance(self.tags, Mapping) or not all(isinstance(part, str) for pair in self.tags.items() for part in pair):
             found.append(f"tags={self.tags!r} must be a dict of texts")
+        else:
+            reserved = [key for key in self.tags if key.lower().startswith(_RESERVED)]
+            found += [f"the tag {key!r} begins with {' or '.join(_RESERVED)}, which are not for you: choose another" for key in reserved]
         if self.on_failure not in (None, "abort", "continue"):
             found.append(f"on_failure={self.on_failure!r} must be 'abort', 'continue' or None")
         if self.budget is not None and not isinstance(self.budget, Budget):

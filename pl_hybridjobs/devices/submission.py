@@ -2,7 +2,11 @@
 
 The network is talked to by a bounded number of threads, each of which brings one task from its submission to its end. The journal (the
 account's ledger) is written by the calling thread alone, for all that has happened meanwhile in one transaction. What a killed process
-leaves behind is enough for the next one: what may have been sent is sent again under the same key, which buys nothing twice.
+leaves behind is enough for the next one: what may have been sent is sent again under the same key, which buys nothing twice. So a call
+that is given up leaves threads behind that hang in the network.
+
+Where time is billed, nobody knows beforehand how much. What tasks of the same structure took before is reserved; if money or time is
+limited, and nothing is known, one of them goes ahead.
 """
 
 from __future__ import annotations
@@ -12,24 +16,35 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from pl_hybridjobs.cost.ledger import Charge, Settlement, State
+from pl_hybridjobs.devices.fingerprint import structure
 from pl_hybridjobs.devices.provider import QPU, Task, TaskResult, TaskState, TaskStatus
-from pl_hybridjobs.errors import DeviceOffline, ProviderError, QPUError, ResultNotReady, TaskCancelled, TaskFailed, TranslationError
+from pl_hybridjobs.errors import (
+    BudgetExceeded,
+    DeviceOffline,
+    ProviderError,
+    QPUError,
+    ResultNotReady,
+    TaskCancelled,
+    TaskFailed,
+    TranslationError,
+)
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.account import Account
+    from pl_hybridjobs.cost.prices import Price
     from pl_hybridjobs.devices.sessions import Session
 
 _FIRST_POLL_S = 0.02
 _POLL_SHARE = 0.1  # of the time that a task has taken so far, between two looks at it
 _GATHER_S = 0.02  # what happens within it is written to the journal together
+_GRACE_S = 3.0  # for what is on its way when a call is given up
 _SURE = 0.9  # of the time that the quickest task took
 _TALK_S = 60.0  # between two lines about waiting
 _THREADS = 50
@@ -65,7 +80,7 @@ class TaskRecord:
         state: Where it stood when it was looked at last: a ``TaskState``, "waiting" before it was submitted, or "offline".
         circuits: How many it holds.
         shots: Of all of them together.
-        cost_usd: What it costs: an estimate until it has ended; None: not known.
+        cost_usd: What it costs: an estimate until it has ended, 0 if it was not submitted; None: not known.
         from_journal: It was bought before, by a process that did not collect it, or by an earlier attempt of the job.
         reason: Why it failed or was cancelled.
     """
@@ -88,11 +103,13 @@ class _Item:
     task: Task
     fingerprint: str
     usd: Decimal | None = None  # estimated
+    seconds: float = 0.0  # likewise, where time is billed
+    structure: str = ""  # there, too
     task_id: str = ""
     state: str = "waiting"
     from_journal: bool = False
     is_sent: bool = False  # it may have reached the provider now
-    was_sent: bool = False  # or in an earlier call or life, of which nothing more is known
+    was_sent: bool = True  # or in an earlier call or life, of which nothing more is known; until the journal was asked, who knows
     is_ours_to_cancel: bool = False  # the batch is given up
     status: TaskStatus | None = None
     result: TaskResult | None = None
@@ -102,10 +119,23 @@ class _Item:
     def shots(self) -> int:
         return self.task.shots * len(self.task.circuits)
 
+    @property
+    def is_open(self) -> bool:
+        return self.result is None and self.state not in ("completed", "failed", "cancelled")
+
+    def estimate(self, price: Price | None, seconds: float) -> None:
+        self.seconds = seconds
+        self.usd = None if price is None else price.usd(tasks=1, shots=self.shots, seconds=seconds)
+
+    def charge(self, target: str) -> Charge:
+        return Charge(self.task.key, target, 1, self.shots, self.usd, self.seconds, fingerprint=self.fingerprint)
+
     def record(self, target: str) -> TaskRecord:
         cost = self.status.cost_usd if self.status is not None and self.status.state.is_final else None
         if cost is None and self.usd is not None:
             cost = float(self.usd)
+        if not (self.task_id or self.was_sent or self.is_sent):
+            cost = 0.0
         reason = self.status.reason if self.status is not None else ""
         circuits = len(self.task.circuits)
         return TaskRecord(self.task.key, self.task_id, target, self.state, circuits, self.shots, cost, self.from_journal, reason)
@@ -141,10 +171,19 @@ class Submission:
         self._session = session
         self._on_submitted = on_submitted
         self._items = [_Item(task, fingerprint) for task, fingerprint in zip(tasks, fingerprints, strict=True)]
+        self._price: Price | None = None
+        self._longest_s: dict[str, float] = {}  # by structure, where time is billed
+        self._is_capped = False  # there, and money or time is limited
+        self._is_longer = False  # than was reserved: something that has ended
+        self._waiting: deque[_Item] = deque()
+        self._threads = 0
+        self._underway: list[_Item] = []  # in the threads, or about to be
+        self._todo: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[tuple[_Item, str, Any]] = queue.SimpleQueue()
         self._stop = threading.Event()  # leave everything as it is
         self._abort = threading.Event()  # cancel everything
         self._wake = threading.Event()  # one of the two was set
+        self._sending = threading.Lock()  # held to be sure that it is not set in the moment before something is sent
         self._away = threading.Lock()  # held by the thread that waits for the device to come back
         self._talked_s = time.monotonic()
         self._shortest_s = 0.0  # that a task of this call took; the others are not looked at much sooner
@@ -167,15 +206,21 @@ class Submission:
             TaskCancelled: One of them was, in an earlier life of the job.
         """
         self._look_up()
-        price = self._qpu.price()
-        seconds = price.minimum_s if price is not None else 0.0
+        price = self._price = self._qpu.price()
+        if price is not None and price.per_minute_usd:
+            for item in self._items:
+                item.structure = structure(item.task.circuits, item.task.shots, item.task.gradient)
+            self._longest_s = self._account.ledger.longest_s(self._qpu.target, {item.structure for item in self._items})
+            self._is_capped = self._account.limits_money_or_time(self._session.budget if self._session is not None else None)
         new = [item for item in self._items if not item.from_journal]
         for item in new:
-            item.usd = None if price is None else price.usd(tasks=1, shots=item.shots, seconds=seconds)
-        charges = [Charge(item.task.key, self._qpu.target, 1, item.shots, item.usd, seconds, fingerprint=item.fingerprint) for item in new]
-        name, budget = ("", None) if self._session is None else (self._session.name, self._session.budget)
-        if charges:
-            self._account.reserve(charges, session=name, session_budget=budget)
+            item.estimate(price, max(price.minimum_s if price is not None else 0.0, self._longest_s.get(item.structure, 0.0)))
+        if new:
+            self._account.reserve([item.charge(self._qpu.target) for item in new], **self._belongs)
+
+    @property
+    def _belongs(self) -> dict[str, Any]:
+        return {} if self._session is None else {"session": self._session.name, "session_budget": self._session.budget}
 
     def _look_up(self) -> None:
         open_items = list(self._items)
@@ -184,6 +229,7 @@ class Submission:
             again = []
             for item in open_items:
                 entry = found.get(item.task.key)
+                item.was_sent = entry is not None and entry.state is State.SUBMITTING
                 if entry is None or entry.state is State.RELEASED:
                     continue
                 if entry.state is State.CANCELLED:
@@ -192,10 +238,8 @@ class Submission:
                     item.task = replace(item.task, key=hashlib.sha256(f"{item.task.key} again".encode()).hexdigest())
                     again.append(item)
                 elif entry.task_id:
-                    item.task_id, item.from_journal, item.usd = entry.task_id, True, entry.usd
+                    item.task_id, item.from_journal, item.usd, item.seconds = entry.task_id, True, entry.usd, entry.seconds
                     item.state = "completed" if entry.state is State.COMPLETED else "submitted"
-                else:
-                    item.was_sent = entry.state is State.SUBMITTING
             open_items = again
 
     def run(self) -> None:
@@ -208,23 +252,27 @@ class Submission:
             ResultNotReady: The time is over. Nothing is lost: the same call again collects what was bought.
             JobStopRequested: The job was asked to stop. What was bought goes on.
             QPUError: Something else is wrong at the provider, or on the way to it. Nothing is lost either.
+            BudgetExceeded: Where time is billed: tasks took longer than was reserved for them, and the rest was not submitted.
         """
-        fresh = [item for item in self._items if not item.from_journal]
-        if fresh:
-            self._account.intend([item.task.key for item in fresh])
-        for item in self._items:
-            if item.from_journal and self._on_submitted is not None:
-                self._on_submitted(item.record(self._qpu.target))
-        most = self._policy.max_parallel or min(self._qpu.capabilities().max_in_flight or _THREADS, _THREADS)
-        pool = ThreadPoolExecutor(max(1, min(most, len(self._items))), thread_name_prefix="hybridjobs-qpu")
         try:
+            fresh = [item for item in self._items if not item.from_journal]
+            if fresh:
+                self._account.intend([item.task.key for item in fresh])
             for item in self._items:
-                pool.submit(self._bring, item)
+                if item.from_journal and self._on_submitted is not None:
+                    self._on_submitted(item.record(self._qpu.target))
+            self._waiting.extend(self._items)
+            most = self._policy.max_parallel or min(self._qpu.capabilities().max_in_flight or _THREADS, _THREADS)
+            self._threads = min(most, len(self._items))
+            for _ in range(self._threads):
+                threading.Thread(target=self._work, daemon=True, name="hybridjobs-qpu").start()
             self._wait()
         except BaseException as error:
-            self._leave(pool, error)
+            self._leave(error)
             raise
-        pool.shutdown()
+        finally:
+            for _ in range(self._threads):
+                self._todo.put(None)
         self._raise_failures()
 
     # In the calling thread -------------------------------------------------------------------------------------------------
@@ -233,25 +281,50 @@ class Submission:
         """Until all have ended, in whatever way."""
         deadline_s = None if self._policy.timeout_s is None else time.monotonic() + self._policy.timeout_s
         guarded_s = time.monotonic()
-        left = len(self._items)
-        while left:
-            left -= self._note(self._next_events(0.2))
+        self._hand_out()
+        while self._waiting or self._underway:
+            self._note(self._next_events(0.2))
             first = next((item for item in self._items if item.error is not None and not self._is_borne(item)), None)
             if first is not None and first.error is not None:
                 raise first.error
+            if self._is_longer:
+                self._expect_longer()
+            self._hand_out()
             now_s = time.monotonic()
             if self._account.stop is not None:
                 self._account.stop()
             if self._account.guard is not None and now_s - guarded_s > 1.0:
                 guarded_s = now_s
                 self._account.guard()
+            left = len(self._waiting) + len(self._underway)
             if left and deadline_s is not None and now_s > deadline_s:
                 running = [item.task_id for item in self._items if item.task_id and item.result is None]
                 raise ResultNotReady(
-                    f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. They go on; "
-                    f"the same call again, or the resumed job, collects them. In flight: {', '.join(running[:5]) or 'none'}"
+                    f"{self._qpu.target}: {left} of {len(self._items)} tasks have not ended in {self._policy.timeout_s:g} s. "
+                    "Those that were bought go on; the same call again, or the resumed job, collects them. "
+                    f"In flight: {', '.join(running[:5]) or 'none'}"
                 )
             self._talk(now_s)
+
+    def _hand_out(self) -> None:
+        """Give the threads what may be sent now: all, or where time is billed and limited, no more than is known to be paid for."""
+        while self._waiting and not (self._is_capped and len(self._underway) >= self._threads):
+            tried = {item.structure for item in self._underway if item.structure not in self._longest_s} if self._is_capped else ()
+            item = next((item for item in self._waiting if item.task_id or item.structure not in tried), None)
+            if item is None:
+                return
+            self._waiting.remove(item)
+            self._underway.append(item)
+            self._todo.put(item)
+
+    def _expect_longer(self) -> None:
+        """What has ended took longer than was reserved for it: so will others."""
+        self._is_longer = False
+        longer = [item for item in self._items if item.is_open and item.seconds < self._longest_s.get(item.structure, 0.0)]
+        for item in longer:
+            item.estimate(self._price, self._longest_s[item.structure])
+        charges = [item.charge(self._qpu.target) for item in longer]
+        self._account.expect(charges, **self._belongs, is_more_to_come=any(not item.task_id for item in self._waiting))
 
     def _next_events(self, timeout_s: float) -> list[tuple[_Item, str, Any]]:
         """All that has happened, and happens in the moment after: one transaction for many tasks."""
@@ -265,11 +338,10 @@ class Submission:
         except queue.Empty:
             return events
 
-    def _note(self, events: Sequence[tuple[_Item, str, Any]]) -> int:
-        """Write down what has happened, in two transactions; say how many tasks were left by their threads."""
+    def _note(self, events: Sequence[tuple[_Item, str, Any]]) -> None:
+        """Write down what has happened, in two transactions."""
         named: dict[str, str] = {}
         ended: list[Settlement] = []
-        left = 0
         for item, what, value in events:
             if what == "submitted":
                 item.task_id, item.state = value, "submitted"
@@ -289,7 +361,7 @@ class Submission:
                 if isinstance(value, DeviceOffline):
                     item.state = "offline"
             else:
-                left += 1
+                self._underway.remove(item)
         if named:
             self._account.submitted(named)
         if ended:
@@ -298,7 +370,6 @@ class Submission:
             for item, what, _ in events:
                 if what == "submitted":
                     self._on_submitted(item.record(self._qpu.target))
-        return left
 
     def _settlement(self, item: _Item, result: TaskResult | None) -> Settlement:
         """Tasks that we cancelled ourselves count as failed: only those that others cancelled are not bought again."""
@@ -308,37 +379,49 @@ class Submission:
         if state is State.CANCELLED and item.is_ours_to_cancel:
             state = State.FAILED
         seconds = result.billed_s or None if result is not None else None
-        if usd is None and seconds is not None and (price := self._qpu.price()) is not None:
-            usd = price.usd(tasks=1, shots=item.shots, seconds=seconds)
-        return Settlement(item.task.key, state, usd, seconds, None if result is None else result.shots or None)
+        if seconds is not None and self._price is not None:
+            seconds = max(seconds, self._price.minimum_s)
+            usd = self._price.usd(tasks=1, shots=item.shots, seconds=seconds) if usd is None else usd
+        if seconds is not None and item.structure:
+            self._is_longer = self._is_longer or seconds > item.seconds
+            self._longest_s[item.structure] = max(seconds, self._longest_s.get(item.structure, 0.0))
+        shots = None if result is None else result.shots or None
+        return Settlement(item.task.key, state, usd, seconds, shots, item.structure)
 
     def _is_borne(self, item: _Item) -> bool:
         """What may have been bought here is not bought elsewhere."""
         return isinstance(item.error, DeviceOffline) and self._policy.on_offline == "leave" and not item.was_sent
 
-    def _leave(self, pool: ThreadPoolExecutor, error: BaseException) -> None:
-        """Stop looking; write down what is known by now, and release what was never sent."""
-        self._stop.set()
-        self._wake.set()
-        pool.shutdown(cancel_futures=True)
-        self._note(self._next_events(0.0))
-        self._release()
+    def _leave(self, error: BaseException) -> None:
+        """Stop looking; write down what is known within a moment, and release what was never sent.
+
+        Threads that hang in the network are left behind. If one of them buys its task all the same, the journal says that it may have, and
+        the same key finds it.
+        """
+        with self._sending:
+            self._stop.set()
+            self._wake.set()
+        until_s = time.monotonic() + _GRACE_S
+        while self._underway and (left_s := until_s - time.monotonic()) > 0:
+            self._note(self._next_events(left_s))
+        self.release()
         running = sum(bool(item.task_id) and item.result is None for item in self._items)
-        if running and isinstance(error, QPUError):
+        if running and isinstance(error, QPUError | BudgetExceeded):
             error.add_note(f"{running} tasks of this call are bought, and go on: the same call again, or the resumed job, collects them.")
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """What was certainly not bought costs nothing."""
         keys = []
         for item in self._items:
             refused = isinstance(item.error, DeviceOffline | TranslationError) or getattr(item.error, "nothing_done", False)
             if not item.task_id and not item.was_sent and (not item.is_sent or refused):
                 keys.append(item.task.key)
+                item.is_sent = False
         if keys:
             self._account.release(keys)
 
     def _raise_failures(self) -> None:
-        self._release()
+        self.release()
         failed = [item for item in self._items if item.state in ("failed", "cancelled") and not item.is_ours_to_cancel]
         if not failed:
             return
@@ -365,13 +448,18 @@ class Submission:
 
     # In a thread for each task in flight -----------------------------------------------------------------------------------
 
+    def _work(self) -> None:
+        while (item := self._todo.get()) is not None:
+            self._bring(item)
+
     def _bring(self, item: _Item) -> None:
         """From its submission to its end. Says what happens as events."""
         try:
             if not item.task_id:
-                if self._wake.is_set():
-                    return
-                item.is_sent = True
+                with self._sending:
+                    if self._wake.is_set():
+                        return
+                    item.is_sent = True
                 task_id = self._submitted(item)
                 if task_id is None:
                     return
@@ -388,7 +476,7 @@ class Submission:
         """Its name at the provider; None: the call is given up."""
         while True:
             try:
-                return self._qpu.submit(item.task)
+                return self._qpu.submit(replace(item.task, was_sent=item.was_sent))
             except DeviceOffline as error:
                 if item.was_sent:  # this is not known before the device is back
                     error.add_note("This purchase was under way when a process died: what became of it shows when the device is back.")
@@ -442,7 +530,7 @@ class Submission:
             if self._stop.is_set():
                 return
         try:
-            result = self._qpu.result(task_id, item.task.circuits)
+            result = self._qpu.result(task_id, item.task)
         except TaskFailed as error:
             if item.state == "completed":
                 raise

@@ -43,7 +43,7 @@ def main() -> None:
         foreground(
             lambda text: print(text, flush=True),
             given.region,
-            devices=[name.strip() for name in given.devices.split(",")] if given.devices is not None else None,
+            devices=given.devices,
             latency_s=given.latency,
             concurrency=given.concurrency,
             jobs=jobs,

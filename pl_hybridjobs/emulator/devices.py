@@ -121,8 +121,8 @@ def catalogue() -> dict[str, Device]:
     return found
 
 
-def chosen(names: Sequence[str] | None) -> list[Device]:
-    """Devices by ARN or name (``"SV1"``); None: all.
+def chosen(names: Sequence[str] | str | None) -> list[Device]:
+    """Devices by ARN or name (``"SV1"``), or by a text of those with commas between; None: all.
 
     Raises:
         InvalidCall: Some are not known.
@@ -130,7 +130,7 @@ def chosen(names: Sequence[str] | None) -> list[Device]:
     known = catalogue()
     by_name = {device.name.lower(): device for device in known.values()}
     found, complaints = [], []
-    for name in names if names is not None else known:
+    for name in [part.strip() for part in names.split(",")] if isinstance(names, str) else known if names is None else names:
         device = known.get(name) or by_name.get(name.lower())
         if device is None:
             near = did_you_mean(name, [d.name for d in known.values()])
@@ -191,6 +191,8 @@ class Fleet:
     def set_status(self, name: str, status: str | None) -> None:
         """Make a device ``"ONLINE"``, ``"OFFLINE"`` or ``"RETIRED"``; None: as its windows say."""
         device = self.find(name)
+        if status not in ("ONLINE", "OFFLINE", "RETIRED", None):
+            raise InvalidCall("emulator", [f"{status!r} is no status; there are 'ONLINE', 'OFFLINE', 'RETIRED' and None."])
         with self._lock:
             if status is None:
                 self._forced.pop(device.arn, None)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
+from braket.default_simulator.gate_operations import BRAKET_GATES
 from braket.default_simulator.openqasm.circuit import Circuit
 from braket.default_simulator.openqasm.interpreter import Interpreter
 from braket.default_simulator.openqasm.parser import openqasm_ast
@@ -24,8 +28,17 @@ MOST_QUBITS, MOST_QUBITS_NOISY = 24, 12
 
 #: The pragma that the default simulator's grammar does not have.
 GRADIENT = re.compile(r"^\s*#pragma\s+braket\s+result\s+adjoint_gradient\s+expectation\((?P<observable>.*)\)\s*(?P<names>[^()]*)$", re.M)
-_NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
-_GATE_WITH_NUMBERS = re.compile(rf"^(\s*[A-Za-z]\w*)\(\s*({_NUMBER}(?:\s*,\s*{_NUMBER})*)\s*\)(\s+[^;{{}}]+;\s*)$", re.M)
+#: A gate's name, its numbers, and its qubits or registers, as written.
+Gate = tuple[str, tuple[str, ...], tuple[str, ...]]
+_MARK = "emulator_gates"  # stands for gates that were taken out of a program
+_NUMBER = r"(?:[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?|[A-Za-z]\w*)"
+_QUBIT = r"(?:[A-Za-z]\w*(?:\[\d+\])?|\$\d+)"
+_PLAIN_GATE = re.compile(
+    rf"\s*(?P<name>[A-Za-z]\w*)(?:\s*\(\s*(?P<numbers>{_NUMBER}(?:\s*,\s*{_NUMBER})*)\s*\)\s*|\s+)(?P<qubits>{_QUBIT}(?:\s*,\s*{_QUBIT})*)\s*;\s*"
+)
+#: Where a line may not be what it seems.
+_NOT_PLAIN = re.compile(r"^\s*(?:gate|def|defcal|for|while|if|else|switch)\b|//|/\*", re.M)
+_PARSING = threading.Lock()
 _DECLARED_INPUT = re.compile(r"^\s*input\s+\w+(?:\[\d+\])?\s+(\w+)\s*;", re.M)
 _PRAGMA_OF_RESULT = {
     "adjoint_gradient": "AdjointGradient",
@@ -104,8 +117,41 @@ _DISPATCH = Interpreter.__dict__["visit"].dispatcher.dispatch
 class _Interpreter(Interpreter):
     """The default simulator's, in half the time: ``singledispatchmethod`` wraps each of its functions anew at each visit."""
 
+    def __init__(self, context: ProgramContext, runs: Sequence[Sequence[Gate]]) -> None:
+        super().__init__(context)
+        self._runs = runs
+
     def visit(self, node: Any) -> Any:
+        if isinstance(node, openqasm_ast.QuantumGate) and node.name.name == _MARK:
+            return self._apply(self._runs[node.arguments[0].value])
         return _DISPATCH(type(node))(self, node)
+
+    def _apply(self, run: Sequence[Gate]) -> None:
+        """Gates one after the other: what they name is looked up once."""
+        places, values = cache(self._place), cache(self._value)
+        for name, numbers, operands in run:
+            parameters = np.array([values(text) for text in numbers])
+            registers = [places(text) for text in operands]
+            sizes = {len(register) for register in registers} - {1}
+            if len(sizes) > 1:
+                raise ValueError("Qubit registers must all be the same length.")
+            for number in range(sizes.pop() if sizes else 1):
+                target = tuple(register[number if len(register) > 1 else 0] for register in registers)
+                self.context.add_gate_instruction(name, target, parameters, [], 1)
+
+    def _place(self, text: str) -> tuple[int, ...]:
+        """Of ``q[3]``, ``q`` or ``$3``."""
+        name, _, index = text.partition("[")
+        register = self.visit(openqasm_ast.Identifier(name))
+        if index:
+            register = openqasm_ast.IndexedIdentifier(register, [[openqasm_ast.IntegerLiteral(int(index[:-1]))]])
+        return tuple(self.context.get_qubits(register))
+
+    def _value(self, text: str) -> Any:
+        """Of a number, or of what is declared."""
+        with contextlib.suppress(ValueError):
+            return float(text)
+        return self.context.handle_parameter_value(self.visit(openqasm_ast.Identifier(text)).value)
 
 
 @dataclass
@@ -150,10 +196,16 @@ def read(source: str, inputs: Mapping[str, Any], shots: int, simulator: Any) -> 
 
 
 def interpret(source: str, inputs: Mapping[str, Any], context: ProgramContext) -> None:
-    """Let a context see a program. Its tree is kept: texts that differ in the numbers of gates only are parsed once."""
-    text, numbers = _lifted(source)
-    context.load_inputs({**inputs, **numbers})
-    _Interpreter(context).visit(pickle.loads(_tree(text)))  # noqa: S301 - pickled by the line below, in this process
+    """Let a context see a program. Only what is left without its plain gates is parsed, and that once: it is the same in most programs."""
+    text, runs = _without_gates(source)
+    context.load_inputs(inputs)
+    with _PARSING:  # in one thread: the others find it done
+        try:
+            tree = _tree(text)
+        except Exception:
+            parse(source)  # fails, too, and names the right line
+            raise
+    _Interpreter(context, runs).visit(pickle.loads(tree))  # noqa: S301 - pickled by the line below, in this process
 
 
 @lru_cache(maxsize=512)
@@ -179,22 +231,31 @@ def _member(kind: str, name: str) -> Enum:
     return _ENUMS[kind][name]
 
 
-def _lifted(source: str) -> tuple[str, dict[str, float]]:
-    """The program with numbers of its gates made inputs, and their values; lines keep their numbers."""
-    if re.search(r"^\s*(?:gate|def|defcal|for|while|if)\b", source, re.M) or not source.startswith("OPENQASM 3"):
-        return source, {}
-    found: dict[str, float] = {}
+def _without_gates(source: str) -> tuple[str, list[list[Gate]]]:
+    """The program with a mark in place of each run of plain gates, one to a line, and those runs."""
+    if _NOT_PLAIN.search(source):
+        return source, []
+    lines: list[str] = []
+    runs: list[list[Gate]] = []
+    is_in_run = can_begin = False
+    for line in source.splitlines():
+        gate = _PLAIN_GATE.fullmatch(line) if is_in_run or can_begin else None
+        if gate and gate["name"] in BRAKET_GATES:
+            if not is_in_run:
+                lines.append(f"{_MARK}({len(runs)}) $0;")
+                runs.append([])
+            runs[-1].append((gate["name"], _listed(gate["numbers"] or ""), _listed(gate["qubits"])))
+            is_in_run = True
+            continue
+        lines.append(line)
+        is_in_run = False
+        if text := line.strip():
+            can_begin = text.endswith((";", "{", "}")) or text.startswith("#")  # else the statement goes on in the next line
+    return "\n".join([*lines, ""]), runs
 
-    def lift(match: re.Match[str]) -> str:
-        names = []
-        for number in match[2].split(","):
-            names.append(f"emulator_number_{len(found)}")
-            found[names[-1]] = float(number)
-        return f"{match[1]}({', '.join(names)}){match[3]}"
 
-    text = _GATE_WITH_NUMBERS.sub(lift, source)
-    first, _, rest = text.partition(";")
-    return f"{first};{''.join(f'input float {name};' for name in found)}{rest}", found
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part)
 
 
 def complaints_about(program: Program, device: Device, shots: int, *, experimental: bool) -> list[str]:

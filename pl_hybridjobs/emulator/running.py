@@ -30,7 +30,7 @@ class Emulator:
     """Amazon Braket on a port of this machine; a context manager.
 
     Args:
-        devices: Names (``"SV1"``) or ARNs; None: all that there are.
+        devices: Names (``"SV1"``) or ARNs, or a text of them with commas between; None: all that there are.
         latency_s: How long each task runs on its device, in seconds.
         concurrency: How many tasks run at the same time on one device; None: one on a QPU, 50 on a simulator.
         quota: How many tasks that have not ended one device takes; None: any number.
@@ -48,7 +48,7 @@ class Emulator:
     def __init__(
         self,
         *,
-        devices: Sequence[str] | None = None,
+        devices: Sequence[str] | str | None = None,
         latency_s: float = 0.0,
         concurrency: int | None = None,
         quota: int | None = None,
@@ -60,7 +60,10 @@ class Emulator:
         port: int = 0,
     ) -> None:
         complaints = [
-            *([f"latency_s={latency_s} is no time."] if not latency_s >= 0 else []),
+            *([f"latency_s={latency_s!r} is no time."] if not isinstance(latency_s, int | float) or not latency_s >= 0 else []),
+            *([f"port={port!r} is none; ports are 0 to 65535."] if not isinstance(port, int) or not 0 <= port < 2**16 else []),
+            *([f"faults={faults!r} is neither Faults nor a text."] if not isinstance(faults, Faults | str | None) else []),
+            *([f"offline={offline!r} is no mapping of devices to times."] if not isinstance(offline, Mapping | None) else []),
             *([f"concurrency={concurrency} is less than 1."] if concurrency is not None and concurrency < 1 else []),
             *([f"quota={quota} is less than 1."] if quota is not None and quota < 1 else []),
         ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 import re
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from email.utils import format_datetime
@@ -15,6 +18,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from pl_hybridjobs.emulator import buckets
 from pl_hybridjobs.emulator.beside import Beside
 from pl_hybridjobs.emulator.clock import Clock
 from pl_hybridjobs.emulator.faults import Dice
@@ -29,14 +33,62 @@ _SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate (fault injection).</Message></Error>"
 _REASONS = {200: "OK", 201: "Created"}
 HOST = "127.0.0.1"
+_CONDITIONS = frozenset({"HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"})
 _POLL_S = 0.02  # between two looks at whether to stop
 
 
 class _Handler(MotoRequestHandler):
-    """Keeps its thoughts to itself."""
+    """Keeps its thoughts to itself, and the connection open: werkzeug's own closes it after each request."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body are sent as one
+
+    def setup(self) -> None:
+        """A client has connected."""
+        super().setup()
+        self.server.app.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """It has gone."""
+        self.server.app.connections.discard(self.connection)
+        super().finish()
+
+    def run_wsgi(self) -> None:
+        """Answer a request. All of it is read first, so that the next one begins where it ends."""
+        environ = self.make_environ()
+        rest = environ["wsgi.input"]
+        body = rest.read() if environ.get("wsgi.input_terminated") else rest.read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        begun: list[Any] = []
+        try:
+            answer = self.server.app(environ, lambda *given: begun.extend(given))
+            content = b"".join(answer)
+            if close := getattr(answer, "close", None):
+                close()
+        except ConnectionError:  # there is to be no reply
+            self.close_connection = True
+            return
+        except Exception:  # noqa: BLE001 - a defect of ours or of moto's, which the client has to see
+            begun, content = ["500 Internal Server Error", [("Content-Type", "text/plain")]], traceback.format_exc().encode()
+        status, headers = begun[0], begun[1]
+        code, _, reason = status.partition(" ")
+        self.send_response(int(code), reason)
+        is_bodiless = self.command == "HEAD" or code in ("204", "304")
+        for name, value in headers:
+            if name.lower() not in ("connection", "content-length") or (is_bodiless and name.lower() == "content-length"):
+                self.send_header(name, value)
+        if not is_bodiless:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if not is_bodiless:
+            self.wfile.write(content)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nothing: a request a line is no use to anybody here."""
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: a request a line is no use to anybody here."""
+        """Nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The service's time, by which clients learn that theirs is wrong."""
@@ -59,6 +111,7 @@ class Service:
         self._numbers = itertools.count(1)
         self._others = DomainDispatcherApplication(create_backend_app)
         self._s3 = create_backend_app("s3")
+        self.connections: set[socket.socket] = set()
         try:
             self._server = make_server(HOST, port, self, threaded=True, request_handler=_Handler)
         except (OSError, SystemExit) as error:
@@ -76,6 +129,9 @@ class Service:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in tuple(self.connections):
+            with contextlib.suppress(OSError):  # it has gone by itself
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """WSGI: one request, answered by Braket or by moto."""
@@ -103,6 +159,10 @@ class Service:
         if reads and self._dice.at_s3(environ["PATH_INFO"]):
             start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(_SLOW_DOWN)))])
             return [_SLOW_DOWN]
+        is_plain = reads and not environ["QUERY_STRING"] and not _CONDITIONS.intersection(environ)
+        if is_plain and (found := buckets.get(environ["PATH_INFO"])) is not None:
+            start("200 OK", list(found.headers.items()))
+            return [found.body]
         # moto's dispatcher looks at 150 folders for each request; S3 is where most of them go.
         app: Callable[[Environ, Start], Iterable[bytes]] = self._s3 if service == "s3" else self._others.get_application(environ)
         return app(environ, start)

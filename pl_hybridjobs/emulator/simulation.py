@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import sys
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator, linalg_utils
+from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator, density_matrix_simulation, linalg_utils
 from braket.default_simulator.observables import TensorProduct
 from braket.default_simulator.result_types import _from_braket_observable, from_braket_result_type
 from braket.default_simulator.simulation import Simulation
@@ -27,6 +28,27 @@ Array = np.ndarray[Any, Any]
 # From this number of qubits on the default simulator uses numba's parallel loops. numba's own threading layer ends the process when
 # two threads are in such loops at once, be they this emulator's or its host's, so here all is done by numpy.
 linalg_utils._QUBIT_THRESHOLD = sys.maxsize
+
+
+def _also_in_slices(multiply: Callable[..., tuple[Array, bool]]) -> Callable[..., tuple[Array, bool]]:
+    """Controlled gates act on slices of the state, and the default simulator (1.41) reshapes those: for some orders of the wires into
+    copies, so that the gate would be lost.
+    """
+
+    @functools.wraps(multiply)
+    def multiplied(state: Array, matrix: Array, targets: Any, out: Array, *rest: Any) -> tuple[Array, bool]:
+        if state.flags.c_contiguous and out.flags.c_contiguous:
+            return multiply(state, matrix, targets, out, *rest)
+        made, swap = multiply(np.ascontiguousarray(state), matrix, targets, np.ascontiguousarray(out), *rest)
+        (out if swap else state)[...] = made
+        return out if swap else state, swap
+
+    return multiplied
+
+
+linalg_utils._multiply_matrix = _also_in_slices(linalg_utils._multiply_matrix)
+# The first control is the innermost there, and the outermost where density matrices ask for it.
+density_matrix_simulation.controlled_matrix = lambda matrix, states: linalg_utils.controlled_matrix(matrix, states[::-1])
 
 _VENDOR_PARTS = {
     "aqtMetadata": "aqt_metadata",

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -33,6 +33,7 @@ CANCELLING_S = 0.05
 #: How often it is looked whether a device is back.
 _LOOK_S = 0.02
 _WORKERS = 4
+_SAMPLED = ("action", "deviceArn", "deviceParameters", "shots")  # what samples depend on
 FAILURE = "DeviceFault: the emulated device failed this task (fault injection)."
 
 
@@ -160,7 +161,9 @@ class Tasks:
         arn = f"arn:aws:braket:{region}:{buckets.ACCOUNT}:quantum-task/{name}"
         reserved = self.reservations.check(request.get("associations", ()), device)
         experimental = request.get("experimentalCapabilities", {}).get("enabled") == "ALL"
-        action = prepare(request["action"], device, request["shots"], experimental=experimental, seed=self._sample_seed(digest))
+        action = prepare(
+            request["action"], device, request["shots"], experimental=experimental, seed=self._sample_seed(digest_of(request, _SAMPLED))
+        )
         task = Task(
             arn=arn,
             device=device,
@@ -376,9 +379,9 @@ def _put(bucket: str, key: str, body: bytes) -> None:
     buckets.put(bucket, key, body)
 
 
-def digest_of(request: Mapping[str, Any]) -> str:
-    """Of what is asked for: everything but the token."""
-    asked = {name: value for name, value in request.items() if name != "clientToken"}
+def digest_of(request: Mapping[str, Any], names: Collection[str] = ()) -> str:
+    """Of these parts of what is asked for; without names, of everything but the token."""
+    asked = {name: value for name, value in request.items() if (name in names if names else name != "clientToken")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pl_hybridjobs.cost import active
 from pl_hybridjobs.errors import InvalidCall, JobStopRequested, MetricError, did_you_mean
 from pl_hybridjobs.home import home_of
-from pl_hybridjobs.jobs import codec, device
+from pl_hybridjobs.jobs import codec, device, progress
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore, Loaded
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -32,6 +33,7 @@ from pl_hybridjobs.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.account import Account
+    from pl_hybridjobs.cost.forecast import Forecast
 
 _KEEP = 3
 
@@ -68,6 +70,32 @@ class OwnCheckpoints:
         return self.loaded_after is not None and not self.saved_after <= self.loaded_after
 
 
+class Planned(BaseException):
+    """A loop knows what it will ask of its devices, and no more was asked for. No error, so that no function catches it.
+
+    Attributes:
+        text: The loop's plan, for people.
+        run: What the loop will buy; None: nothing, or not known.
+    """
+
+    def __init__(self, text: str, run: Forecast | None) -> None:
+        super().__init__(text)
+        self.text, self.run = text, run
+
+
+_making = threading.RLock()
+if TYPE_CHECKING:
+    _once = functools.cached_property
+else:
+
+    class _once(functools.cached_property):  # noqa: N801 - a decorator
+        """Made by whichever thread asks first; the others wait. functools' own lets several threads make one each, from Python 3.12."""
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            with _making:
+                return super().__get__(instance, owner)
+
+
 @dataclass(frozen=True)
 class JobContext:
     """The job that this code runs in (or, outside any job, a stand-in that is false).
@@ -84,6 +112,8 @@ class JobContext:
         owed: What the function's checkpoint says of the state of remote devices, in the order in which ``job_device`` makes them.
         boundaries: For each loop, what saves its last step boundary, should it have to end in the middle of a step: the budget runs out, or
             somebody asks it to stop while it waits for a remote device.
+        only_plans: The function runs up to the first loop that knows its plan, and ends there.
+        began: Unix time.
     """
 
     folder: JobFolder | None = None
@@ -96,6 +126,8 @@ class JobContext:
     devices: list[Any] = field(default_factory=list, repr=False, compare=False)
     owed: list[Any] = field(default_factory=list, repr=False, compare=False)
     boundaries: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False, compare=False)
+    only_plans: bool = False
+    began: float = field(default_factory=time.time, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.folder is not None
@@ -130,7 +162,7 @@ class JobContext:
         """Somebody asked the job to stop; it will at the next ``save_checkpoint``."""
         return bool(self.stop.requested)
 
-    @functools.cached_property
+    @_once
     def metrics(self) -> MetricWriter | None:
         """Where metrics go; None outside a job."""
         if self.folder is None:
@@ -138,7 +170,7 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return MetricWriter(folder.metrics, attempt=attempt, check=lambda: folder.check_epoch(attempt))
 
-    @functools.cached_property
+    @_once
     def checkpoints(self) -> CheckpointStore:
         """Where checkpoints go."""
         if self.folder is None:
@@ -146,7 +178,7 @@ class JobContext:
         folder, attempt = self.folder, self.attempt
         return CheckpointStore(folder.checkpoints, attempt=attempt, keep=_KEEP, fence=lambda: folder.fence(attempt))
 
-    @functools.cached_property
+    @_once
     def account(self) -> Account:
         """Who pays; outside a job the user."""
         from pl_hybridjobs.cost import account
@@ -155,8 +187,27 @@ class JobContext:
             return account.of_user()
         folder, attempt = self.folder, self.attempt
         mine = account.of_job(folder.path, guard=lambda: folder.check_epoch(attempt), stop=self.stop.check)
-        mine.catch_up()  # with what an attempt that was killed left half told
+        mine.catch_up(self.began)  # with what an attempt that was killed left half told
         return mine
+
+    def begin_loop(self, name: str, metric: str, done: int, total: int) -> None:
+        """Let those who look from outside know how far it is."""
+        if self.folder is not None:
+            progress.begin(self.folder.attempt(self.attempt), name, metric, done, total)
+
+    def announce(self, text: str, run: Forecast | None) -> None:
+        """A loop knows what it will cost.
+
+        Raises:
+            Planned: That is all that was asked for.
+        """
+        if self.only_plans:
+            raise Planned(text, run)
+
+    @property
+    def refusals(self) -> Sequence[Exception]:
+        """What the account refused lately."""
+        return tuple(self.account.refusals) if "account" in self.__dict__ else ()
 
     @property
     def is_limited(self) -> bool:
@@ -254,8 +305,8 @@ def activate(context: JobContext, *, whole_process: bool) -> Iterator[JobContext
     if whole_process:
         _process = context
     try:
-        # All threads pay alike, callbacks of JAX among them: a process runs one job at a time, and its environment names that to all.
-        with active.activate(lambda: context.account, whole_process=True):
+        # All threads pay alike: a process runs one job at a time, and its environment names that to all.
+        with active.activate(lambda: context.account):
             yield context
     finally:
         _process = previous

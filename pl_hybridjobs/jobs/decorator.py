@@ -79,6 +79,17 @@ class HybridFunction(Generic[P, R]):
 
         return plan(self._call(*args, **kwargs), self._options)
 
+    def forecast(self, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """As ``plan``, and run the function here, up to its first ``train``, which says what it will buy. Nothing is bought: meanwhile
+        the budget is zero tasks. What the function does before that, such as loading data, it does; what it prints is not shown.
+
+        Raises:
+            Exception: What the function raises before its first ``train``.
+        """
+        from pl_hybridjobs.jobs.submission import forecast
+
+        return forecast(self._call(*args, **kwargs), self._options)
+
     def with_options(self, **options: Any) -> HybridFunction[P, R]:
         """A copy with some of the decorator's keywords changed."""
         return HybridFunction(self.__wrapped__, _checked(self.__name__, _changed(self._options, options, self.__name__)))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.errors import InvalidCall, did_you_mean
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.prices import Price
 
 #: What a job gets that names no device.
 DEFAULT = "hybridjobs.qubit"
@@ -17,6 +20,7 @@ DEFAULT = "hybridjobs.qubit"
 REMOTE = "hybridjobs.qpu"
 
 _ARN = re.compile(r"arn:aws(-[a-z]+)*:braket:[a-z0-9-]*:([0-9]{12})?:device/(qpu|quantum-simulator)/[\w-]+/[\w.-]+")
+_PROVIDERS = "pl_hybridjobs.qpus"
 _OWN_PROVIDERS = {"braket", "rehearsal"}
 
 
@@ -33,7 +37,7 @@ def known_providers() -> frozenset[str]:
     """Names of all installed providers of remote devices, without importing them."""
     from importlib.metadata import entry_points
 
-    return frozenset(entry.name for entry in entry_points(group="pl_hybridjobs.qpus")) | _OWN_PROVIDERS
+    return frozenset(entry.name for entry in entry_points(group=_PROVIDERS)) | _OWN_PROVIDERS
 
 
 def is_remote(name: str) -> bool:
@@ -94,7 +98,28 @@ def _complaints_of_target(name: str) -> list[str]:
     if provider not in known:
         known_text = f"known are {', '.join(sorted(known))}.{did_you_mean(provider, known)}"
         return [f"device {name!r}: there is no provider {provider!r} of remote devices here; {known_text}"]
-    return [] if target else [f"device {name!r} names no target; write {provider}:<target>"]
+    if not target:
+        return [f"device {name!r} names no target; write {provider}:<target>"]
+    return _rehearsal(name)[1] if provider == "rehearsal" else []
+
+
+def _rehearsal(name: str) -> tuple[Any, list[str]]:
+    """A rehearsal, which needs nothing but its target, and what is wrong with that; found as every provider is."""
+    from importlib.metadata import entry_points
+
+    try:
+        return next((entry.load()(name) for entry in entry_points(group=_PROVIDERS, name="rehearsal")), None), []
+    except InvalidCall as error:
+        return None, [f"device {name!r}: {complaint}" for complaint in error.complaints]
+
+
+def price(name: str) -> Price | None:
+    """What a target costs, as far as that is known before the job runs."""
+    from pl_hybridjobs.cost.prices import price_of
+
+    known = price_of(name)
+    opened = _rehearsal(name)[0] if known is None and name.startswith("rehearsal:") else None
+    return known if opened is None else opened.price()
 
 
 def _local_name(provider: str, short: str) -> tuple[str, dict[str, Any]]:

@@ -47,6 +47,11 @@ class AttemptFolder:
         return self.path / "stopped.json"
 
     @property
+    def loops(self) -> Path:
+        """The loops that began in the attempt, a line each."""
+        return self.path / "loops.jsonl"
+
+    @property
     def hyperparameters(self) -> Path:
         """The arguments as text, as Amazon Braket's contract has them."""
         return self.path / "hyperparameters.json"
@@ -157,6 +162,11 @@ class JobFolder:
             return JobSpec.from_json(value)
         except (KeyError, TypeError) as error:
             raise FolderCorrupt(f"{self.spec_file} lacks or has an unknown field ({error}).") from error
+
+    def make_working_folders(self) -> None:
+        """The folders that a job's environment names, for programs that write there themselves."""
+        for folder in (self.results, self.checkpoints):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
     def check_owner_user(self) -> None:
         """Refuse a folder of another user: its bundle could run anything as us."""

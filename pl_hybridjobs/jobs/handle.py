@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import html
 import math
 import re
@@ -32,7 +33,7 @@ from pl_hybridjobs.jobs import bundle, codec, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, read_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.spec import JobSpec, Status, new_id
+from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.store import Store
 from pl_hybridjobs.jobs.sweep import sweep_file
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.checkpoint import Checkpoint
     from pl_hybridjobs.jobs.metrics import MetricTable
+    from pl_hybridjobs.jobs.progress import Progress
 
 _TAIL_LINES = 20
 _HINT_AFTER_S = 5.0
@@ -277,6 +279,12 @@ class Job:
         self._catch_up()
         return read_metrics(self._folder.metrics, names)
 
+    def progress(self) -> Progress | None:
+        """How far the loop is that began last; None before the first."""
+        from pl_hybridjobs.jobs import progress
+
+        return progress.read(self._folder, self.metrics())
+
     @overload
     def logs(self, follow: Literal[False] = False) -> str: ...
     @overload
@@ -333,7 +341,8 @@ class Job:
         """Start the next attempt; the function finds the newest good checkpoint by ``load_checkpoint``.
 
         An interrupted (or never started) job goes on in place. A failed or cancelled one stays as it ended, and a new job with the same
-        call starts from a copy of its checkpoints, and goes on with its purchases and its budget.
+        call starts from a copy of its checkpoints, and goes on with its purchases and its budget. There is one such job at most: resume
+        that one if it fails, too.
 
         Args:
             budget: New limits, as in ``hybrid_job``; those that it does not name stay. They are kept in the job's folder.
@@ -342,7 +351,8 @@ class Job:
             The job that now runs: this one, or the new one.
 
         Raises:
-            InvalidCall: The job is running, or completed, or was never packed (``f.inline``); or the budget is none.
+            InvalidCall: The job is running, or completed, or was never packed (``f.inline``), or goes on as a new one already; or the
+                budget is none.
         """
         from pl_hybridjobs.cost.budget import Budget
 
@@ -394,12 +404,13 @@ class Job:
             time.sleep(0.05)
         return False
 
-    def plot(self, path: str | Path | None = None, *names: str) -> Any:
+    def plot(self, path: str | Path | None = None, *names: str, log: bool = False) -> Any:
         """Plot metrics over steps.
 
         Args:
             path: Where to write the picture (PNG, SVG or PDF by its ending); None writes none.
             *names: Which metrics; all if none is given.
+            log: A logarithmic scale.
 
         Returns:
             The matplotlib figure.
@@ -417,6 +428,8 @@ class Job:
             axes = figure.add_subplot(len(table.names), 1, row + 1)
             axes.plot(table.steps(metric), table[metric], marker="." if len(table[metric]) < 50 else "")
             axes.set_ylabel(metric)
+            if log:
+                axes.set_yscale("log")
             axes.grid(alpha=0.3)
             if row == len(table.names) - 1:
                 axes.set_xlabel("step")
@@ -517,7 +530,8 @@ def _restore(error: JobError, described: Mapping[str, Any]) -> None:
 def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget) -> Job:
     """A new job with the call of an ended one, which starts from a copy of its checkpoints and of its purchases.
 
-    It keeps the old one's purse, so that it finds what was bought already, and so that a budget is not there twice.
+    It keeps the old one's purse, so that it finds what was bought already, and so that a budget is not there twice. Two with one purse
+    would take each other's purchases for their own: there is one successor, whose id says whose.
     """
     from pl_hybridjobs.cost.account import LEDGER
     from pl_hybridjobs.cost.ledger import Ledger
@@ -527,7 +541,7 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
     base = re.sub(r"-\d+$", "", spec.name)
     draft = replace(
         spec,
-        id=new_id(),
+        id=f"next-{hashlib.sha256(spec.id.encode()).hexdigest()[:24]}",
         name=base,
         created=time.time(),
         continues=spec.id,
@@ -549,7 +563,11 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
         return digest
 
     # A folder that was copied elsewhere lies in no store.
-    folder, _ = Store(old.path.parents[1] if old.path.parent.name == "jobs" else None).create(draft, fill)
+    folder, is_new = Store(old.path.parents[1] if old.path.parent.name == "jobs" else None).create(draft, fill)
+    if not is_new:
+        other = Job(folder)
+        advice = f"`hybridjobs show {other.name}`; resume that one, or call the function again for a job with purchases of its own"
+        raise InvalidCall(f"resume {spec.name}", [f"it goes on as {other.name} already, which is {other.status}: {advice}"])
     runner.start(folder, digest, "start")
     return Job(folder)
 

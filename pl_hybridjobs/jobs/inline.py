@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 from pl_hybridjobs.errors import Fenced
 from pl_hybridjobs.jobs import bundle, outcome, worker
-from pl_hybridjobs.jobs.context import JobContext, activate
+from pl_hybridjobs.jobs.context import JobContext, Planned, activate
 from pl_hybridjobs.jobs.durable import dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_RETRY
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -82,12 +83,12 @@ def record_exit(folder: JobFolder, lease: Lease, code: int | None, *, again: boo
 
 
 @contextlib.contextmanager
-def in_process(folder: JobFolder, spec: JobSpec, lease: Lease) -> Iterator[JobContext]:
+def in_process(folder: JobFolder, spec: JobSpec, lease: Lease, *, only_plans: bool = False) -> Iterator[JobContext]:
     """Everything of a job's surroundings that a process can give itself: environment, streams, log, heartbeat, context."""
     attempt = folder.attempt(lease.epoch)
     write_bytes(attempt.hyperparameters, dump_json(hyperparameters(spec.params)), durable=False)
-    folder.results.mkdir(mode=0o700, exist_ok=True)
-    context = JobContext(folder, spec, lease.epoch)
+    folder.make_working_folders()
+    context = JobContext(folder, spec, lease.epoch, only_plans=only_plans)
     added = {**job_environment(folder, spec, lease.epoch), **spec.resources.env}
     with _turn, contextlib.ExitStack() as stack:
         stack.enter_context(_environment(added))
@@ -163,3 +164,24 @@ def run_here(folder: JobFolder, spec: JobSpec, call: Callable[[], Any]) -> Any:
     if "error" in box:
         raise box["error"]
     return box["value"]
+
+
+def plan_here(folder: JobFolder, spec: JobSpec, call: Callable[[], Any]) -> Planned | None:
+    """Run a call that was never packed up to its first training loop, silently.
+
+    Returns:
+        What the loop says of itself; None if the call ended without one.
+    """
+    lease = claim(folder, "start")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(in_process(folder, spec, lease, only_plans=True))
+        stack.enter_context(contextlib.chdir(folder.results))
+        try:
+            value = call()
+            if isinstance(value, types.CoroutineType):
+                worker.awaited(value)
+        except Planned as planned:
+            return planned
+    return None

@@ -506,6 +506,18 @@ def read_metrics(path: Path, names: Sequence[str] = ()) -> MetricTable:
     return MetricTable(read_rows(path), names)
 
 
+def read_records(path: Path) -> list[Record]:
+    """All records that count, in the order in which they were written: those of a step that was logged twice are both there.
+
+    Args:
+        path: ``metrics.jsonl``; without it there are none.
+    """
+    rows = read_rows(path)
+    columns = (rows.seq, rows.attempt, rows.code, rows.value, rows.step, rows.time)
+    counting = zip(*(column[_counting(rows)].tolist() for column in columns), strict=True)
+    return [Record(seq, attempt, rows.names[code], value, step, time) for seq, attempt, code, value, step, time in counting]
+
+
 def carry_over(source: Path, target: Path) -> None:
     """Begin another job's log with what counts in this one, as written by an attempt 0.
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from pl_hybridjobs.errors import did_you_mean
+from pl_hybridjobs.errors import from_mapping
 
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
@@ -111,11 +111,7 @@ class Retries:
         elif isinstance(value, int):
             made = cls(interruptions=value)
         elif isinstance(value, Mapping):
-            known = {f.name for f in fields(cls)}
-            for name in value:
-                if name not in known:
-                    raise ValueError(f"retries has no {name!r}; it knows {sorted(known)}.{did_you_mean(str(name), known)}")
-            made = cls(**value)
+            made = from_mapping(cls, value, "retries")
         else:
             raise ValueError(f"retries must be a whole number or a mapping, not {type(value).__name__}")
         for name in ("interruptions", "errors"):

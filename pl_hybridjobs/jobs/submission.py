@@ -143,9 +143,10 @@ class Plan:
         size_bytes: All files together.
         notes: What is worth knowing, for example a local package without version control.
         cost: US dollars: 0 where all devices run on your own machine; None where it depends on what the function runs. Then ``prices``
-            says what a task costs, and ``train`` says, before its first step, what the run will.
+            says what a task costs, and ``f.forecast`` (and ``train``, before its first step) what the run will.
         prices: What the devices cost, a line each.
         budget: What may be bought at most, as text; "" for no limit.
+        forecast: What the function's first training loop will ask of its devices, as text; "" where that was not asked for.
     """
 
     function: str
@@ -160,6 +161,7 @@ class Plan:
     cost: float | None = 0.0
     prices: tuple[str, ...] = ()
     budget: str = ""
+    forecast: str = ""
 
     def __str__(self) -> str:
         lines = [
@@ -172,6 +174,7 @@ class Plan:
             *(f"price: {price}" for price in self.prices),
             f"cost: {'depends on what it runs' if self.cost is None else f'{self.cost:.2f} USD'}",
             *([f"budget: {self.budget}"] if self.budget else []),
+            *([f"forecast: {self.forecast}"] if self.forecast else []),
         ]
         return "\n".join(lines)
 
@@ -224,14 +227,47 @@ def plan(call: Call, options: Options) -> Plan:
     )
 
 
+def forecast(call: Call, options: Options) -> Plan:
+    """See ``HybridFunction.forecast``."""
+    import tempfile
+
+    made = plan(call, options)
+    with tempfile.TemporaryDirectory(prefix="hybridjobs-forecast-") as home:
+        text, usd = _forecast(call, options, Path(home))
+    return replace(made, forecast=text, cost=made.cost if usd is None else usd)
+
+
+def _forecast(call: Call, options: Options, home: Path) -> tuple[str, float | None]:
+    """What the function's first loop says of itself, and US dollars where they are certain. Nothing is for sale meanwhile."""
+    from pl_hybridjobs.errors import BudgetExceeded
+    from pl_hybridjobs.jobs.inline import InlineRunner, plan_here
+
+    def fill(folder: Path) -> str:
+        inputs.copy(options.inputs, folder / "inputs")
+        return ""
+
+    draft = replace(_draft(call, options, InlineRunner(), new_id()), budget={"max_tasks": 0})
+    folder, _ = Store(home).create(draft, fill)
+    try:
+        planned = plan_here(folder, folder.spec(), lambda: call.fn(*call.args, **call.kwargs))
+    except BudgetExceeded:
+        return (
+            "not known: the function asks a device for results outside of train, and these cannot be counted before they are bought",
+            None,
+        )
+    if planned is None:
+        return "the function ends without train, and buys nothing", 0.0
+    usd = planned.run.usd if planned.run else None
+    return planned.text, float(usd[1]) if usd and usd[0] == usd[1] else None
+
+
 def _money(draft: JobSpec, runner: runners.Runner) -> dict[str, Any]:
     """What can be said of a job's cost before it runs."""
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.cost.forecast import unit_prices
-    from pl_hybridjobs.cost.prices import price_of
 
     named = draft.device.values() if isinstance(draft.device, dict) else [draft.device] if draft.device else []
-    remote = [(name, price_of(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
+    remote = [(name, device.price(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
     is_free = all(price is not None and price.is_free for _, price in remote)
     hosts = runner.prices() if isinstance(runner, runners.Mirroring) else []
     return {

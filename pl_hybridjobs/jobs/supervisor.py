@@ -151,7 +151,7 @@ class Attempt:
         self.begun = time.monotonic()
         try:
             write_bytes(self.files.hyperparameters, dump_json(hyperparameters(self.spec.params)), durable=False)
-            self.folder.results.mkdir(mode=0o700, exist_ok=True)
+            self.folder.make_working_folders()
             prepared = self.launch.preparation(self._work())
             code = 0
             if prepared is not None:

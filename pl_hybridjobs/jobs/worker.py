@@ -132,7 +132,24 @@ def awaited(coroutine: types.CoroutineType[Any, Any, Any]) -> Any:
     return box["value"]
 
 
+def _meant(context: JobContext, error: BaseException) -> BaseException:
+    """What a callback of JAX raised: an error of JAX's own stands in its place, and only quotes it with its traceback.
+
+    Raises:
+        Fenced: Another attempt owns the job.
+    """
+    text = str(error) if isinstance(error, Exception) else ""
+    if "Traceback (most recent call last)" not in text:
+        return error
+    if f"{Fenced.__name__}: " in text and context.folder is not None:
+        context.folder.check_epoch(context.attempt)
+    if f"{JobStopRequested.__name__}: " in text and context.stop.requested:
+        return JobStopRequested(f"stopped by {context.stop.requested}")
+    return next((refusal for refusal in context.refusals if f"{type(refusal).__name__}: {refusal}" in text), error)
+
+
 def _raised(context: JobContext, error: BaseException, may_retry: bool) -> int:
+    error = _meant(context, error)
     if isinstance(error, Fenced):
         raise error
     with contextlib.suppress(HybridJobsError, OSError):  # the function's error is the one to tell

@@ -97,7 +97,7 @@ os.register_at_fork(after_in_child=lambda: _forked.set() if d.linked else None)
 
 
 @functools.cache
-def _threads_are_safe() -> bool:
+def threads_are_safe() -> bool:
     """Whether several threads may run parallel kernels at once. Numba's own pool ("workqueue") cannot; it is taken where no other is."""
     if numba.config.THREADING_LAYER == "workqueue":
         return False
@@ -105,7 +105,7 @@ def _threads_are_safe() -> bool:
 
 
 def _guard() -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if _threads_are_safe() else _lock
+    return contextlib.nullcontext() if threads_are_safe() else _lock
 
 
 def _batched(params: Any, n_parameters: int) -> Array:

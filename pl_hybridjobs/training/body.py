@@ -130,7 +130,9 @@ def _steps(
         def snapshot() -> dict[str, Any]:
             return {"step": done, "rng": rng.capture(), **taken.saved()}
 
-        show = Progress(steps, done=done, label=section.name if section.prefix else "", value_name="", show=progress)
+        label = section.name if section.prefix else ""
+        show = Progress(steps, done=done, label=label, value_name="", show=progress)
+        context.begin_loop(label, "", done, steps)
         try:
             if done:
                 show.note(f"goes on from step {done}")

@@ -273,6 +273,7 @@ class _Loop:
         call = self._call
         label = self._section.name if self._section.prefix else ""
         self._show = Progress(call.steps, done=self._step, label=label, value_name=call.value_name, show=call.progress)
+        self._context.begin_loop(label, self._section.prefix + call.value_name, self._step, call.steps)
         try:
             if self._step:
                 self._show.note(f"goes on from step {self._step}")
@@ -340,6 +341,7 @@ class _Loop:
         self._show.note(f"plan: {self._plan}")
         if self._plan.run is not None and (note := _beyond(self._plan.run, self._context)):
             self._show.note(note)
+        self._context.announce(str(self._plan), self._plan.run)
 
     # A step --------------------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def one_round(seed: int, emulated, folder) -> Counter[str]:
         options = {"timeout_s": dice.choice([0.01, 0.1, 0.3])} if impatient else {}
         # A new life: nothing is left of the last one but the ledger.
         ledger = Ledger(folder / f"spend-{seed}.sqlite")
-        with accounts.activate(Account("chaos", ledger, namespace="one job"), whole_process=True):
+        with accounts.activate(Account("chaos", ledger, namespace="one job")):
             device = qml.device("hybridjobs.qpu", target, wires=2, attempts=dice.choice([2, 5, 12]), **options)
             try:
                 found = qml.execute(tapes, device, diff_method=None)

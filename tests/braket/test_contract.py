@@ -110,5 +110,5 @@ def provider(emulators, monkeypatch, request):
 def account(tmp_path):
     """An account of its own, whose keys no other test has used at the same emulator."""
     made = Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace=uuid.uuid4().hex)
-    with accounts.activate(made, whole_process=True) as active:
+    with accounts.activate(made) as active:
         yield active

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import boto3
 import pytest
+from botocore.utils import parse_timestamp
 
-from pl_hybridjobs.braket.session import Refusal, Retries, Session
+from pl_hybridjobs.braket.session import Refusal, Retries, Session, _time_of
 from pl_hybridjobs.errors import ProviderError
 from tests.braket.conftest import SV1
 from tests.braket.scripted import DROP, Reply, refusal, scripted
@@ -186,6 +189,30 @@ def test_it_is_known_whether_a_purchase_may_have_been_made(credentials, replies,
         ask(service, "cancel_quantum_task", quantumTaskArn="arn:aws:braket:us-east-1:123456789012:quantum-task/1", clientToken="x")
 
     assert caught.value.nothing_done is certain
+
+
+def test_so_many_requests_of_a_kind_go_out_at_once(emulated):
+    emulated()
+    session = Session(region="us-east-1", at_once=3)
+    under_way, most = [], []
+
+    def sent(**_):
+        under_way.append(1)
+        most.append(len(under_way))
+        time.sleep(0.02)
+        under_way.pop()
+
+    session._client("braket").meta.events.register("before-send.braket", sent)
+    with ThreadPoolExecutor(10) as pool:
+        told = list(pool.map(lambda _: session.call("braket", "get_device", deviceArn=SV1), range(12)))
+
+    assert max(most) == 3
+    assert {one["deviceName"] for one in told} == {"SV1"}
+
+
+@pytest.mark.parametrize("text", ["2026-11-21T17:24:33.123Z", "2026-11-21T17:24:33+00:00", "Sat, 21 Nov 2026 17:24:33 GMT", 1795281873])
+def test_times_are_read_as_botocore_reads_them(text):
+    assert _time_of(text) == parse_timestamp(text)
 
 
 def test_a_refusal_travels():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -11,10 +12,13 @@ import boto3
 import numpy as np
 import pennylane as qml
 import pytest
+from pennylane.exceptions import DeviceError
 
-from pl_hybridjobs.braket import tasks
+from pl_hybridjobs.braket import devices, tasks, watch
 from pl_hybridjobs.braket.session import Refusal
 from pl_hybridjobs.cost import account as accounts
+from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.cost.ledger import Ledger
 from pl_hybridjobs.devices.provider import Task, TaskState
 from pl_hybridjobs.errors import DeviceOffline, InvalidCall, ProviderError, TaskCancelled, TaskFailed
 from tests.braket.conftest import ANKAA, FORTE, GARNET, SV1
@@ -49,7 +53,7 @@ def bits_of(result, circuit=0):
 def run(qpu, wanted):
     task_id = qpu.submit(wanted)
     finished(qpu, task_id)
-    return qpu.result(task_id, wanted.circuits)
+    return qpu.result(task_id, wanted)
 
 
 def place(running, number=-1):
@@ -80,6 +84,7 @@ def test_all_that_is_wrong_is_said_at_once():
             region="us-west-2",
             bucket="s3://mine/results",
             reservation_arn="arn:aws:braket:us-west-2:123456789012:reservation",
+            endpoint_url="localhost:8555",
             shouts=100,
             profile=3,
             results_timeout_s=-1,
@@ -92,12 +97,20 @@ def test_all_that_is_wrong_is_said_at_once():
         "us-west-2",
         "s3://mine/results",
         "reservation_arn",
+        "endpoint_url='localhost:8555'",
         "'shouts'",
         "profile=3",
         "results_timeout_s",
         "attempts",
     ):
         assert part in str(caught.value), part
+
+
+def test_a_device_that_is_in_another_region_is_pointed_to(emulated):
+    emulated()
+
+    with pytest.raises(ProviderError, match=rf"us-west-1 has no device .* Did you mean '{FORTE}'\?$"):
+        tasks.open(FORTE.replace("us-east-1", "us-west-1")).capabilities()
 
 
 def test_a_reservation_elsewhere_is_refused():
@@ -154,6 +167,62 @@ def test_one_key_buys_once(emulated):
     assert len(names) == len(running.tasks) == 1
 
 
+@pytest.mark.parametrize("search", ["at once", "late", "forbidden"])
+def test_a_later_attempt_with_another_job_token_tags_and_prefix_finds_what_was_bought(emulated, monkeypatch, search):
+    """As in an Amazon Braket job that begins anew: nobody knows whether the first attempt's request was carried out."""
+    monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", "the-first-attempts")
+    running = emulated()
+    bought = [tasks.open(SV1).submit(task(key=key)) for key in ("key-1", "key-2")]
+    monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", "the-second-attempts")
+    later = tasks.open(SV1, prefix="elsewhere")
+    call, searches = later._session.call, []
+
+    def answer(service, operation, **request):
+        if operation == "search_quantum_tasks":
+            searches.append(operation)
+            if search == "forbidden":
+                raise Refusal("AccessDeniedException", "no", operation)
+            if search == "late" and len(searches) == 1:
+                return {"quantumTasks": []}
+        return call(service, operation, **request)
+
+    monkeypatch.setattr(later._session, "call", answer)
+
+    def submit(key):
+        return later.submit(task(key=key, tags={"who": "us"}, was_sent=True))
+
+    if search == "forbidden":
+        with pytest.raises(Refusal, match="token key-1 was used before"):
+            submit("key-1")
+    else:
+        assert [submit("key-1"), submit("key-2")] == bought
+        assert len(searches) == (1 if search == "at once" else 2)
+        assert submit("key-3") not in bought
+    assert len(running.tasks) == (2 if search == "forbidden" else 3)
+
+
+def test_what_an_attempt_bought_and_never_heard_of_is_collected_by_the_next_one(emulated, monkeypatch, tmp_path):
+    running = emulated()
+    found = []
+    for attempt in ("first", "second"):
+        monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", f"the-{attempt}-attempts")
+        with accounts.activate(Account("a job", Ledger(tmp_path / "spend.sqlite"), namespace="a job")) as account:
+            device = qml.device("hybridjobs.qpu", SV1, wires=1, tags={"attempt": attempt})
+            submit = device.qpu.submit
+
+            def deaf(task, submit=submit):
+                submit(task)
+                raise ProviderError("the connection was lost")
+
+            if attempt == "first":
+                monkeypatch.setattr(device.qpu, "submit", deaf)
+            with contextlib.suppress(ProviderError):
+                found += qml.execute([TAPE([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))])], device, diff_method=None)
+            assert len(running.tasks) == account.cost().tasks == 1
+
+    np.testing.assert_allclose(found, [np.cos(0.3)])
+
+
 def test_a_session_a_job_and_tags_are_told(emulated, monkeypatch):
     monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", "the-token")
     running = emulated(latency_s=0.3, concurrency=1)
@@ -201,7 +270,7 @@ def test_verbatim_runs_on_the_physical_qubits_that_wires_name(emulated):
     assert f"iswap ${first}, ${second};" in json.loads(request["action"])["source"]
     assert json.loads(request["deviceParameters"])["paradigmParameters"]["disableQubitRewiring"] is True
     assert (bits_of(found) == [0, 1]).all()
-    assert (bits_of(tasks.open(ANKAA).result(found.task_id, [circuit])) == [0, 1]).all()
+    assert (bits_of(tasks.open(ANKAA).result(found.task_id, task(circuit, verbatim=True))) == [0, 1]).all()
 
 
 def test_verbatim_through_the_device_refuses_what_is_not_native(emulated):
@@ -226,6 +295,43 @@ def test_a_device_with_experimental_capabilities_acts_on_outcomes(emulated):
     assert circuit() == {"11": 20}
     assert running.tasks[0].request["experimentalCapabilities"] == {"enabled": "ALL"}
     assert not tasks.open(GARNET).capabilities().mid_circuit
+
+
+def test_a_device_with_experimental_capabilities_resets_by_an_outcome(emulated):
+    emulated()
+
+    @qml.set_shots(200)
+    @qml.qnode(qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True))
+    def circuit():
+        qml.Hadamard(0)
+        outcome = qml.measure(0, reset=True)
+        qml.cond(outcome, qml.X)(1)
+        return qml.probs(wires=0), qml.probs(wires=1)
+
+    reset, copied = circuit()
+
+    assert reset.tolist() == [1, 0]
+    assert abs(copied[0] - 0.5) < 5 * 0.5 / np.sqrt(200)
+
+
+def test_nothing_is_bought_if_one_of_several_tasks_cannot_be_said(emulated):
+    running = emulated()
+    device = qml.device("hybridjobs.qpu", GARNET, wires=2, experimental=True)
+
+    def circuit(value):
+        def made():
+            outcome = qml.measure(0)
+            qml.cond(outcome == value, qml.X)(1)
+            return qml.expval(qml.Z(1))
+
+        return made
+
+    tapes = [qml.tape.make_qscript(circuit(value), shots=10 + value)() for value in (1, 0)]
+    with pytest.raises(DeviceError, match="mcm_method='deferred'"):
+        qml.execute(tapes, device)
+
+    assert not running.tasks
+    assert accounts.current().cost().tasks == 0
 
 
 @pytest.mark.parametrize("target", [FORTE, GARNET, ANKAA], ids=lambda arn: arn.rpartition("/")[2])
@@ -281,7 +387,7 @@ def test_a_program_set_in_several_files_is_put_together(emulated):
     body["s3Location"] = [bucket, folder]
     store(running, body)
 
-    found = qpu.result(task_id, wanted.circuits)
+    found = qpu.result(task_id, wanted)
 
     assert [bits_of(found, i).mean() for i in range(2)] == [0, 1]
 
@@ -298,7 +404,7 @@ def test_a_program_set_that_failed_in_parts_says_which(emulated):
     store(running, body)
 
     with pytest.raises(TaskFailed, match="circuit 1 of 2: too hot"):
-        qpu.result(task_id, wanted.circuits)
+        qpu.result(task_id, wanted)
 
 
 # Results ---------------------------------------------------------------------------------------------------------------------
@@ -318,7 +424,7 @@ def test_probabilities_become_shots_whose_parts_are_samples_too(emulated):
 
     assert stored(running).get("measurements") is None
     assert 150 < bits[:500, 0].sum() < 350
-    again = tasks.open(FORTE).result(running.tasks[0].arn, [bell()])
+    again = tasks.open(FORTE).result(running.tasks[0].arn, task(shots=1000))
     np.testing.assert_array_equal(bits, bits_of(again))
 
 
@@ -330,7 +436,7 @@ def test_a_vendors_rounded_probabilities_give_all_shots(emulated):
     body = stored(running) | {"measurementProbabilities": {"00": 0.3333, "01": 0.0001, "11": 0.6665}}
     store(running, body)
 
-    bits = bits_of(qpu.result(task_id, [bell()]))
+    bits = bits_of(qpu.result(task_id, task(shots=1000)))
 
     assert bits.shape == (1000, 2)
     assert bits[:, 1].sum() in (666, 667)
@@ -373,7 +479,7 @@ def test_results_that_make_no_sense_are_refused_with_their_place(emulated, damag
     store(running, damage(stored(running)))
 
     with pytest.raises(ProviderError, match=words) as caught:
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
 
     assert "s3://{Bucket}/{Key}".format(**place(running)) in str(caught.value)
     assert "not bought again" in str(caught.value)
@@ -398,7 +504,7 @@ def test_exact_results_are_checked_as_well(emulated, damage, words):
     store(running, body | {"resultTypes": damage(body["resultTypes"])})
 
     with pytest.raises(ProviderError, match=words):
-        qpu.result(task_id, [circuit])
+        qpu.result(task_id, task(circuit, shots=0))
 
 
 def test_results_that_never_come_name_the_place(emulated):
@@ -409,7 +515,7 @@ def test_results_that_never_come_name_the_place(emulated):
     boto3.client("s3").delete_object(**place(running))
 
     with pytest.raises(ProviderError, match="there is nothing") as caught:
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
     assert place(running)["Key"] in str(caught.value)
 
 
@@ -423,7 +529,7 @@ def test_a_failed_task_says_why_and_where_to_look(emulated):
 
     status = finished(qpu, task_id)
     with pytest.raises(TaskFailed) as caught:
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
 
     assert status.state == TaskState.FAILED
     assert "DeviceFault" in status.reason
@@ -443,7 +549,7 @@ def test_a_task_is_cancelled_once_and_stays_so(emulated):
     qpu.cancel(task_id)
 
     with pytest.raises(TaskCancelled):
-        qpu.result(task_id, [bell()])
+        qpu.result(task_id, task())
     assert qpu.submit(task()) == task_id
     assert len(running.tasks) == 1
 
@@ -463,16 +569,19 @@ def test_results_are_not_asked_for_too_early(emulated):
     qpu = tasks.open(SV1)
 
     with pytest.raises(ProviderError, match="no results yet"):
-        qpu.result(qpu.submit(task()), [bell()])
+        qpu.result(qpu.submit(task()), task())
 
 
-def test_an_offline_device_says_when_it_opens(emulated):
+def test_an_offline_device_says_when_it_opens(emulated, monkeypatch):
     running = emulated()
     running.set_status("Forte 1", "OFFLINE")
     qpu = tasks.open(FORTE)
 
-    with pytest.raises(DeviceOffline, match=r"offline.*hours \(UTC\)"):
-        qpu.submit(task())
+    qpu.capabilities()
+    with monkeypatch.context() as patched:
+        patched.setattr(devices, "described", lambda *_: pytest.fail("all that it says is known already"))
+        with pytest.raises(DeviceOffline, match=r"offline.*hours \(UTC\)"):
+            qpu.submit(task())
     assert qpu.availability().state == "offline"
     assert not running.tasks
 
@@ -529,6 +638,29 @@ def test_many_tasks_are_looked_at_with_few_requests(emulated):
     assert counts["create_quantum_task"] == 40
     assert counts.get("get_quantum_task", 0) < 40
     assert counts["search_quantum_tasks"] < 40
+
+
+def test_after_a_slow_search_there_are_news_all_the_same(emulated, monkeypatch):
+    """One that took two seconds, since the machine was busy, once kept all tasks from being looked at for eight."""
+    monkeypatch.setattr(watch, "_LONGEST_S", 0.05)
+    emulated()
+    qpu = tasks.open(SV1)
+    ids = [qpu.submit(task(key=f"key-{i}")) for i in range(12)]
+    searches = []
+    call = qpu._session.call
+
+    def slow(service, operation, **request):
+        if operation == "search_quantum_tasks":
+            searches.append(request)
+            time.sleep(0.3)
+        return call(service, operation, **request)
+
+    monkeypatch.setattr(qpu._session, "call", slow)
+    states = {finished(qpu, task_id).state for task_id in ids}
+    qpu._watch._search_again()
+
+    assert states == {TaskState.COMPLETED}
+    assert len(searches) >= 2
 
 
 def test_who_may_not_search_asks_one_by_one(emulated, monkeypatch):

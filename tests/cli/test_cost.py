@@ -72,7 +72,7 @@ def test_run_takes_limits_and_plan_says_what_is_known(tmp_path):
 
     planned = json.loads(hj("plan", f"{script}:nothing", "--device", buyers.QPU, "--json"))
     assert planned["cost"] is None
-    assert planned["prices"] == [f"{buyers.QPU}: 0.30 USD a task + 0.08 USD a shot (as of 2026-07-23)"]
+    assert planned["prices"] == [f"{buyers.QPU}: 0.30 USD a task + 0.08 USD a shot (as of 2026-09-11)"]
 
 
 def test_a_plan_on_ones_own_machine_costs_nothing_and_names_the_budget():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from decimal import Decimal
 
@@ -91,6 +92,40 @@ def test_an_old_journal_does_not_undo_what_a_newer_one_told(family, tmp_path):
     new.close()
 
 
+def test_a_clock_that_goes_back_hides_nothing_from_the_accounts_above(family, monkeypatch):
+    user, job, _ = family
+    clock = iter(range(2000, 0, -1))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    job.reserve([charge("1"), charge("2")])
+    job.intend(["1"])
+    job.release(["2"])
+    job.reserve([charge("2")])
+    assert user.find(["2"])["2"].state == "reserved"
+    job.submitted({"1": "task-1"})
+    job.ledger.settle("1", "completed", 0.25)
+    job.release(["2"])
+
+    job.catch_up()
+
+    assert {key: str(entry.state) for key, entry in user.find(["1", "2"]).items()} == {"1": "completed", "2": "released"}
+    assert user.cost().usd == Decimal("0.25")
+
+
+def test_a_child_that_is_about_to_write_its_journal_is_not_forgotten(family):
+    """The job's first process may catch up when one that it started is between two files."""
+    user, job, _ = family
+    user.ledger.reserve([charge("of an attempt that was killed")], namespace="a")
+    began = time.time()
+    user.ledger.reserve([charge("of a child")], namespace="a")
+
+    job.catch_up(began)
+
+    assert {entry.key: str(entry.state) for entry in user.ledger.entries()} == {
+        "of an attempt that was killed": "released",
+        "of a child": "reserved",
+    }
+
+
 def test_a_process_that_lost_its_job_may_not_buy(family):
     user, job, _ = family
 
@@ -168,21 +203,16 @@ def test_a_jobs_account_is_what_its_folder_says(tmp_path):
     job.ledger.close()
 
 
-def test_an_account_is_active_in_its_thread_or_in_the_whole_process(tmp_path):
+def test_an_account_is_active_in_all_threads(tmp_path):
     mine = Account("me", Ledger(tmp_path / "l.sqlite"))
     seen = []
-
-    def look():
-        thread = threading.Thread(target=lambda: seen.append(accounts.current().name))
+    with accounts.activate(mine):
+        thread = threading.Thread(target=lambda: seen.append(accounts.current()))
         thread.start()
         thread.join()
 
-    with accounts.activate(mine, whole_process=False):
-        assert accounts.current() is mine
-        look()
-    with accounts.activate(mine, whole_process=True):
-        look()
-    assert (seen, accounts.current().name) == (["the user", "me"], "the user")
+        assert seen == [accounts.current()] == [mine]
+    assert accounts.current().name == "the user"
 
 
 def test_a_process_that_a_job_started_pays_from_the_jobs_account(tmp_path, jobs_home):

@@ -18,7 +18,7 @@ def in_a_child():
     os.wait()
     return os.read(there, 100).decode()
 
-with active.activate(lambda: None, whole_process=True):
+with active.activate(lambda: None):
     mine, first, second = active.stranger(), in_a_child(), in_a_child()
 assert mine == ""
 assert first and second and first != second, (first, second)

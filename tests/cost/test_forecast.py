@@ -71,7 +71,7 @@ def test_dollars_and_an_unknown_price_allow_nothing():
 
 def test_unit_prices_are_told_with_their_date():
     assert unit_prices([(FORTE, price_of(FORTE)), (SV1, price_of(SV1)), ("x:y", None), ("default.qubit", price_of("default.qubit"))]) == [
-        f"{FORTE}: 0.30 USD a task + 0.08 USD a shot (as of 2026-07-23)",
+        f"{FORTE}: 0.30 USD a task + 0.08 USD a shot (as of 2026-09-11)",
         f"{SV1}: 0.075 USD a minute, at least 3 s a task (as of 2026-11-21)",
         "x:y: the price is not known; with a limit of dollars it may not be used (see HYBRIDJOBS_PRICES)",
     ]

@@ -61,15 +61,57 @@ def test_a_task_goes_from_reserved_to_completed(ledger):
 
 
 def test_a_completed_task_costs_what_was_estimated_unless_told_and_a_failed_one_nothing(ledger):
-    ledger.reserve([Charge(key, SV1, usd=Decimal(1), seconds=3.0) for key in ("completed", "failed", "cancelled")])
+    ledger.reserve([charge(key) for key in ("completed", "failed", "cancelled")])
     for key in ("completed", "failed", "cancelled"):
         ledger.settle(key, key)
 
-    assert {entry.key: (entry.usd, entry.seconds) for entry in ledger.entries()} == {
-        "completed": (1, 3.0),
-        "failed": (0, 0.0),
-        "cancelled": (0, 0.0),
-    }
+    assert {entry.key: entry.usd for entry in ledger.entries()} == {"completed": PRICE, "failed": 0, "cancelled": 0}
+    assert ledger.cost().usd_estimated == 0
+
+
+def test_where_time_is_billed_a_task_that_failed_may_have_run_and_its_estimate_stays_one(ledger):
+    ledger.reserve([Charge(key, SV1, usd=Decimal(1), seconds=3.0) for key in ("completed", "failed", "cancelled", "told")])
+    for key in ("completed", "failed", "cancelled"):
+        ledger.settle(key, key)
+    ledger.settle("told", "failed", usd=0, seconds=0.0)
+
+    cost = ledger.cost()
+    assert (cost.usd_final, cost.usd_estimated, cost.seconds, cost.unknown_tasks) == (1, 2, 9.0, 0)
+    with pytest.raises(BudgetExceeded, match=r"1\.00 spent \+ 2\.00 reserved \+ 1\.00 asked"):
+        ledger.reserve([Charge("next", SV1, usd=Decimal(1), seconds=3.0)], Budget(max_usd=3))
+
+
+def test_an_estimate_is_raised_and_never_lowered(ledger):
+    ledger.reserve([Charge(key, SV1, usd=Decimal(1), seconds=3.0) for key in ("open", "ended")])
+    ledger.settle("ended", "completed")
+    for seconds in (5.0, 4.0):
+        ledger.expect([Charge(key, SV1, usd=Decimal(int(seconds)), seconds=seconds) for key in ("open", "ended")])
+
+    assert {entry.key: (entry.usd, entry.seconds) for entry in ledger.entries()} == {"open": (5, 5.0), "ended": (1, 3.0)}
+    ledger.check(Budget(max_usd=6))
+    with pytest.raises(BudgetExceeded, match=r"takes longer .*\n.* 1\.00 spent \+ 5\.00 reserved \+ 0\.00 asked make 6\.00"):
+        ledger.check(Budget(max_usd="5.99"))
+
+
+def test_the_longest_of_each_structure_is_remembered(ledger):
+    ledger.reserve([Charge(key, SV1, seconds=3.0) for key in "abc"])
+    ledger.settle_all([Settlement(key, State.COMPLETED, None, 3.0 + n, structure="s") for n, key in enumerate("bac")])
+    ledger.settle_all([Settlement("a", State.COMPLETED, None, 3.0, structure="s")])
+
+    assert ledger.longest_s(SV1, ["s", "t"]) == {"s": 5.0}
+    assert ledger.longest_s(QPU, ["s"]) == {}
+
+
+def test_a_ledger_that_remembers_no_durations_begins_to(ledger):
+    ledger.reserve([charge("a")])
+    ledger.close()
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("DROP TABLE durations")
+    database.close()
+
+    assert ledger.cost().tasks == 1
+    assert ledger.longest_s(SV1, ["s"]) == {}
+    assert states(ledger) == {"a": "reserved"}
 
 
 def test_reserving_the_same_keys_again_changes_nothing(ledger):
@@ -166,7 +208,7 @@ def test_the_error_says_what_was_spent_reserved_and_asked_and_how_to_go_on(ledge
     assert "max_tasks = 3: 1 spent + 1 reserved + 2 asked make 4" in text
     assert "max_shots" not in text
     assert "session 's' has max_tasks = 1: 0 spent + 0 reserved + 2 asked" in text
-    assert text.endswith("Do this.")
+    assert text.endswith("Do this.\nTo go on, give session 's' more where it is made: Session('s', budget=...).")
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
     ("device", "shots", "least"),
     [
         ("hybridjobs.qubit", "None", 382),
-        ("hybridjobs.qubit", "20000", 374),
-        ("hybridjobs.mixed", "None", 409),
+        pytest.param("hybridjobs.qubit", "20000", 374, marks=pytest.mark.torture_long),
+        pytest.param("hybridjobs.mixed", "None", 409, marks=pytest.mark.torture_long),
         ("hybridjobs.mixed", "20000", 384),
         # What a remote device refuses (it says "supported") is skipped; a QPU has no matrices either.
         pytest.param("hybridjobs.qpu rehearsal:ideal", "None", 382, marks=pytest.mark.torture_long),

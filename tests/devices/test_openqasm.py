@@ -428,7 +428,7 @@ def test_outcomes_steer_later_gates_on_brakets_simulator():
 def test_feed_forward_in_iqms_words():
     def circuit():
         qml.H(0)
-        outcome = qml.measure(0)
+        outcome = qml.measure(0, reset=True)
         qml.cond(outcome, qml.X)(1)
         qml.cond(outcome, qml.RY)(0.5, 1)
         qml.cond(outcome, plugin.PRx)(0.5, 0.25, wires=1)
@@ -436,7 +436,7 @@ def test_feed_forward_in_iqms_words():
 
     text = dumps(recorded(circuit), shots=10, mid_circuit="iqm", qubits=[4, 9]).source
 
-    assert "measure_ff(0) $4;" in text
+    assert f"measure_ff(0) $4;\ncc_prx({math.pi!r}, 0.0, 0) $4;\n" in text
     assert f"cc_prx({math.pi!r}, 0.0, 0) $9;\ncc_prx(0.5, {math.pi / 2!r}, 0) $9;\ncc_prx(0.5, 0.25, 0) $9;" in text
     assert "b[0] = measure $9;" in text
     openqasm3.parse(text)

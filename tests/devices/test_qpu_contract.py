@@ -38,7 +38,7 @@ def provider(request):
 @pytest.fixture(autouse=True)
 def account(tmp_path):
     """An account of its own, as a job has one."""
-    with accounts.activate(Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace="the-test"), whole_process=True) as active:
+    with accounts.activate(Account("the test", Ledger(tmp_path / "spend.sqlite"), namespace="the-test")) as active:
         yield active
 
 
@@ -428,6 +428,35 @@ def test_what_cannot_be_measured_in_the_middle_is_refused(provider):
     assert not provider.bought(device)
 
 
+@pytest.mark.parametrize("shots", [None, 4000])
+def test_outcomes_in_the_middle_are_measured_as_they_come_out_deferred(provider, shots):
+    """With one wire whose outcome is wanted and whose last state is measured in another basis, and one that is measured twice."""
+
+    def circuit():
+        qml.Hadamard(0)
+        qml.RY(0.8, 1)
+        first, second = qml.measure(0), qml.measure(1)
+        qml.cond(first, qml.X)(1)
+        third = qml.measure(1)
+        return qml.expval(2 * first + second * third), qml.probs(op=[first, second, third]), qml.var(second), qml.expval(qml.X(0))
+
+    on = lambda device: qml.set_shots(qml.QNode(circuit, device), shots)()  # noqa: E731
+    found = on(provider.device("simulator" if shots is None else "qpu", wires=5))
+
+    expected = on(qml.device("hybridjobs.qubit", wires=5, seed=1))
+    np.testing.assert_allclose(flat(found), flat(expected), atol=1e-8 if shots is None else 10 / np.sqrt(shots))
+
+
+def test_circuits_that_were_not_prepared_are_refused(provider):
+    device = provider.device("qpu", wires=1)
+    tape = qml.tape.QuantumScript([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))], shots=10)
+
+    with pytest.raises(DeviceError, match="come out of preprocess_transforms"):
+        device.execute([tape])
+
+    assert not provider.bought(device)
+
+
 # Verbatim --------------------------------------------------------------------------------------------------------------------
 
 
@@ -632,11 +661,14 @@ def test_an_interrupt_leaves_tasks_running_and_the_same_call_collects_them(provi
 def test_an_offline_device_stops_with_a_word(provider, account):
     device = provider.device("simulator", wires=1, manners={"offline_s": 60.0})
 
-    with pytest.raises(DeviceOffline, match="offline"):
+    with qml.Tracker(device) as tracker, pytest.raises(DeviceOffline, match="offline") as caught:
         five(device)
 
     assert not provider.bought(device)
     assert account.cost().tasks == 0
+    assert "tasks" not in tracker.totals
+    assert {task.cost_usd for task in device.last_tasks} == {0}
+    assert "on_offline='wait'" in caught.value.__notes__[0]
 
 
 def test_an_offline_device_is_waited_for(provider):
@@ -649,7 +681,9 @@ def test_another_device_steps_in_and_results_say_so(provider, account, capsys):
     fallback = provider.online("noisy")
     device = provider.device("simulator", wires=1, on_offline=f"fallback:{fallback}", manners={"offline_s": 60.0})
 
-    found = five(device)
+    with qml.Tracker(device) as tracker:
+        found = five(device)
+    assert tracker.totals["tasks"] == 5
     device.restore_state({"calls": 0})
     again = five(device)
 
@@ -664,7 +698,7 @@ def test_another_device_steps_in_and_results_say_so(provider, account, capsys):
 
 
 def limited(account, **limits):
-    return accounts.activate(Account("the test", account.ledger, Budget(**limits), namespace="limited"), whole_process=True)
+    return accounts.activate(Account("the test", account.ledger, Budget(**limits), namespace="limited"))
 
 
 @pytest.mark.parametrize("limits", [{"max_usd": 1.49}, {"max_tasks": 4}, {"max_shots": 499}, {"max_usd": 0}], ids=str)

@@ -10,7 +10,9 @@ import pennylane as qml
 import pytest
 
 from pl_hybridjobs import Status, hybrid_job
-from pl_hybridjobs.cost.account import of_user
+from pl_hybridjobs.cost import account as accounts
+from pl_hybridjobs.cost.account import Account, of_user
+from pl_hybridjobs.cost.ledger import Ledger
 from pl_hybridjobs.errors import BudgetExceeded, JobInterrupted
 from pl_hybridjobs.training.plan import plan_gradient
 from tests.devices import buyers
@@ -45,8 +47,10 @@ def values(result):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What four steps give, and how many tasks they take."""
-    folder = str(tmp_path_factory.mktemp("undisturbed") / "shop")
-    found = buyers.trained(qml.device("hybridjobs.qpu", QPU, wires=2, folder=folder, seed=7, task_usd=0.3), 4)
+    place = tmp_path_factory.mktemp("undisturbed")
+    folder = str(place / "shop")
+    with accounts.activate(Account("nobody", Ledger(place / "spend.sqlite"), namespace="undisturbed")):  # no test's home is there yet
+        found = buyers.trained(qml.device("hybridjobs.qpu", QPU, wires=2, folder=folder, seed=7, task_usd=0.3), 4)
     assert len(sold(folder)) == 9
     return found
 

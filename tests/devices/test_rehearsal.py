@@ -30,7 +30,7 @@ def ended(qpu, task):
 
 
 def bits_of(qpu, task) -> np.ndarray:
-    bits = qpu.result(ended(qpu, task)[0], task.circuits).circuits[0].bits
+    bits = qpu.result(ended(qpu, task)[0], task).circuits[0].bits
     assert bits is not None
     return bits
 
@@ -91,6 +91,12 @@ def test_a_task_that_it_does_not_know_is_an_error():
         ("rehearsal:idael", {}, ["no rehearsal:idael", "Did you mean 'ideal'"]),
         ("rehearsal:ideal?latency=1&seed=x", {"noise": 2}, ["no option 'latency'", "'latency_s'", "seed='x'"]),
         ("rehearsal:ideal", {"noise": 2, "latency_s": -1}, ["noise is a probability", "latency_s must not be negative"]),
+        ("rehearsal:qpu?fails=a&priced=no", {"latency_s": "2"}, ["fails='a' must be whole numbers", "priced='no'", "latency_s='2'"]),
+        (
+            "rehearsal:qpu?max_shots=0",
+            {"at_once": 0, "latncy": 1},
+            ["max_shots must be at least 1", "at_once must be", "no option 'latncy'"],
+        ),
     ],
 )
 def test_it_names_all_that_it_does_not_understand(target, options, texts):
@@ -104,6 +110,16 @@ def test_it_names_all_that_it_does_not_understand(target, options, texts):
 def test_a_target_that_nobody_knows_is_refused_when_the_device_is_made(target):
     with pytest.raises(DeviceError, match=r"no installed provider knows it; providers are .*rehearsal|must be a text"):
         qml.device("hybridjobs.qpu", target)
+
+
+def test_a_fallback_that_nobody_knows_is_refused_too():
+    for other in ("", "nowhere:x"):
+        with pytest.raises(DeviceError, match=f"fallback:{other}"):
+            qml.device("hybridjobs.qpu", "rehearsal:qpu", on_offline=f"fallback:{other}")
+
+
+def test_a_device_shows_which_it_is():
+    assert "rehearsal:qpu, wires=2" in repr(qml.device("hybridjobs.qpu", "rehearsal:qpu", wires=2))
 
 
 def test_a_session_names_all_that_is_wrong():
@@ -146,7 +162,12 @@ def test_a_fingerprint_knows_what_counts_and_nothing_else():
         outcome = qml.ops.MeasurementValue([first])
         return QuantumScript([first, qml.ops.Conditional(outcome if value else ~outcome, qml.X(1))], [qml.sample(wires=[1])])
 
+    def noise(word):
+        return QuantumScript([qml.PauliError(word, 0.1, wires=0)], [qml.sample(wires=[0])])
+
     others = [
+        noise("X"),
+        noise("Y"),
         circuit(np.nextafter(0.1, 1)),
         circuit(gate=qml.RY),
         circuit(wire=3),
@@ -158,6 +179,6 @@ def test_a_fingerprint_knows_what_counts_and_nothing_else():
 
     assert fingerprint([circuit(np.array(0.1))]) == fingerprint([circuit()])
     assert fingerprint([middle()]) == fingerprint([middle()])
-    assert len({fingerprint([one]) for one in [circuit(), *others]}) == 8
+    assert len({fingerprint([one]) for one in [circuit(), *others]}) == 10
     assert fingerprint([circuit()], 10) != fingerprint([circuit()], 20)
     assert fingerprint([circuit()] * 2) != fingerprint([circuit()])

@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http.client import HTTPConnection
 from urllib.error import HTTPError
 
 import boto3
@@ -272,6 +273,7 @@ def test_a_quota_of_tasks_on_their_way(bucket):
 
 def test_a_spending_limit_stops_tasks_from_being_created(bucket):
     with emulator(devices=["Forte 1", "SV1"], latency_s=0.05) as running:
+        running.hold("Forte 1")
         braket = client(running)
         arn = braket.create_spending_limit(deviceArn=FORTE, spendingLimit="2.50", tags={"who": "us"})["spendingLimitArn"]
         for _ in range(2):  # 0.30 + 10 * 0.08 = 1.10 USD each
@@ -285,6 +287,7 @@ def test_a_spending_limit_stops_tasks_from_being_created(bucket):
         [before] = braket.search_spending_limits()["spendingLimits"]
         assert (before["queuedSpend"], before["totalSpend"], before["tags"]) == ("2.20", "0.00", {"who": "us"})
 
+        running.release("Forte 1")
         assert running.wait()
         [after] = braket.search_spending_limits(filters=[{"name": "deviceArn", "values": [FORTE], "operator": "EQUAL"}])["spendingLimits"]
         assert (after["queuedSpend"], after["totalSpend"]) == ("0.00", "2.20")
@@ -419,6 +422,8 @@ def test_vendors_give_their_own_results(braket, session_emulator):
         ({"offline": {"Forte 2": [(0, 1)]}}, "no device 'Forte 2'"),
         ({"faults": "drp=1,error=x"}, "2 problems"),
         ({"faults": "drop=2"}, "drop=2.0 is no chance"),
+        ({"devices": "SV1, SV2"}, "no emulated device 'SV2'"),
+        ({"latency_s": "x", "port": 70000, "faults": 5, "offline": [1]}, "4 problems"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -426,11 +431,48 @@ def test_bad_options_are_refused(options, message):
         emulator(**options)
 
 
+def test_a_status_that_there_is_not_is_refused(session_emulator):
+    with pytest.raises(InvalidCall, match="'BUSY' is no status"):
+        session_emulator.set_status("SV1", "BUSY")
+
+
 def test_a_taken_port_is_said_so(session_emulator):
     port = int(session_emulator.url.rpartition(":")[2])
 
     with pytest.raises(InvalidCall, match=f"port {port} cannot be used"):
         emulator(port=port)
+
+
+def test_a_connection_stays_open_from_one_request_to_the_next_and_ends_with_the_emulator():
+    with emulator() as running:
+        connection = HTTPConnection("127.0.0.1", int(running.url.rpartition(":")[2]))
+        connection.request("POST", "/devices", body=b"{}" * 1000)  # refused, and read to its end all the same
+        refused = connection.getresponse()
+        assert (refused.status, refused.will_close) == (403, False)
+        refused.read()
+        opened = connection.sock
+        connection.request("PUT", "/a-bucket-of-moto")
+        made = connection.getresponse()
+        made.read()
+        assert (made.status, made.will_close, connection.sock is opened) == (200, False, True)
+    assert opened.recv(1) == b""
+    connection.close()
+
+
+def test_objects_are_read_as_moto_gives_them(session_emulator, bucket):
+    s3 = client(session_emulator, "s3")
+    s3.put_object(Bucket=bucket, Key="a/b c", Body=b"0123456789", ContentType="text/x", Metadata={"m": "1"})
+
+    whole = s3.get_object(Bucket=bucket, Key="a/b c")
+    head = s3.head_object(Bucket=bucket, Key="a/b c")
+
+    assert whole["Body"].read() == b"0123456789"
+    for name in ("ETag", "ContentLength", "ContentType", "LastModified", "Metadata"):
+        assert whole[name] == head[name]
+    assert s3.get_object(Bucket=bucket, Key="a/b c", Range="bytes=2-4")["Body"].read() == b"234"
+    assert s3.get_object(Bucket=bucket, Key="a/b c", ResponseContentType="b/c")["ContentType"] == "b/c"
+    assert refusal(s3.get_object, Bucket=bucket, Key="a/b c", IfNoneMatch=whole["ETag"])["ResponseMetadata"]["HTTPStatusCode"] == 304
+    assert refusal(s3.get_object, Bucket=bucket, Key="a/b")["Error"]["Code"] == "NoSuchKey"
 
 
 def test_it_listens_on_this_machine_only(session_emulator):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from pl_hybridjobs import Budget, Job, Status, hybrid_job, open_job
 from pl_hybridjobs.cost.account import of_user
 from pl_hybridjobs.errors import BudgetExceeded, InvalidCall, JobFailed, JobInterrupted
+from pl_hybridjobs.jobs.context import JobContext
+from pl_hybridjobs.jobs.folder import JobFolder
 from tests.house.source import ROOT
 from tests.jobs import buyers
 
@@ -60,6 +63,24 @@ def test_a_loop_stops_at_its_budget_and_goes_on_to_the_same_bits_when_it_was_rai
     assert len(sales(shop)) == len(set(sales(shop))) == 6
     assert job.metrics().steps(job.metrics().names[0]).tolist() == list(range(6))
     assert job.attempt == 2
+
+
+def test_out_of_money_in_a_callback_of_jax_it_is_interrupted_all_the_same(shop):
+    job = inline(buyers.in_a_callback, budget={"max_usd": 2}, retries={"errors": 1, "backoff_s": 0.01})(4, shop)
+    with pytest.raises(BudgetExceeded, match=r"2\.00 spent \+ 0\.00 reserved \+ 1\.00 asked"):
+        job.result(WAIT_S)
+    assert (job.status, job.attempt) == (Status.INTERRUPTED, 1)
+
+    assert job.resume(budget={"max_usd": 4}).result(WAIT_S) == 6
+    assert len(sales(shop)) == 4
+
+
+def test_asked_to_stop_in_a_callback_of_jax_it_is_interrupted_all_the_same(shop):
+    job = inline(buyers.in_a_callback)(3, shop, stop_at=1)
+    with pytest.raises(JobInterrupted):
+        job.result(WAIT_S)
+
+    assert job.resume().result(WAIT_S) == 3
 
 
 def test_a_job_of_its_own_process_stops_and_goes_on(shop, jobs_home):
@@ -139,6 +160,19 @@ def test_a_failed_job_goes_on_as_a_new_one_with_the_same_purse(shop, jobs_home):
     assert new.budget == Budget(max_usd=3)
 
 
+def test_two_do_not_go_on_with_one_purse(shop):
+    failed = inline(buyers.fail_after, budget={"max_usd": 3})(3, shop)
+    new = failed.resume()
+    assert new.status is Status.FAILED
+
+    for job in (failed, Job(failed.folder)):
+        with pytest.raises(InvalidCall, match=f"goes on as {new.name} already, which is failed"):
+            job.resume()
+    Path(f"{shop}.mended").touch()
+    assert new.resume().result(0) == "mended"
+    assert len(sales(shop)) == 3
+
+
 def test_the_cost_is_in_the_folder_for_any_process_and_any_copy(shop, tmp_path):
     job = inline(buyers.loop)(2, shop)
     copy = shutil.copytree(job.folder, tmp_path / "a copy")
@@ -169,6 +203,28 @@ def test_f_inline_raises_the_error_itself(shop):
         hybrid_job(buyers.loop, budget={"max_tasks": 1}).inline(2, shop)
 
     assert type(caught.value) is BudgetExceeded
+
+
+def test_threads_that_ask_at_once_get_the_same_account(shop):
+    job = inline(buyers.loop)(0, shop)
+    folder = JobFolder(job.folder)
+    context = JobContext(folder, folder.spec(), 1)
+    start = threading.Barrier(8)
+    found: list[int] = []
+
+    def ask():
+        start.wait()
+        found.append(id(context.account))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    context.close()
 
 
 def test_with_options_changes_the_budget(shop):

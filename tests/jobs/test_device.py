@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from pl_hybridjobs.errors import InvalidCall
@@ -9,7 +11,7 @@ from pl_hybridjobs.jobs import device
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 FORTE = "arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1"
-GOOD = ["default.qubit", "lightning.qubit", "local:pennylane/lightning.qubit", "local:none/none", SV1, FORTE, "rehearsal:ideal?shots=3"]
+GOOD = ["default.qubit", "lightning.qubit", "local:pennylane/lightning.qubit", "local:none/none", SV1, FORTE, "rehearsal:ideal?max_shots=3"]
 
 
 @pytest.mark.parametrize("name", [*GOOD, None, {"a": "default.qubit", "b": "lightning.qubit"}])
@@ -26,6 +28,8 @@ def test_what_can_be_had_has_no_complaint(name):
         (FORTE + " ", "no Amazon resource name"),
         ("rehearsel:ideal", "Did you mean 'rehearsal'"),
         ("rehearsal:", "names no target"),
+        ("rehearsal:idael", "Did you mean 'ideal'"),
+        ("rehearsal:qpu?latncy_s=1", "device 'rehearsal:qpu?latncy_s=1': a rehearsal has no option 'latncy_s'"),
         ("hybridjobs.qpu", "does not say which"),
         ("local:lightning.qubit", "must look like local:"),
         ({}, "names no device"),
@@ -37,6 +41,16 @@ def test_what_can_be_had_has_no_complaint(name):
 def test_what_is_wrong_is_said(name, said):
     (complaint,) = device.complaints(name)
     assert said in complaint
+
+
+def test_what_a_target_costs_is_known_before_the_job_runs():
+    cheap, dear = device.price("rehearsal:qpu?task_usd=0.3"), device.price(FORTE)
+
+    assert cheap is not None
+    assert cheap.usd(tasks=2) == Decimal("0.60")
+    assert dear is not None
+    assert dear.usd(tasks=1, shots=100) == Decimal("8.30")
+    assert device.price("rehearsal:qpu?priced=0") is None
 
 
 def test_all_roles_are_looked_at():

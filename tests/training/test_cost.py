@@ -9,8 +9,9 @@ import pennylane as qml
 import pytest
 from pennylane import numpy as pnp
 
-from pl_hybridjobs import hybrid_job, train
+from pl_hybridjobs import hybrid_job, job_device, list_jobs, train
 from pl_hybridjobs.cost.prices import Price
+from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.training.plan import plan_gradient
 from pl_hybridjobs.training.stopping import Target
 
@@ -106,3 +107,47 @@ def test_the_log_says_when_a_budget_will_not_do(capfd):
         said := capfd.readouterr().out
     )
     assert "the budget of job job (at most 7.00 USD; so far nothing bought) is enough for 2 of 9 steps" in said
+
+
+LOOPS: list[object] = []
+
+
+@hybrid_job(device="rehearsal:ideal?task_usd=0.30&shot_usd=0.01", budget={"max_usd": 1})
+def descent(steps, before=False):
+    energy = energy_on(job_device(wires=2))
+    if before:
+        energy(START)
+    LOOPS.append(steps)
+    train(energy, pnp.array(START), optimizer=qml.GradientDescentOptimizer(0.1), steps=steps, progress=False)
+    LOOPS.append("ran")
+
+
+def test_a_forecast_tells_the_whole_run_and_buys_nothing(capsys):
+    LOOPS.clear()
+    told = descent.forecast(steps=10)
+
+    assert told.cost == pytest.approx(10 * 5 * (0.30 + 20 * 0.01))
+    assert "10 steps: 50 tasks, 1,000 shots, 25.00 USD" in told.forecast
+    assert f"forecast: {told.forecast}" in str(told)
+    assert LOOPS == [10]  # it began, and did not go on
+    assert list_jobs() == []
+    assert capsys.readouterr().out == ""
+
+
+def test_a_forecast_says_what_it_cannot_know():
+    told = descent.forecast(steps=10, before=True)
+
+    assert told.cost is None
+    assert "outside of train" in told.forecast
+
+
+def test_a_forecast_of_a_function_that_buys_nothing_is_free():
+    told = hybrid_job(lambda: 3, device="rehearsal:ideal?task_usd=0.30").forecast()
+
+    assert told.cost == 0.0
+    assert "without train" in told.forecast
+
+
+def test_a_forecast_raises_what_the_function_raises():
+    with pytest.raises(InvalidCall, match="steps=-1 must be a whole number"):
+        descent.forecast(steps=-1)

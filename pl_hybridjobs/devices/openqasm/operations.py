@@ -308,9 +308,9 @@ class Operations:
         bit = self._mid[op.meas_uid] = len(self._mid)
         target = self.targets[wires]
         if self.options.mid_circuit == "iqm":
-            if op.reset:
-                raise Untranslatable("resets its wire; on this device, condition an X on its outcome instead")
             self._write(f"measure_ff({bit}) {target};", wires)
+            if op.reset:
+                self.lines.append(f"cc_prx({math.pi!r}, 0.0, {bit}) {target};")
             return
         self.mid_wires.append(wires[0])
         self._write(f"b[{bit}] = measure {target};", wires)
@@ -325,7 +325,9 @@ class Operations:
 
     def _conditional(self, op: Conditional, place: int) -> None:
         if not self.options.mid_circuit:
-            raise Untranslatable("acts on an outcome, and the device does not take that; qml.defer_measurements does without")
+            raise Untranslatable(
+                "acts on an outcome, and the device does not take that; qml.defer_measurements (mcm_method='deferred') does without"
+            )
         bits = [self.bit_of(measurement) for measurement in op.meas_val.measurements]
         branches = [outcome for outcome, value in op.meas_val.branches.items() if value]
         if self.options.mid_circuit == "iqm":
@@ -347,7 +349,9 @@ class Operations:
     def _feedback(self, base: Operator, bits: Sequence[int], branches: Sequence[tuple[int, ...]], place: int) -> None:
         turns = {"PRx": None, "RX": 0.0, "RY": math.pi / 2, "PauliX": 0.0, "PauliY": math.pi / 2}
         if len(bits) != 1 or branches != [(1,)] or base.name not in turns:
-            raise Untranslatable("acts on an outcome; this device can do PRx, RX, RY, X and Y only, if one outcome is 1")
+            raise Untranslatable(
+                "acts on an outcome; this device can do PRx, RX, RY, X and Y only, if one outcome is 1; mcm_method='deferred' does without"
+            )
         angles = self._angles(base.data, place, 1) or [repr(math.pi)]
         angles += [] if (axis := turns[base.name]) is None else [repr(axis)]
         self._write(f"cc_prx({', '.join(angles)}, {bits[0]}) {self.targets[base.wires.labels]};", base.wires.labels)

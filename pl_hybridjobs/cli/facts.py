@@ -1,0 +1,122 @@
+"""What commands say of a job, as plain data that ``--json`` prints and ``render`` draws."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pl_hybridjobs.cost.prices import plain
+from pl_hybridjobs.errors import HybridJobsError
+from pl_hybridjobs.jobs import progress
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.state import State
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.ledger import Cost
+    from pl_hybridjobs.jobs.handle import Job
+    from pl_hybridjobs.jobs.metrics import MetricTable
+    from pl_hybridjobs.jobs.progress import Progress
+
+_CURVE_POINTS = 200
+_LONG_LOG_BYTES = 20_000_000
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """What a list says; a job that cannot be read says why."""
+    try:
+        spec = job.spec
+    except HybridJobsError as error:
+        return {"name": job.id, "id": job.id, "status": "unknown", "detail": str(error)}
+    try:
+        state = job.state()
+    except HybridJobsError as error:
+        state = State(Status.UNKNOWN, 0, str(error))
+    return {
+        "name": spec.name,
+        "id": spec.id,
+        "status": str(state.status),
+        "attempt": state.attempt,
+        "created": spec.created,
+        "device": spec.device_text,
+        "runner": spec.runner,
+        "tags": spec.tags,
+        "detail": state.detail,
+    }
+
+
+def line(job: Job) -> dict[str, Any]:
+    """A summary, with how far the job is, its main metric, and what it cost."""
+    told = summary(job)
+    folder = JobFolder(job.folder)
+    if "created" not in told or (folder.metrics.exists() and folder.metrics.stat().st_size > _LONG_LOG_BYTES):
+        return told  # a list must not take seconds
+    table = job.metrics()
+    standing = progress.read(folder, table)
+    spent = job.cost
+    return {
+        **told,
+        "progress": _progress(standing),
+        "metric": _main_metric(table, standing),
+        "cost_usd": plain(spent.usd) if spent.tasks else None,
+    }
+
+
+def details(job: Job) -> dict[str, Any]:
+    """All that ``show`` says."""
+    table = job.metrics()
+    spec = job.spec
+    return {
+        **summary(job),
+        "function": spec.function,
+        "params": spec.params,
+        "progress": _progress(progress.read(JobFolder(job.folder), table)),
+        "metrics": {name: strict_number(value) for name, value in table.last().items()},
+        "curves": {name: _points(table, name) for name in table.names},
+        "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
+        "provenance": spec.provenance,
+        "continues": spec.continues,
+        "place": job.place,
+        "cost": {**cost(job.cost), "text": str(job.cost)},
+        "budget": job.budget.to_json(),
+        "folder": str(job.folder),
+    }
+
+
+def cost(spent: Cost) -> dict[str, Any]:
+    """What was spent; money as text, so that it stays exact."""
+    return {
+        "usd": plain(spent.usd),
+        "usd_final": plain(spent.usd_final),
+        "usd_estimated": plain(spent.usd_estimated),
+        "tasks": spent.tasks,
+        "shots": spent.shots,
+        "seconds": spent.seconds,
+        "unknown_tasks": spent.unknown_tasks,
+        "by_device": {name: cost(part) for name, part in spent.by_device.items()},
+    }
+
+
+def strict_number(value: float) -> float | str:
+    """A number, or its name where JSON has none for it."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _progress(standing: Progress | None) -> dict[str, Any] | None:
+    if standing is None:
+        return None
+    return {"loop": standing.loop, "done": standing.done, "total": standing.total, "left_s": standing.left_s}
+
+
+def _main_metric(table: MetricTable, standing: Progress | None) -> dict[str, Any] | None:
+    """The metric that a person would look at first: what the newest loop minimizes, else the first one; with points of its curve."""
+    if not table.names:
+        return None
+    name = standing.metric if standing is not None and standing.metric in table.names else table.names[0]
+    return {"name": name, "last": strict_number(float(table[name][-1])), "curve": _points(table, name)}
+
+
+def _points(table: MetricTable, name: str) -> list[float]:
+    """A curve's values, finite ones, not more than a terminal can show."""
+    finite = [value for value in table[name].tolist() if math.isfinite(value)]
+    return finite[:: math.ceil(len(finite) / _CURVE_POINTS) or 1]

@@ -1,0 +1,1 @@
+"""Other products' names on our verbs."""

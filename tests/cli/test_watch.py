@@ -1,0 +1,113 @@
+"""What ``watch``, ``list`` and ``plot`` show, in a terminal and into a pipe."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from pl_hybridjobs import hybrid_job, log_metric, training_loop
+from pl_hybridjobs.cli.commands import cli
+
+
+@hybrid_job(runner="inline", name="short")
+def short():
+    for step in training_loop(20, {}, progress=False):
+        log_metric("loss", 1 / (step + 1), step)
+        print(f"log line {step}")
+        if step == 9:
+            time.sleep(0.05)
+
+
+@hybrid_job(name="long")
+def long():
+    for step in training_loop(8, {}, progress=False):
+        time.sleep(0.25)
+        log_metric("loss", 1 / (step + 1), step)
+
+
+def hj(*args: str, code: int = 0, **env: str) -> str:
+    done = CliRunner(env=env).invoke(cli, list(args), prog_name="hybridjobs")
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_a_list_tells_progress_metric_and_curve_where_there_is_room():
+    short()
+
+    wide, narrow = hj("list", COLUMNS="120"), hj("list", COLUMNS="80")
+    assert re.search(r"short\s+completed\s+\d+s\s+20/20 100%\s+loss 0\.05\s+█\S+▁", wide)
+    assert "20/20 100%" in narrow
+    assert all(len(line) <= 80 for line in narrow.splitlines())
+    assert "DEVICE" not in wide  # there is none to tell
+    assert "\x1b" not in wide
+
+
+def test_watch_into_a_pipe_has_no_control_codes():
+    short()
+
+    shown = hj("watch", "short", "--once", COLUMNS="80")
+    assert "\x1b" not in shown
+    assert "step 20 of 20" in shown
+    assert "loss 0.05" in shown
+    assert "log line 19" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "short" in hj("watch", "--once")
+
+
+def test_watch_follows_a_job_on_a_terminal_until_it_is_over():
+    job = long()
+    shown = b""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update({"TERM": "xterm", "COLUMNS": "90", "LINES": "40"})
+        os.execv(sys.executable, [sys.executable, "-m", "pl_hybridjobs.cli", "watch", job.name, "--interval", "0.2"])
+    try:
+        while True:
+            shown += os.read(terminal, 65536)
+    except OSError:  # the other end has left
+        pass
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    text = shown.decode(errors="replace")
+    steps = [int(step) for step in re.findall(r"step (\d) of 8", text)]
+    assert len(set(steps)) > 2  # it moved
+    assert steps[-1] == 8
+    assert "left" in text
+    assert "completed" in text
+
+
+def test_plot_draws_here_or_into_a_file(tmp_path):
+    short()
+
+    assert "step 0" in hj("plot", "short", "loss", COLUMNS="80")
+    picture = tmp_path / "loss.svg"
+    assert str(picture) in hj("plot", "short", "loss", "--log", "-o", str(picture))
+    assert picture.read_text().startswith("<?xml")
+    assert "Did you mean 'loss'" in hj("plot", "short", "los", code=2)
+
+
+def test_a_list_of_jobs_that_are_damaged_is_a_list():
+    job = short()
+    (job.folder / "job.json").write_text("{")
+
+    assert "unknown" in hj("list")
+
+
+@pytest.mark.parametrize("command", ["watch", "plot"])
+def test_an_unknown_job_is_told(command):
+    assert "no job" in hj(command, "nobody", code=2).lower()
+
+
+def test_the_end_of_a_pipe_is_no_error():
+    short()
+    script = f"{sys.executable} -m pl_hybridjobs.cli watch short | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr

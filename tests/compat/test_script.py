@@ -1,0 +1,134 @@
+"""Script mode: modules, packages and functions in them, with hyperparameters as text."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pl_hybridjobs.compat.braket import AwsQuantumJob, LocalQuantumJob
+from pl_hybridjobs.errors import InvalidCall, JobFailed
+
+WAIT_S = 120
+DEVICE = "local:none/none"
+FILES = {
+    "script.py": """
+        import sys
+        from pl_hybridjobs.compat.braket import get_hyperparameters, save_job_result
+        save_job_result({"told": get_hyperparameters(), "name": __name__, "argv": sys.argv[1:]})
+        sys.exit(0)
+        """,
+    "functions.py": """
+        from __future__ import annotations
+        from pl_hybridjobs.compat.braket import get_hyperparameters, save_job_result
+
+        def typed(flag: bool, rates: list[float], note: str | None = None, **rest):
+            save_job_result({"flag": flag, "rates": rates, "note": note, "rest": rest})
+            return "is not kept"
+
+        def bare(steps, rate=0.1):
+            save_job_result({"steps": steps, "rate": rate})
+
+        def untyped():
+            save_job_result({"told": get_hyperparameters()})
+
+        def narrow(steps: int):
+            save_job_result({"steps": steps})
+
+        SEED = 5
+        """,
+    "algo/__main__.py": """
+        import json
+        from algo.inner import one
+        from pl_hybridjobs.compat.braket import save_job_result
+        save_job_result({"one": one(), "beside": json.load(open("algo/settings.json"))})
+        """,
+    "algo/inner.py": "def one(): return 1\n",
+    "algo/sub/train.py": "from pl_hybridjobs.compat.braket import save_job_result\ndef start(): save_job_result('sub')\n",
+    "algo/settings.json": "[1]",
+    "algo/requirements.txt": "# what it needs\nnumpy>=2\n",
+    "needy/__main__.py": "",
+    "needy/requirements.txt": "no_such_package==1\n",
+    "broken.py": "def f(:\n",
+    "exits.py": "raise SystemExit(3)\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+def test_a_module_runs_as_main_and_a_function_is_called_by_its_annotations(folder, here):
+    long = "x" * 2500
+    jobs = [
+        AwsQuantumJob.create(
+            DEVICE, "script.py", hyperparameters={"a": 1, "2": None, "long": long}, image_uri="r/amazon-braket-base-jobs:1"
+        ),
+        AwsQuantumJob.create(
+            DEVICE, "functions.py", "functions:typed", hyperparameters={"flag": "False", "rates": [1, 2], "note": None, "k": 1}
+        ),
+        AwsQuantumJob.create(DEVICE, "functions.py", "functions:untyped", hyperparameters={"not": "its own"}),
+        AwsQuantumJob.create(DEVICE, "functions.py", "functions:narrow", hyperparameters={"steps": "many"}),
+        AwsQuantumJob.create(DEVICE, "exits.py"),
+        AwsQuantumJob.create(DEVICE, "functions.py", "functions:bare", hyperparameters={"steps": 3, "rate": 0.5}),
+    ]
+
+    assert jobs[0].result(WAIT_S) == {"told": {"a": "1", "2": "None", "long": long}, "name": "__main__", "argv": []}
+    assert jobs[0].name.startswith("braket-job-base-")
+    assert jobs[1].result(WAIT_S) == {"flag": False, "rates": [1.0, 2.0], "note": None, "rest": {"k": "1"}}
+    assert jobs[2].result(WAIT_S) == {"told": {"not": "its own"}}
+    with pytest.raises(JobFailed, match="'many' is no whole number"):
+        jobs[3].result(WAIT_S)
+    with pytest.raises(JobFailed, match="SystemExit: 3"):
+        jobs[4].result(WAIT_S)
+    assert jobs[5].result(WAIT_S) == {"steps": "3", "rate": "0.5"}
+
+
+def test_a_package_runs_as_main_on_this_machine_and_reads_what_lies_beside_it(folder, capfd):
+    job = LocalQuantumJob.create(DEVICE, "algo", job_name="packaged")
+
+    assert job.result() == {"one": 1, "beside": [1]}
+    assert sorted(p.name for p in Path("packaged").rglob("*")) == ["checkpoints", "log.txt", "results.json"]
+    assert (job.job.folder / "bundle" / "requirements.lock").read_text() == "# what it needs\nnumpy>=2\n"
+
+
+def test_a_function_deep_in_a_package_is_called(folder, here):
+    assert AwsQuantumJob.create(DEVICE, "algo", "algo.sub.train:start").result(WAIT_S) == {"result": "sub"}
+
+
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("nowhere.py",), "Source module not found: nowhere.py"),
+        (("s3://bucket/source.tar.gz", "a:b"), "aws s3 cp s3://bucket/source.tar.gz - "),
+        (("functions.py", "function:typed"), "Entry point module was not found: function. Did you mean 'functions'"),
+        (("algo", "algo.outer"), "Entry point module was not found: algo.outer.*Did you mean 'algo.inner'"),
+        (("algo", "inner"), "Entry point module was not found: inner"),
+        (("algo/sub",), "without __main__.py"),
+        (("functions.py", "functions:typd"), "no 'typd'. Did you mean 'typed'"),
+        (("functions.py", "functions:SEED"), "a constant, not a function"),
+        (("broken.py",), "no Python that this version can read"),
+        (("needy",), "no_such_package is not installed here; run: pip install"),
+    ],
+)
+def test_what_cannot_run_is_told_before_anything_starts(folder, here, given, message):
+    with pytest.raises(ValueError, match=message):
+        AwsQuantumJob.create(DEVICE, *given)
+
+
+def test_a_hyperparameter_that_cannot_be_text_is_named(folder, here):
+    with pytest.raises(InvalidCall, match=r"hyperparameters\['x'\]: a Unspeakable that cannot be text"):
+        AwsQuantumJob.create(DEVICE, "script.py", hyperparameters={"x": Unspeakable()})
