@@ -32,6 +32,7 @@ _KEEP = 3  # checkpoints of a section, as the worker keeps them
 _LARGEST = 5_000_000_000  # bytes that S3 takes in one request
 _OF_ATTEMPT = frozenset({"lease.json", "exit.json", "stopped.json", "hyperparameters.json"})
 _OUTCOME = re.compile(r"outcome(-\d+)?\.(json|npz)")
+_STEP = re.compile(r"\d{8,}(\.\d+)?")
 _TEMPORARY = re.compile(r"\..*\.tmp")
 
 
@@ -84,7 +85,7 @@ class Mirror:
         checkpoints: dict[str, list[Object]] = {}
         for found in listed:
             parts = PurePosixPath(found.name).parts
-            if parts[0] == "checkpoints" and len(parts) == 3:
+            if parts[0] == "checkpoints" and len(parts) == 3 and _STEP.fullmatch(parts[1]):
                 checkpoints.setdefault(parts[1], []).append(found)
             elif self._known.get(found.name) == found.tag:
                 continue
@@ -94,7 +95,7 @@ class Mirror:
                 self._grow(found)
             elif found.name == SNAPSHOT:
                 self._adopt(found)
-            elif parts[0] == "results" and len(parts) > 1:
+            elif parts[0] in ("results", "checkpoints") and len(parts) > 1:  # of checkpoints those that programs write themselves
                 self._take(found, _is_any)
         self._take_checkpoints(checkpoints)
         if self._known != before:
@@ -201,8 +202,6 @@ class Mirror:
         heads: dict[str, list[tuple[tuple[float, float], str]]] = {}
         manifests: dict[str, dict[str, Any]] = {}
         for name, objects in there.items():
-            if _TEMPORARY.fullmatch(name):
-                continue
             manifest = self._manifest(name, objects)
             if manifest is not None:
                 manifests[name] = manifest

@@ -164,6 +164,16 @@ def test_checkpoints_are_taken_whole_or_not_yet(there, tmp_path):
     assert loaded.state == {"step": 2}
 
 
+def test_files_that_a_program_writes_beside_the_checkpoints_come_too(there):
+    there.put("checkpoints/job.json", "{}")
+    there.put("checkpoints/own/weights.bin", b"12")
+
+    there.mirror().pull()
+
+    assert (there.folder.checkpoints / "job.json").read_text() == "{}"
+    assert (there.folder.checkpoints / "own/weights.bin").read_bytes() == b"12"
+
+
 def test_of_checkpoints_that_s3_never_forgets_the_last_three_are_kept(there, tmp_path):
     saved(tmp_path / "made", *range(1, 8))
     there.put_folder(tmp_path / "made", "checkpoints")

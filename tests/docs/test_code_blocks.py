@@ -27,6 +27,8 @@ VERBS = [
     "resume",
     "rm",
     "plan",
+    "plot",
+    "prices",
     "budget",
     "doctor",
     "emulator",
