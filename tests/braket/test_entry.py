@@ -133,6 +133,7 @@ def test_only_what_is_missing_is_installed():
     assert inside.missing(lines) == ["numpy==0.1", "absent-thing>=1"]
 
 
+@pytest.mark.torture_long  # the runner's own tests resume, too
 def test_a_job_goes_on_in_the_folder_that_came_back(tmp_path):
     folder = packed(functions.count, 6, 0.2)
     first = Box(tmp_path / "one", folder)

@@ -312,6 +312,7 @@ def test_a_sweep_goes_on_from_job_to_job(service):
     assert len(running.jobs) == 3
 
 
+@long
 def test_what_cannot_be_seen_is_unknown_and_what_was_seen_stays(service):
     running = service()
     job = braket_job(functions.count, 100, 0.25)
