@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from pl_hybridjobs.errors import ProviderError
 
 TRY_WITHOUT = "Without an account, `hybridjobs emulator` starts an offline Amazon Braket to try things with."
 
+_QUOTA = "ServiceQuotaExceededException"
 _THROTTLED = frozenset(
     {
         "RequestLimitExceeded",
-        "ServiceQuotaExceededException",  # of tasks in flight: some will end
+        _QUOTA,  # of tasks in flight: some will end
         "SlowDown",
         "ThrottledException",
         "Throttling",
@@ -41,10 +42,20 @@ _SKEWED = frozenset({"InvalidSignatureException", "RequestExpired", "RequestTime
 _BAD_CREDENTIALS = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
 )
-_READS = ("get_", "head_", "list_", "search_")
+_READS = ("batch_get_", "describe_", "get_", "head_", "list_", "search_")
+_REPEATABLE = frozenset({("s3", "create_bucket"), ("s3", "put_object")})  # the second time changes nothing
 _LEAST_SKEW_S = 60.0  # AWS takes signatures that are up to five minutes old: less is no reason for a refusal
 _TIMEOUT_S = 30.0
-_NAMES = {"braket": "Amazon Braket's", "s3": "S3's", "sts": "STS's"}
+_SHARED_S = 900.0
+_NAMES = {
+    "braket": "Amazon Braket's",
+    "ecr": "Amazon ECR's",
+    "iam": "IAM's",
+    "logs": "CloudWatch Logs'",
+    "s3": "S3's",
+    "service-quotas": "Service Quotas'",
+    "sts": "STS's",
+}
 _NETWORK = "Check the network, the region, and the AWS_ENDPOINT_URL variables of the environment."
 _NO_REGION = (
     "no region is known: this device is in several, and neither region= nor AWS_REGION, AWS_DEFAULT_REGION or a profile names one. "
@@ -100,6 +111,7 @@ class Session:
         endpoint_url: Of all services, such as an emulator's; "": as the environment says, else Amazon's own.
         retries: How long to go on after passing faults.
         at_once: How many requests for the same operation; more wait for their turn, which costs less than to make them all slow.
+        credentials: Key, secret and token, such as an emulator's; None: those that boto3 finds.
     """
 
     def __init__(
@@ -112,6 +124,7 @@ class Session:
         endpoint_url: str = "",
         retries: Retries | None = None,
         at_once: int = 16,
+        credentials: tuple[str, str, str] | None = None,
     ) -> None:
         self.skew_s = 0.0  # how far the service's clock goes ahead of ours
         self._region, self._profile, self._bucket, self._prefix = region, profile, bucket, prefix.strip("/")
@@ -119,6 +132,7 @@ class Session:
         self._retries = retries or Retries()
         self._at_once = at_once
         self._turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(at_once))
+        self._credentials = credentials
         self._session: Any = None
         self._user_agent = ""
         self._clients: dict[str, Any] = {}
@@ -156,14 +170,26 @@ class Session:
         """
         return dict(self._persist(service, operation, request, lambda reply: reply))
 
-    def read(self, bucket: str, key: str) -> bytes:
-        """An object of S3.
+    def read(self, bucket: str, key: str, *, start: int = 0) -> bytes:
+        """An object of S3, or what of it begins at a byte.
 
         Raises:
             Refusal: Also where it is not there: ``is_missing`` tells.
             ProviderError: S3 cannot be reached.
         """
-        return bytes(self._persist("s3", "get_object", {"Bucket": bucket, "Key": key}, lambda reply: reply["Body"].read()))
+        part = {"Range": f"bytes={start}-"} if start else {}
+        return bytes(self._persist("s3", "get_object", {"Bucket": bucket, "Key": key, **part}, lambda reply: reply["Body"].read()))
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """The keys of all objects that begin so."""
+        found, token = [], ""
+        while True:
+            more = {"ContinuationToken": token} if token else {}
+            page = self.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+            found += [str(one["Key"]) for one in page.get("Contents", ())]
+            token = str(page.get("NextContinuationToken") or "")
+            if not token:
+                return found
 
     def location(self) -> tuple[str, str]:
         """Bucket and prefix for results; looked at once, and made if it is ours to make.
@@ -175,6 +201,25 @@ class Session:
             if self._location is None:
                 self._location = self._choose_location()
             return self._location
+
+    @property
+    def account(self) -> str:
+        """The number of the account whose credentials these are."""
+        return self._account_id()
+
+    def check_bucket(self) -> None:
+        """Look at the bucket for results, and make none.
+
+        Raises:
+            ProviderError: It is somebody else's, or was named and is not there.
+        """
+        bucket = self._bucket or f"amazon-braket-{self.region}-{self._account_id()}"
+        if not self._has(bucket) and self._bucket:
+            raise ProviderError(f"the bucket {bucket!r} for results does not exist. Create it in {self.region}, or leave bucket= out.")
+
+    def choices(self, service: str, shape: str) -> tuple[str, ...]:
+        """What boto3 knows that a service takes for a kind of value, such as ``"InstanceType"``; contacts nobody."""
+        return tuple(self._client(service).meta.service_model.shape_for(shape).enum)
 
     # Clients -----------------------------------------------------------------------------------------------------------------
 
@@ -188,6 +233,8 @@ class Session:
                 try:
                     core = CoreSession(profile=self._profile or None)
                     core.register_component("data_loader", _loader())
+                    if self._credentials is not None:
+                        core.set_credentials(*self._credentials)
                     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time_of)
                     self._session = boto3.Session(botocore_session=core, region_name=self._region or None)
                     self._user_agent = f"{core.user_agent()} app/pl-hybridjobs"
@@ -233,13 +280,15 @@ class Session:
 
         client = self._client(service)
         required = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape.required_members
-        is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) == ("s3", "create_bucket")
+        is_repeatable = operation.startswith(_READS) or "clientToken" in request or (service, operation) in _REPEATABLE
         with self._lock:
             turn = self._turns[operation]
         attempt, is_doubtful = 0, False
         while True:
             attempt += 1
             skew_s = self.skew_s
+            if hasattr(request.get("Body"), "seek"):  # the attempt before has read it
+                request["Body"].seek(0)
             try:
                 with turn:
                     reply = getattr(client, operation)(**request)
@@ -247,20 +296,22 @@ class Session:
                         raise ResponseParserError(f"the answer has none of {', '.join(required)}")
                     return take(reply)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
-                if attempt >= self._retries.attempts or not self._may_pass(error, is_repeatable, skew_s):
+                if attempt >= self._retries.attempts or not self._may_pass(error, operation, is_repeatable, skew_s):
                     explained = self._explained(error, service, operation, attempt)
                     explained.nothing_done = not is_doubtful and _is_certain(error)
                     raise explained from error
                 is_doubtful = is_doubtful or not _is_certain(error)
             time.sleep(self._retries.pause_s(attempt))
 
-    def _may_pass(self, error: Any, is_repeatable: bool, skew_s: float) -> bool:
+    def _may_pass(self, error: Any, operation: str, is_repeatable: bool, skew_s: float) -> bool:
         """Whether it makes sense, and is safe, to send a request again that was signed with this skew."""
         from botocore.exceptions import ClientError
 
         if not isinstance(error, ClientError):
             return isinstance(error, _network_errors()) and (is_repeatable or _is_certain(error))
         code, answer = error.response["Error"].get("Code", ""), error.response.get("ResponseMetadata", {})
+        if code == _QUOTA and operation == "create_job":  # of jobs or instances, which last for hours, or are none
+            return False
         if code in _THROTTLED or answer.get("HTTPStatusCode") == 429:
             return True
         if code in _SKEWED:
@@ -295,10 +346,17 @@ class Session:
             return f"The service's clock goes {self.skew_s:+.0f} s ahead of this machine's: set this machine's clock."
         if code in _SKEWED or code in _BAD_CREDENTIALS:
             return f"The credentials of {_profile_name(self._profile)} are wrong or have expired; log in again. {TRY_WITHOUT}"
-        if code == "ServiceQuotaExceededException":
+        if code == _QUOTA and operation == "create_job":
+            return (
+                "Wait until a job has ended, choose another instance_type (many GPUs have a quota of 0), or ask AWS for a larger quota "
+                "(console: Service Quotas, Amazon Braket)."
+            )
+        if code == _QUOTA:
             return f"Tried {attempts} times. Lower max_parallel, or ask AWS for a larger quota (console: Service Quotas, Amazon Braket)."
         if code in _THROTTLED:
             return f"Tried {attempts} times. Others of the same account may be sending, too: lower max_parallel, or try later."
+        if code.startswith("AccessDenied") and operation == "create_job":
+            return "Ask for the permissions braket:CreateJob and, on the job's role, iam:PassRole (AmazonBraketFullAccess has both)."
         if code.startswith("AccessDenied") and service == "braket":
             action = "".join(part.title() for part in operation.split("_"))
             return f"Ask for the permission braket:{action} (the managed policy AmazonBraketFullAccess has it)."
@@ -349,6 +407,23 @@ class Session:
                 ) from refusal
             if refusal.code not in ("BucketAlreadyOwnedByYou", "OperationAborted"):  # another process makes it at this moment
                 raise
+
+
+def shared(**options: Any) -> Session:
+    """A session that is made once for the same options and the same environment: its clients take longer to make than a request.
+
+    Args:
+        **options: As for ``Session``.
+    """
+    around = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "AMZN_BRAKET_", "BRAKET_"))))
+    # After a while anew: the files with credentials may have been written again.
+    return _shared(os.getpid(), int(time.time() // _SHARED_S), around, tuple(sorted(options.items())))
+
+
+@lru_cache(maxsize=8)
+def _shared(pid: int, period: int, around: tuple[tuple[str, str], ...], options: tuple[tuple[str, Any], ...]) -> Session:
+    del pid, period, around
+    return Session(**dict(options))
 
 
 def is_missing(refusal: Refusal) -> bool:

@@ -90,7 +90,7 @@ def cli() -> None:
 @click.argument("target", metavar="FILE[:FUNC]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device, for example lightning.qubit.")
-@click.option("--runner", help="Where to run: local (default), inline or container.")
+@click.option("--runner", help="Where to run: local (default), inline, container, rehearsal or braket.")
 @click.option("--name", help="The job's name.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="A tag; repeat for more.")
 @click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")
@@ -490,6 +490,53 @@ def doctor(as_json: bool) -> None:
     else:
         render.findings(findings)
     sys.exit(1 if any(finding.state == "broken" for finding in findings) else 0)
+
+
+@cli.command()
+@click.argument("target", metavar="FILE[:FUNC]")
+@click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
+@click.option("--device", help="A PennyLane device, or the Amazon resource name of one of Braket's.")
+@click.option("--name", help="The job's name.")
+@click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")
+@click.option("--include", multiple=True, metavar="PATH", help="A module, file or folder that must travel along; repeat for more.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Stop an attempt after this time.")
+@click.option("--instance", "instance_type", default="ml.m5.large", show_default=True, help="Which instance it is to run on.")
+@click.option("--image", "image_uri", help="An image of your own in Amazon ECR.")
+@click.option("--faults", default="", metavar="NAME=CHANCE,...", help="What goes wrong, for example throttle=0.1,drop=0.05.")
+@_limits
+def rehearse(target: str, args: tuple[str, ...], instance_type: str, image_uri: str | None, faults: str, **given: Any) -> None:
+    """Run a job as on Amazon Braket, against the emulator, and say what Amazon would have refused, how long it took, what it costs.
+
+    \b
+    Example:
+      hybridjobs rehearse train.py:vqe --arg steps=5
+    """
+    from pl_hybridjobs.braket.rehearsal import RehearsalRunner, report
+    from pl_hybridjobs.jobs.script import submit_script
+
+    path, entry_point = _split_target(target)
+    runner = RehearsalRunner(instance_type=instance_type, image_uri=image_uri, faults=faults)
+    job = submit_script(path, entry_point, dict(_pairs(args, "--arg")), **{**_options(given), "runner": runner})
+    click.echo(f"{job.name} ({job.id})", err=True)
+    try:
+        _follow(job)
+    finally:
+        click.echo(str(report(job)), err=True)
+
+
+@cli.command()
+@click.argument("arn")
+@click.option("--profile", default="", help="Of the AWS configuration files.")
+def attach(arn: str, profile: str) -> None:
+    """Make a job here of a job on Amazon Braket that another machine submitted with this package; prints its name.
+
+    \b
+    Example:
+      hybridjobs logs -f $(hybridjobs attach arn:aws:braket:us-east-1:123456789012:job/...)
+    """
+    from pl_hybridjobs.braket.attach import attach as attach_to
+
+    click.echo(attach_to(arn, profile=profile).name)
 
 
 cli.add_command(dashboard)

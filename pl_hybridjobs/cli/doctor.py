@@ -109,7 +109,9 @@ def _home() -> Iterator[Finding]:
         count += 1
         try:
             folder = JobFolder(path)
-            folder.spec()
+            spec = folder.spec()
+            if isinstance(runner.resolve(spec.runner, spec.runner_options), runner.Mirroring):
+                continue  # of what runs elsewhere only a look there could tell
             state = observe(folder)
             if state.status is Status.UNKNOWN:
                 yield Finding("broken", "job", f"{path.name}: {state.detail}. `hybridjobs resume` takes it over, `cancel` ends it.")

@@ -76,6 +76,7 @@ def details(job: Job) -> dict[str, Any]:
         "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
         "provenance": spec.provenance,
         "continues": spec.continues,
+        "place": job.place,
         "cost": {**cost(job.cost), "text": str(job.cost)},
         "budget": job.budget.to_json(),
         "folder": str(job.folder),

@@ -220,6 +220,8 @@ def details(job: dict[str, Any]) -> None:
     if job["provenance"].get("git_commit"):
         dirty = {True: " with changes", False: "", None: " (changes unknown)"}[job["provenance"].get("git_dirty")]
         grid.add_row("git", Text(f"{job['provenance']['git_commit'][:12]}{dirty}"))
+    if job["place"]:
+        grid.add_row("runs as", Text(job["place"]))
     if job["continues"]:
         grid.add_row("continues", Text(job["continues"]))
     grid.add_row("cost", Text(job["cost"]["text"]))

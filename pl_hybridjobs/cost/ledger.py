@@ -188,16 +188,18 @@ class Cost:
         )
 
     def __str__(self) -> str:
-        if not self.tasks:
+        if not (self.tasks or self.usd or self.seconds):
             return "nothing bought"
         text = show(self.usd)
         if self.usd_estimated:
             text += f" ({show(self.usd_estimated)} of it estimated)"
-        text += f", {self.tasks} task{'s' * (self.tasks != 1)}, {self.shots} shot{'s' * (self.shots != 1)}"
+        if self.tasks:
+            text += f", {self.tasks} task{'s' * (self.tasks != 1)}, {self.shots} shot{'s' * (self.shots != 1)}"
         if self.seconds:
             text += f", {self.seconds:.4g} s"
         if self.unknown_tasks:
-            text += f"; the price of {self.unknown_tasks} task{'s' * (self.unknown_tasks != 1)} is not known and not in the sum"
+            thing = "task" if self.tasks else "instance"
+            text += f"; the price of {self.unknown_tasks} {thing}{'s' * (self.unknown_tasks != 1)} is not known and not in the sum"
         return text
 
 

@@ -108,4 +108,4 @@ def _qpu(row: Mapping[str, str | None]) -> str | None:
 
 
 def _known(devices: Iterable[str]) -> dict[tuple[str, str], str]:
-    return {(device.split(":")[3], device.rpartition("/")[2].lower()): device for device in devices}
+    return {(device.split(":")[3], device.rpartition("/")[2].lower()): device for device in devices if device.startswith("arn:")}

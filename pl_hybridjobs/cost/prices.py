@@ -65,6 +65,7 @@ class Price:
         per_task_usd: For each task.
         per_shot_usd: For each shot.
         per_minute_usd: For each minute of computing.
+        per_hour_usd: For each hour of it, where the hour is what has a price.
         minimum_s: Seconds that a task is billed for at least.
         reservation_hour_usd: For an hour of the whole device; None where that is not known or not sold.
         source: Where the figures were read.
@@ -75,6 +76,7 @@ class Price:
     per_task_usd: Decimal = Decimal(0)
     per_shot_usd: Decimal = Decimal(0)
     per_minute_usd: Decimal = Decimal(0)
+    per_hour_usd: Decimal = Decimal(0)
     minimum_s: float = 0.0
     reservation_hour_usd: Decimal | None = None
     source: str = ""
@@ -109,7 +111,7 @@ class Price:
     @property
     def is_free(self) -> bool:
         """Whether it costs nothing however much it is used."""
-        return not (self.per_task_usd or self.per_shot_usd or self.per_minute_usd)
+        return not (self.per_task_usd or self.per_shot_usd or self.per_minute_usd or self.per_hour_usd)
 
     def usd(self, *, tasks: int = 1, shots: int = 0, seconds: float = 0.0) -> Decimal:
         """What this much of it costs.
@@ -122,7 +124,9 @@ class Price:
         if not 0 <= seconds < math.inf:
             raise ValueError(f"seconds is {seconds!r}; it must be a finite number of at least 0")
         billed = max(money(seconds), money(self.minimum_s) * tasks)
-        return money(self.per_task_usd * tasks + self.per_shot_usd * shots + self.per_minute_usd * billed / 60)
+        return money(
+            self.per_task_usd * tasks + self.per_shot_usd * shots + self.per_minute_usd * billed / 60 + self.per_hour_usd * billed / 3600
+        )
 
 
 def price_of(target: str, *, prices: Mapping[str, Price | None] | None = None) -> Price | None:

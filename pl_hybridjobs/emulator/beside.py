@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pl_hybridjobs.emulator import roles
 from pl_hybridjobs.emulator.cloudwatch import Insights, QueryRefused
 from pl_hybridjobs.emulator.images import AMAZON, Images
+from pl_hybridjobs.emulator.model import service_model
 
 Environ = dict[str, Any]
 Reply = tuple[int, bytes]
@@ -20,10 +22,11 @@ class Beside:
 
     Args:
         images: What Amazon's registry has.
+        quotas: How many instances jobs may have, by patterns of their types.
     """
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
+    def __init__(self, images: Images, quotas: Mapping[str, int]) -> None:
+        self._images, self._quotas = images, dict(quotas)
         insights = Insights()
         self._queries: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
             "Logs_20140328.StartQuery": insights.start_query,
@@ -41,9 +44,23 @@ class Beside:
                 return 200, json.dumps(self._queries[operation](_params(environ), region)).encode()
             except QueryRefused as refused:
                 return _error(refused.code, str(refused))
+        if operation.endswith(".ListServiceQuotas"):
+            return 200, json.dumps({"Quotas": self._service_quotas()}).encode()
         if operation.endswith(".BatchGetImage"):
             return self._image(_params(environ), region)
         return None
+
+    def _service_quotas(self) -> list[dict[str, Any]]:
+        """One for each instance type that has one here."""
+        kinds = {
+            kind: most
+            for pattern, most in reversed(self._quotas.items())
+            for kind in service_model().shape_for("InstanceType").enum
+            if fnmatchcase(kind, pattern)
+        }
+        return [
+            {"ServiceCode": "braket", "QuotaName": f"Number of {kind} instances for jobs", "Value": most} for kind, most in kinds.items()
+        ]
 
     def _image(self, params: Mapping[str, Any], region: str) -> Reply | None:
         if params.get("registryId") != AMAZON:

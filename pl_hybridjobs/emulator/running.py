@@ -93,7 +93,7 @@ class Emulator:
             images = Images(options.image_python)
             self._jobs = Jobs(self._fleet, self._tasks.reservations, images, self.bill, self._dice, clock, options, seed=self.seed)
             operations = Operations(self._fleet, self._tasks, self._jobs, limits)
-            self._service = Service(operations, Beside(images), self._dice, clock, port)
+            self._service = Service(operations, Beside(images, options.instance_quota), self._dice, clock, port)
         except BaseException:
             self._tasks.close()
             raise

@@ -27,6 +27,7 @@ from pl_hybridjobs.jobs import codec, device, progress
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore, Loaded
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.metrics import MetricWriter
 from pl_hybridjobs.jobs.spec import JobSpec
 
@@ -498,7 +499,7 @@ def input_path(channel: str = "input") -> Path:
     if channel not in known:
         hint = f"its inputs are {sorted(known)}.{did_you_mean(channel, known)}" if known else "it has none: hybrid_job(inputs={...})"
         raise InvalidCall(f"input_path({channel!r})", [f"the job has no such input; {hint}"])
-    return context.folder.inputs / channel / known[channel]
+    return context.folder.inputs / channel / ("" if is_remote(known[channel]) else known[channel])
 
 
 def job_device(role: str | None = None, **device_options: Any) -> Any:

@@ -277,5 +277,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return dict(value)
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether these bytes are a whole file of ``dump_sealed``."""
+    try:
+        value = json.loads(data)
+        return bool(value.pop("sha256") == _seal(value))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
 def _seal(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

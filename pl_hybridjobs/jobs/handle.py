@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import html
@@ -26,6 +27,7 @@ from pl_hybridjobs.errors import (
     JobTimeout,
     ResultNotReady,
     RunnerError,
+    StoreError,
 )
 from pl_hybridjobs.jobs import bundle, codec, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
@@ -106,11 +108,14 @@ class Job:
     def cost(self) -> Cost:
         """What was bought: money, tasks, shots, by device; estimates and final figures apart. Read from the job's folder, at any time.
 
-        Runs on your own machine cost nothing. A job that goes on with an ended one's work has the purchases of both.
+        Runs on your own machine cost nothing; of others, what they ran on is in the sum. A job that goes on with an ended one's work has
+        the purchases of both.
         """
         from pl_hybridjobs.cost import account
 
-        return account.of_job(self.folder).cost()
+        self._catch_up()
+        bought = account.of_job(self.folder).cost()
+        return bought + self._runner.cost(self._folder) if isinstance(self._runner, runners.Mirroring) else bought
 
     @property
     def budget(self) -> Budget:
@@ -118,6 +123,11 @@ class Job:
         from pl_hybridjobs.cost import account
 
         return account.of_job(self.folder).limits
+
+    @property
+    def place(self) -> str:
+        """Where it runs and what it is called there, if that is elsewhere: the Amazon resource name of its newest Braket job. Else ""."""
+        return self._runner.place(self._folder) if isinstance(self._runner, runners.Mirroring) else ""
 
     @property
     def status(self) -> Status:
@@ -135,6 +145,12 @@ class Job:
     def state(self) -> State:
         """Status, attempt and a line of detail, all of one moment."""
         return self._runner.observe(self._folder)
+
+    def _catch_up(self) -> None:
+        """Take what has come from a job that runs elsewhere; what cannot be seen now is as it was seen last."""
+        with contextlib.suppress(RunnerError, StoreError):
+            if isinstance(self._runner, runners.Mirroring):
+                self.state()
 
     def __repr__(self) -> str:
         try:
@@ -260,6 +276,7 @@ class Job:
         """
         from pl_hybridjobs.jobs.metrics import read_metrics
 
+        self._catch_up()
         return read_metrics(self._folder.metrics, names)
 
     def progress(self) -> Progress | None:
@@ -303,6 +320,7 @@ class Job:
         """The checkpoints that are there, oldest first, each with whether it verifies."""
         from pl_hybridjobs.jobs.checkpoint import CheckpointStore
 
+        self._catch_up()
         return [*CheckpointStore(self._folder.checkpoints).list()]
 
     def cancel(self, grace_s: float = 10.0) -> Status:

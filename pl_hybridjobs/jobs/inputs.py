@@ -1,4 +1,4 @@
-"""Input channels: files and folders that a job gets a copy of."""
+"""Input channels: files and folders that a job gets a copy of, and places in S3 that only some runners can read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,32 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+_PLACE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def normalise(inputs: object) -> dict[str, Path]:
-    """``inputs=`` as a mapping; a single path is the channel ``input``."""
+def normalise(inputs: object) -> dict[str, Path | str]:
+    """``inputs=`` as a mapping; a single path is the channel ``input``. Places in S3 stay text."""
     if inputs is None:
         return {}
     if isinstance(inputs, str | os.PathLike):
-        return {"input": Path(inputs)}
+        inputs = {"input": inputs}
     assert isinstance(inputs, Mapping)
-    return {name: Path(path) for name, path in inputs.items()}
+    return {name: path if is_remote(path) else Path(path) for name, path in inputs.items()}
+
+
+def is_remote(path: object) -> bool:
+    """Whether an input lies in S3."""
+    return isinstance(path, str) and path.startswith("s3://")
+
+
+def remote_complaints(recorded: Mapping[str, str]) -> list[str]:
+    """Of a runner that cannot read S3: which inputs, as ``record`` gives them, lie there."""
+    return [
+        f"inputs[{name!r}]: {place} lies in S3, which is read on Amazon Braket only (runner='braket' or 'rehearsal'); download it"
+        for name, place in recorded.items()
+        if is_remote(place)
+    ]
 
 
 def complaints(inputs: object) -> list[str]:
@@ -32,7 +47,10 @@ def complaints(inputs: object) -> list[str]:
     for name, path in normalise(inputs).items():
         if not isinstance(name, str) or not _CHANNEL.fullmatch(name) or name in (".", ".."):
             found.append(f"inputs has the channel name {name!r}; take 1 to 64 letters, digits, '.', '_' or '-'")
-        found += [f"inputs[{name!r}]: {problem}" for problem in _path_complaints(path)]
+        if isinstance(path, str):
+            found += [] if _PLACE.fullmatch(path) else [f"inputs[{name!r}]: {path!r} is no place in S3; one looks like s3://bucket/folder"]
+        else:
+            found += [f"inputs[{name!r}]: {problem}" for problem in _path_complaints(path)]
     return found
 
 
@@ -59,6 +77,8 @@ def copy(inputs: object, target: Path) -> None:
     """Copy all channels to ``target/<channel>/``. They were checked before."""
     for name, path in normalise(inputs).items():
         channel = target / name
+        if isinstance(path, str):
+            continue
         if path.is_dir():
             shutil.copytree(path.resolve(), channel)
         else:
@@ -67,5 +87,5 @@ def copy(inputs: object, target: Path) -> None:
 
 
 def record(inputs: object) -> dict[str, str]:
-    """What ``job.json`` says of them: channel -> file name, or "" for a whole folder."""
-    return {name: "" if path.is_dir() else path.name for name, path in normalise(inputs).items()}
+    """What ``job.json`` says of them: channel -> file name, "" for a whole folder, or the place in S3."""
+    return {name: path if isinstance(path, str) else "" if path.is_dir() else path.name for name, path in normalise(inputs).items()}

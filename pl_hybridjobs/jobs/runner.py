@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pl_hybridjobs.errors import RunnerError, did_you_mean
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.inputs import remote_complaints
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.state import State
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.cost.ledger import Cost
 
 GROUP = "pl_hybridjobs.runners"
 
@@ -21,6 +26,8 @@ _OURS = {
     "local": "pl_hybridjobs.jobs.local:LocalRunner",
     "inline": "pl_hybridjobs.jobs.inline:InlineRunner",
     "container": "pl_hybridjobs.jobs.container:ContainerRunner",
+    "braket": "pl_hybridjobs.braket.runner:BraketRunner",
+    "rehearsal": "pl_hybridjobs.braket.rehearsal:RehearsalRunner",
 }
 
 
@@ -28,9 +35,10 @@ _OURS = {
 class Runner(Protocol):
     """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
 
-    The job's folder is the only thing that the two sides share. Two things are optional: ``preflight(spec)``, complaints that are found by
-    asking an engine or a service, before anything is created; and ``installs``, true where what the bundle requires is installed for the
-    job, so that it need not be installed here.
+    The job's folder is the only thing that the two sides share. Four things are optional: ``preflight(spec)``, complaints that are found
+    by asking an engine or a service, before anything is created; ``installs``, true where what the bundle requires is installed for the
+    job, so that it need not be installed here; ``reads_s3``, true where inputs may lie in S3; and ``at_once``, how many jobs of a
+    sweep may run side by side where nothing is said.
     """
 
     name: ClassVar[str]
@@ -58,6 +66,23 @@ class Runner(Protocol):
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:
         """Stop a job and everything that it started. Returns when it has ended, or has begun to within the grace period."""
+        ...
+
+
+@runtime_checkable
+class Mirroring(Runner, Protocol):
+    """A runner whose jobs run elsewhere: their folder here is brought up to date by ``observe``."""
+
+    def cost(self, folder: JobFolder) -> Cost:
+        """What the machines cost that a job ran on, beside what it bought."""
+        ...
+
+    def prices(self) -> list[str]:
+        """What the machines will cost, a line each."""
+        ...
+
+    def place(self, folder: JobFolder) -> str:
+        """What the job is called where it runs; "" before it is known there."""
         ...
 
 
@@ -109,6 +134,16 @@ def preflight(runner: Runner, spec: JobSpec) -> list[str]:
     """What a runner finds wrong by asking its engine or service; nothing where it has nobody to ask."""
     ask = getattr(runner, "preflight", None)
     return list(ask(spec)) if ask is not None else []
+
+
+def inputs_complaints(runner: Runner, spec: JobSpec) -> list[str]:
+    """Which inputs lie in S3, of a runner that does not read there."""
+    return [] if getattr(runner, "reads_s3", False) else remote_complaints(spec.inputs)
+
+
+def at_once(runner: Runner) -> int:
+    """How many jobs of a sweep run side by side where nothing is said: one for each core of this machine."""
+    return int(getattr(runner, "at_once", 0)) or max(1, os.cpu_count() or 1)
 
 
 def options_of(runner: Runner) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class JobSpec:
     resources: Resources = field(default_factory=Resources)
     retries: Retries = field(default_factory=Retries)
     tags: dict[str, str] = field(default_factory=dict)
-    inputs: dict[str, str] = field(default_factory=dict)  #: channel -> file name in it, or "" for a whole folder
+    inputs: dict[str, str] = field(default_factory=dict)  #: channel -> file name in it, "" for a whole folder, or s3://...
     key: str | None = None  #: idempotency key
     sweep: SweepPlace | None = None
     continues: str | None = None  #: id of the job whose checkpoints this one starts from

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -200,7 +199,7 @@ def check(call: Call, options: Options, *, ask: bool = False) -> None:
     if not found:
         runner = runners.resolve(options.runner)
         draft = _draft(call, options, runner, job_id="")
-        found += runner.complaints(draft) or (runners.preflight(runner, draft) if ask else [])
+        found += runner.complaints(draft) + runners.inputs_complaints(runner, draft) or (runners.preflight(runner, draft) if ask else [])
     if found:
         raise InvalidCall(where, found)
 
@@ -224,7 +223,7 @@ def plan(call: Call, options: Options) -> Plan:
         digest=packed.digest,
         size_bytes=packed.size_bytes,
         notes=packed.notes,
-        **_money(draft),
+        **_money(draft, runner),
     )
 
 
@@ -262,7 +261,7 @@ def _forecast(call: Call, options: Options, home: Path) -> tuple[str, float | No
     return planned.text, float(usd[1]) if usd and usd[0] == usd[1] else None
 
 
-def _money(draft: JobSpec) -> dict[str, Any]:
+def _money(draft: JobSpec, runner: runners.Runner) -> dict[str, Any]:
     """What can be said of a job's cost before it runs."""
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.cost.forecast import unit_prices
@@ -270,9 +269,10 @@ def _money(draft: JobSpec) -> dict[str, Any]:
     named = draft.device.values() if isinstance(draft.device, dict) else [draft.device] if draft.device else []
     remote = [(name, device.price(name)) for name in dict.fromkeys(named) if device.is_remote(name)]
     is_free = all(price is not None and price.is_free for _, price in remote)
+    hosts = runner.prices() if isinstance(runner, runners.Mirroring) else []
     return {
-        "cost": 0.0 if is_free else None,
-        "prices": tuple(unit_prices(remote)),
+        "cost": 0.0 if is_free and not hosts else None,
+        "prices": (*unit_prices(remote), *hosts),
         "budget": str(Budget.from_json(draft.budget)) if draft.budget else "",
     }
 
@@ -308,8 +308,8 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
         raise InvalidCall("map", ["there is nothing to run: the iterable of arguments is empty"])
     for index, call in enumerate(calls):
         check(call, options, ask=index == 0)
-    at_once = max_parallel or max(1, os.cpu_count() or 1)
     runner = runners.resolve(options.runner)
+    at_once = max_parallel or runners.at_once(runner)
     store = Store()
     sweep_id = new_id()
     folders = []

@@ -38,7 +38,6 @@ from pl_hybridjobs.compat.braket import (
 from pl_hybridjobs.cost import account
 from pl_hybridjobs.cost.ledger import Charge
 from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed, JobInterrupted
-from pl_hybridjobs.jobs.runner import known_runners
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 WAIT_S = 120
@@ -333,9 +332,6 @@ def test_a_handle_of_any_job_of_ours_answers(here):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "rehearsal" not in known_runners(), reason="THE RUNNER 'rehearsal' IS NOT HERE, so jobs at Amazon Braket were not rehearsed"
-)
 def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     (tmp_path / "given.txt").write_text("given")
     use("rehearsal")

@@ -27,7 +27,14 @@ def test_every_packaged_price_names_its_source_and_a_date():
         assert price.device == device
         assert len(price.source) > 20
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", price.date)
-        assert price.per_task_usd > 0 or price.per_minute_usd > 0
+        assert not price.is_free
+
+
+def test_an_instance_costs_by_the_hour():
+    price = known("braket-instance:ml.m5.large")
+
+    assert price.usd(seconds=3600.0) == Decimal("0.115")
+    assert price.usd(seconds=1.0) == Decimal("0.000031945")
 
 
 def test_a_task_on_a_qpu_costs_its_fee_and_its_shots():

@@ -23,7 +23,8 @@ ARROWS: dict[str, set[str]] = {
     "devices": {"errors", "sim", "cost"},
     "jobs": {"errors", "home", "transactions", "cost"},
     "training": {"errors", "jobs", "cost"},
-    "braket": {"errors", "jobs", "devices", "cost"},
+    # The emulator: rehearsal.py starts one in the process that it makes, and looks after it and its jobs from inside.
+    "braket": {"errors", "home", "jobs", "devices", "cost", "emulator"},
     "emulator": {"errors"},
     "dashboard": {"", "errors", "home", "jobs", "cost"},
     "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},

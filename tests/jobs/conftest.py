@@ -1,13 +1,25 @@
-"""Fixtures of the tests of jobs."""
+"""Fixtures of the tests of jobs: the places that the runner contract is kept in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pl_hybridjobs.emulator import emulator
+from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.jobs.container import ContainerRunner
 from tests.jobs import containers
+
+#: What a rehearsal, over HTTP and through four processes, proves in every run; the rest of the contract goes into the long round.
+REHEARSED = {
+    "test_an_exception_is_raised_as_its_own_class_with_the_remote_traceback",
+    "test_inputs_are_copied_and_found",
+    "test_metrics_and_checkpoints_are_there",
+    "test_the_job_knows_itself_and_speaks_brakets_contract",
+    "test_the_working_folder_is_results",
+}
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +36,18 @@ def container(jobs_home, environments) -> ContainerRunner:
     jobs_home.mkdir(mode=0o700)
     (jobs_home / "environments").symlink_to(environments)
     return containers.here()
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[str]:
+    """The address of one emulator for all rehearsals."""
+    with emulator(seed=7, jobs=JobOptions(checkpoint_interval_s=0.2)) as running:
+        yield running.url
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is too slow for every run."""
+    for item in items:
+        if "[rehearsal]" in item.name and item.originalname not in REHEARSED:  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.torture_long)
