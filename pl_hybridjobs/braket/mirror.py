@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,7 +30,8 @@ from pl_hybridjobs.jobs.folder import JobFolder
 _AT_ONCE = 8
 _KEEP = 3  # checkpoints of a section, as the worker keeps them
 _LARGEST = 5_000_000_000  # bytes that S3 takes in one request
-_OF_ATTEMPT = frozenset({"lease.json", "exit.json", "stopped.json", "hyperparameters.json"})
+_STATE = frozenset({"lease.json", "exit.json", "stopped.json", "hyperparameters.json"})
+_LOG = frozenset({"stdout.log"})
 _OUTCOME = re.compile(r"outcome(-\d+)?\.(json|npz)")
 _STEP = re.compile(r"\d{8,}(\.\d+)?")
 _TEMPORARY = re.compile(r"\..*\.tmp")
@@ -89,9 +90,9 @@ class Mirror:
                 checkpoints.setdefault(parts[1], []).append(found)
             elif self._known.get(found.name) == found.tag:
                 continue
-            elif parts[0] == "attempts" and len(parts) == 3 and parts[1].isdecimal() and parts[2] in _OF_ATTEMPT:
+            elif _is_of_attempt(parts, _STATE):
                 self._take(found, is_sealed if parts[2] != "hyperparameters.json" else _is_any)
-            elif found.name == "metrics.jsonl" or (logs and parts[0] == "attempts" and parts[-1] == "stdout.log"):
+            elif found.name == "metrics.jsonl" or _is_of_attempt(parts, {"loops.jsonl"}) or (logs and _is_of_attempt(parts, _LOG)):
                 self._grow(found)
             elif found.name == SNAPSHOT:
                 self._adopt(found)
@@ -105,8 +106,7 @@ class Mirror:
     def complete_logs(self, listed: Iterable[Object]) -> None:
         """Compare the logs that came line by line with the files, and mend them."""
         for found in listed:
-            parts = PurePosixPath(found.name).parts
-            if parts[0] != "attempts" or parts[-1] != "stdout.log" or len(parts) != 3:
+            if not _is_of_attempt(PurePosixPath(found.name).parts, _LOG):
                 continue
             path = self._folder.path / found.name
             have = path.stat().st_size if path.exists() else 0
@@ -309,6 +309,11 @@ def put_files(session: Session, bucket: str, prefix: str, files: Iterable[tuple[
 def _is_safe(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return bool(parts) and not name.startswith("/") and ".." not in parts and not any(map(_TEMPORARY.fullmatch, parts)) and name[-1] != "/"
+
+
+def _is_of_attempt(parts: Sequence[str], names: Collection[str]) -> bool:
+    """Whether it is an attempt's file of one of these names."""
+    return len(parts) == 3 and parts[0] == "attempts" and parts[1].isdecimal() and parts[2] in names
 
 
 def _is_any(data: bytes) -> bool:

@@ -21,9 +21,11 @@ from pl_hybridjobs.braket.session import Session
 from pl_hybridjobs.cost.account import of_job, of_user
 from pl_hybridjobs.cost.ledger import Charge, Ledger
 from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.jobs import progress
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore
 from pl_hybridjobs.jobs.durable import dump_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.metrics import read_metrics
 from tests.braket.boxes import packed
 from tests.jobs import functions
 
@@ -135,6 +137,20 @@ def test_metrics_only_get_longer(there):
     there.put("metrics.jsonl", b"".join(lines[:3]))
     there.mirror().pull()
     assert there.folder.metrics.read_bytes() == b"".join(lines)
+
+
+def test_how_far_a_loop_is_shows_here(there):
+    attempt = there.folder.attempt(1)
+    attempt.path.mkdir(parents=True)
+    progress.begin(attempt, "train", "loss", 0, 40)
+    there.put("attempts/1/loops.jsonl", attempt.loops.read_bytes())
+    attempt.loops.unlink()
+
+    there.mirror().pull()
+
+    begun = progress.read(there.folder, read_metrics(there.folder.metrics))
+    assert begun is not None
+    assert (begun.loop, begun.total) == ("train", 40)
 
 
 def saved(folder: Path, *steps: int) -> CheckpointStore:
