@@ -235,7 +235,10 @@ class BraketRunner(RequestOptions):
             "source_mb": len(packed.archive) / 1e6,
         }
         Mirror(session, folder, run, place=str(intent["folder"])).push()
-        run.begin(intent)  # last: from now on the request is sent again as it is
+        with locked(folder.lock):
+            if folder.outcome.exists():
+                raise RunnerError(f"{spec.name} was cancelled while it was uploaded. It was not submitted.")
+            run.begin(intent)  # last: from now on the request is sent again as it is
         crash_point("braket.intent")
 
     @staticmethod
@@ -416,18 +419,19 @@ class BraketRunner(RequestOptions):
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:
         """See ``Runner.cancel``. The service ends it; how long that takes is its own business."""
-        run = record.latest(folder)
-        if run is None or run.is_closed:
-            with locked(folder.lock):
+        with locked(folder.lock):  # nothing is submitted meanwhile
+            run = record.latest(folder)
+            if run is None or run.is_closed:
                 if not observe_here(folder).status.is_final:
                     outcome.commit_cancelled(folder, "cancelled before it ran" if run is None else "cancelled between attempts")
-            return
+                return
         if self.observe(folder).status.is_final:
             return
         write_bytes(folder.cancel_request, dump_sealed({"time": time.time(), "grace_s": grace_s}))
         session = self.session(folder.spec(), folder)
         try:
             with locked(record.lock(folder)):
+                run = record.latest(folder) or run  # it may have been tried again just before
                 if not run.arn:
                     self._submit(session, run, again=True)  # it may have been created, and then it is to be cancelled
             session.call("braket", "cancel_job", jobArn=run.arn)

@@ -131,6 +131,21 @@ def test_an_upload_that_failed_is_begun_anew(service, monkeypatch):
     running.kill_job(running.jobs[0].arn)
 
 
+def test_a_job_that_is_cancelled_while_it_is_uploaded_is_not_submitted(service, monkeypatch):
+    running = service()
+    push = Mirror.push
+
+    def push_late(mirror: Mirror) -> None:
+        open_job("late").cancel(0)
+        push(mirror)
+
+    monkeypatch.setattr(Mirror, "push", push_late)
+    with pytest.raises(RunnerError, match="cancelled while it was uploaded"):
+        braket_job(functions.add, 1, options={"name": "late"})
+
+    assert (open_job("late").status, len(running.jobs)) == (Status.CANCELLED, 0)
+
+
 def ask(preflight: BraketRunner, **replies: Reply) -> list[str]:
     """What preflight says of a service that answers so, by service."""
 
