@@ -41,7 +41,7 @@ _ROLE_NAME, _ROLE_PATH = "AmazonBraketJobsExecutionRole", "/service-role/"
 _INSTANCE = "braket-instance"
 _TO_SUBMIT, _TO_LOOK = Retries(), Retries(attempts=4, longest_s=2.0)
 _TAG_PYTHON = re.compile(r"py(\d)(\d+)")
-_LOGS_NEEDED = ("AccessDeniedException", "UnrecognizedClientException")
+_NO_LOGS = ("AccessDeniedException", "UnrecognizedClientException")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +286,7 @@ class BraketRunner(RequestOptions):
             state = observe_here(folder)
             return State(Status.CREATED, 0, "never submitted") if run is None and state.status is Status.CREATED else state
         try:
-            if time.time() - run.asked >= self.look_every_s:
+            if abs(time.time() - run.asked) >= self.look_every_s:  # clocks go back, and differ between machines
                 with _try_locked(record.lock(folder)) as is_ours:
                     if is_ours and not run.is_closed:
                         self._look(folder, run)
@@ -343,7 +343,7 @@ class BraketRunner(RequestOptions):
         try:
             LogReader(session, folder, run, str(answer.get("jobName"))).pull()
         except Refusal as refusal:
-            if refusal.code not in _LOGS_NEEDED:
+            if refusal.code not in _NO_LOGS:
                 raise
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -338,6 +339,18 @@ def test_what_cannot_be_seen_is_unknown_and_what_was_seen_stays(service):
     assert job.status is Status.UNKNOWN
     assert "no proper answer" in job.state().detail
     assert len(job.metrics()["total"]) > 0
+
+
+def test_a_clock_that_went_back_does_not_stop_the_looks(service):
+    running = service()
+    job = braket_job(functions.sleep, 60)
+    run = record.runs(JobFolder(job.folder))[0]
+    (run.path / "answer.json").write_text(json.dumps({"time": time.time() + 3600, "answer": {}}))
+
+    job.state()
+
+    assert run.answer["jobArn"] == run.arn
+    running.kill_job(run.arn)
 
 
 def test_another_machine_attaches_and_sees_the_same(service, tmp_path, monkeypatch):
