@@ -252,6 +252,22 @@ def test_inputs_open_by_their_old_paths(here, tmp_path):
     assert "leaves the working folder" in job.job.logs()
 
 
+def test_a_link_of_the_users_stays(here, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.txt").write_text("a")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk")
+
+    @hybrid_job(device=None, input_data=str(link))
+    def lists(place):
+        return os.listdir(place)
+
+    job = lists(str(link))
+
+    assert job.result(WAIT_S) == {"result": ["a.txt"]}
+    assert link.readlink() == tmp_path / "disk"
+
+
 class Squarer:
     def __call__(self, x):
         return x * x

@@ -111,7 +111,7 @@ def _linked(path: Path, target: Path) -> Iterator[None]:
         yield
         return
     made = False
-    if path.is_symlink():  # of an attempt that was killed
+    if path.is_symlink() and (not path.is_absolute() or path.readlink() == target):  # of an attempt that was killed; no link of the user's
         path.unlink()
     if not path.exists():
         with contextlib.suppress(OSError):  # an absolute path of the creator's machine may be out of reach on this one
