@@ -33,6 +33,7 @@ from pl_hybridjobs.compat.braket import (
     log_metric,
     save_job_checkpoint,
     save_job_result,
+    service,
     use,
 )
 from pl_hybridjobs.cost import account
@@ -345,6 +346,15 @@ def test_a_handle_of_any_job_of_ours_answers(here):
     with pytest.raises(ValueError, match="Unable to find the job"):
         AwsQuantumJob("arn:aws:braket:us-east-1:1:job/unknown")
     assert open_job("ours").spec.params == {}
+
+
+def test_a_run_that_is_only_being_uploaded_is_none_yet(tmp_path):
+    runs = tmp_path / "braket"
+    for path, content in {"1/intent.json": "{}", "1/answer.json": '{"answer": {"jobArn": "arn:one"}}', "2/files.json": "{}"}.items():
+        (runs / path).parent.mkdir(parents=True, exist_ok=True)
+        (runs / path).write_text(content)
+
+    assert service.answer(tmp_path) == {"jobArn": "arn:one"}
 
 
 @pytest.mark.slow

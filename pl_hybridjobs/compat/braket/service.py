@@ -1,4 +1,4 @@
-"""What a job's folder holds of its runs at Amazon Braket: ``braket/<n>/``, as ``BraketRunner`` keeps it."""
+"""What a job's folder holds of its runs at Braket: ``braket/<n>/``, as ``braket.record`` keeps it, which this room may not import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _TIMES = ("createdAt", "startedAt", "endedAt")
 
 def answer(folder: Path) -> dict[str, Any]:
     """What GetJob said last of a job's newest run, with times as datetimes in UTC; empty for a job of this machine."""
-    runs = sorted((path for path in (folder / "braket").glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
+    begun = (path.parent for path in (folder / "braket").glob("*/intent.json") if path.parent.name.isdecimal())
+    runs = sorted(begun, key=lambda path: int(path.name))
     if not runs:
         return {}
     told: dict[str, Any] = {}
