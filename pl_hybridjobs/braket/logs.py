@@ -74,7 +74,8 @@ class LogReader:
             if new or token != self._state["token"]:
                 self._state["events"] += len(new)
                 self._state["token"] = token
-                write_bytes(self._run.position, dump_json(self._state), durable=False)
+                if not skip:  # a place in the middle of what was read before is none to go on from
+                    write_bytes(self._run.position, dump_json(self._state), durable=False)
             if is_end:
                 return taken
 

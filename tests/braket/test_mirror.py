@@ -20,7 +20,7 @@ from pl_hybridjobs.braket.mirror import Mirror
 from pl_hybridjobs.braket.session import Session
 from pl_hybridjobs.cost.account import of_job, of_user
 from pl_hybridjobs.cost.ledger import Charge, Ledger
-from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.errors import FolderCorrupt, ProviderError
 from pl_hybridjobs.jobs import progress
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore
 from pl_hybridjobs.jobs.durable import dump_sealed
@@ -347,6 +347,32 @@ def test_a_token_that_is_too_old_costs_nothing(there):
     stream.reader().pull()
 
     assert there.folder.attempt(1).log.read_text().splitlines() == [line(1), line(2), line(3)]
+
+
+def test_a_reader_that_dies_while_it_reads_again_repeats_nothing(there, monkeypatch):
+    stream = Stream(there, "again")
+    lines = [line(n) for n in range(15_000)]
+    stream.write("hybridjobs: attempt 1", *lines)
+    stream.reader().pull()
+    position = json.loads(there.run.position.read_bytes())
+    there.run.position.write_text(json.dumps({**position, "token": "expired"}))
+    page, pages = LogReader._page, []
+
+    def page_once(reader: LogReader) -> dict:
+        if reader._state["token"] != "expired":
+            pages.append(reader)
+        if len(pages) > 1:
+            raise ProviderError("CloudWatch is away")
+        return page(reader)
+
+    reader = stream.reader()
+    with monkeypatch.context() as patched:
+        patched.setattr(LogReader, "_page", page_once)
+        with pytest.raises(ProviderError):
+            reader.pull()
+
+    assert stream.reader().pull() == 0
+    assert there.folder.attempt(1).log.read_text().splitlines() == lines
 
 
 def test_a_job_without_a_stream_has_no_log_yet(there):
