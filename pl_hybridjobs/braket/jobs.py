@@ -501,6 +501,8 @@ def fate(answer: Mapping[str, Any], *, began: bool, run: int) -> Fate:
         return Fate(Status.INTERRUPTED, "", f"its instance ended without an outcome: {why}")
     if run > 1:
         return Fate(Status.INTERRUPTED, "", f"it could not go on: {why}")
+    if status == "COMPLETED":  # it may well have been called
+        return Fate(Status.FAILED, "service", why)
     return Fate(Status.FAILED, "service", f"The function was never called: {why}.")
 
 

@@ -215,6 +215,7 @@ def test_brakets_events_are_phases(told, status, detail):
         ),
         (answer("CANCELLED"), True, 1, Status.CANCELLED, "cancelled", "at Amazon Braket"),
         (answer("COMPLETED", checkpointConfig={"s3Uri": "s3://b/c"}), True, 1, Status.INTERRUPTED, "", "no outcome came to s3://b/c"),
+        (answer("COMPLETED", checkpointConfig={"s3Uri": "s3://b/c"}), False, 1, Status.FAILED, "service", "Amazon Braket says COMPLETED"),
         (answer("FAILED"), False, 1, Status.FAILED, "service", "gives no reason"),
     ],
 )
@@ -223,6 +224,7 @@ def test_a_job_without_an_outcome_ends_as_the_service_says(told, began, run, sta
 
     assert (fate.status, fate.reason) == (status, reason)
     assert words in fate.message
+    assert ("never called" in fate.message) == (reason == "service" and told["status"] != "COMPLETED")
 
 
 @pytest.mark.parametrize("billed", [90, 90_000])
