@@ -151,14 +151,15 @@ def missing(lines: Iterable[str]) -> list[str]:
 
 
 def _pip(wanted: list[str]) -> str:
-    print(f"hybridjobs: installing {', '.join(wanted)}", flush=True)
+    named = re.sub(r"://[^/\s@]+@", "://****@", ", ".join(wanted))  # passwords in addresses, which pip hides, too
+    print(f"hybridjobs: installing {named}", flush=True)
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *wanted]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
     print(done.stdout, end="", flush=True)
     if done.returncode == 0:
         return ""
     tail = "\n".join(done.stdout.splitlines()[-_PIP_TAIL:])
-    return f"pip could not install {', '.join(wanted)} (exit code {done.returncode}); the function was not called.\n{tail}"
+    return f"pip could not install {named} (exit code {done.returncode}); the function was not called.\n{tail}"
 
 
 # What the service and its console are told -------------------------------------------------------------------------------------

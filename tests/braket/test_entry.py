@@ -125,6 +125,17 @@ def test_a_failed_install_says_so_with_the_installers_words(tmp_path):
     assert "No such file" in problem
 
 
+def test_a_password_in_a_requirement_is_not_told(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    (tmp_path / "requirements.lock").write_text("lost @ http://user:hunter2@127.0.0.1:9/lost-1.0-py3-none-any.whl\n")
+    (tmp_path / "manifest.json").write_text(json.dumps({"requirements": {"kind": "given", "file": "requirements.lock"}}))
+
+    problem = inside.install(tmp_path)
+
+    assert "lost @ http://****@127.0.0.1:9/lost-1.0-py3-none-any.whl" in problem
+    assert "hunter2" not in problem + capfd.readouterr().out
+
+
 def test_only_what_is_missing_is_installed():
     import numpy as np
 
