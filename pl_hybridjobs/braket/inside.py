@@ -285,7 +285,8 @@ def deliver(folder: JobFolder, state: State, results: Path) -> None:
     """Put what the function wrote, and its value where that is plain, where Amazon Braket makes ``model.tar.gz`` of it."""
     results.mkdir(parents=True, exist_ok=True)
     if folder.results.is_dir():
-        shutil.copytree(folder.results, results, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".saved_result*"))
+        hidden = shutil.ignore_patterns(".saved_result*")
+        shutil.copytree(folder.results, results, dirs_exist_ok=True, ignore=hidden, ignore_dangling_symlinks=True)
     target = results / "results.json"
     if state.status is not Status.COMPLETED or state.outcome is None or target.exists():
         return

@@ -28,6 +28,7 @@ def describe_surroundings():
     log_metric("train/loss", 0.5, step=3)
     with open("note.txt", "w") as file:
         file.write("kept")
+    os.symlink("gone", "a-link-to-nothing")
     return {name: os.environ.get(f"AMZN_BRAKET_{name}") for name in ("JOB_TOKEN", "OUT_S3_BUCKET", "TASK_RESULTS_S3_URI", "JOB_NAME")}
 
 
