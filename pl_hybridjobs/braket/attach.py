@@ -76,11 +76,12 @@ def _fetch_inputs(session: Session, spec: JobSpec, answer: Mapping[str, Any], ta
             continue
         bucket, prefix = jobs.split_place(place)
         root = (target / name).resolve()
-        for found in session.keys(bucket, prefix):
-            path = (root / found[len(prefix) :]).resolve()
+        for found in session.objects(bucket, prefix):
+            key = str(found["Key"])
+            path = (root / key.removeprefix(prefix)).resolve()
             if path.is_relative_to(root) and path != root:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(session.read(bucket, found))
+                path.write_bytes(session.read(bucket, key))
 
 
 def _write_record(folder: JobFolder, answer: Mapping[str, Any], order: Order, region: str) -> None:

@@ -143,17 +143,10 @@ class Mirror:
 
     def _listed(self) -> list[Object]:
         """What is there that may be of interest, sorted by name."""
-        found, token = [], ""
-        while True:
-            more = {"ContinuationToken": token} if token else {}
-            page = self._session.call("s3", "list_objects_v2", Bucket=self._bucket, Prefix=f"{self._prefix}/", **more)
-            for one in page.get("Contents", ()):
-                name = str(one["Key"])[len(self._prefix) + 1 :]
-                if _is_safe(name):
-                    found.append(Object(name, str(one["ETag"]), int(one["Size"])))
-            token = str(page.get("NextContinuationToken") or "")
-            if not token:
-                return sorted(found, key=lambda one: one.name)
+        prefix = f"{self._prefix}/"
+        told = ((str(one["Key"]).removeprefix(prefix), one) for one in self._session.objects(self._bucket, prefix))
+        found = [Object(name, str(one["ETag"]), int(one["Size"])) for name, one in told if _is_safe(name)]
+        return sorted(found, key=lambda one: one.name)
 
     def _read(self, found: Object) -> bytes:
         return self._session.read(self._bucket, f"{self._prefix}/{found.name}")

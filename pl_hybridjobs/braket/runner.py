@@ -91,16 +91,11 @@ class BraketRunner(RequestOptions):
         """Whom the job acts as."""
         if named := self.role_arn or os.environ.get("BRAKET_JOBS_ROLE_ARN"):
             return named
-        marker = ""
         try:
-            while True:
-                page = session.call("iam", "list_roles", PathPrefix=_ROLE_PATH, **({"Marker": marker} if marker else {}))
+            for page in session.pages("iam", "list_roles", "Marker", PathPrefix=_ROLE_PATH):
                 for role in page.get("Roles", ()):
                     if str(role["RoleName"]).startswith(_ROLE_NAME):
                         return str(role["Arn"])
-                if not page.get("IsTruncated"):
-                    break
-                marker = str(page["Marker"])
         except Refusal as refusal:
             raise RunnerError(
                 f"No role is named, and the default one cannot be looked for: the permission iam:ListRoles is missing ({refusal.code}). "
@@ -129,16 +124,12 @@ class BraketRunner(RequestOptions):
         return f"Amazon Braket has no instance_type={self.instance_type!r}.{did_you_mean(self.instance_type, known)}"
 
     def _quota(self, session: Session) -> float | None:
-        token = ""
-        while True:
-            page = session.call("service-quotas", "list_service_quotas", ServiceCode="braket", **({"NextToken": token} if token else {}))
+        for page in session.pages("service-quotas", "list_service_quotas", "NextToken", ServiceCode="braket"):
             for quota in page.get("Quotas", ()):
                 words = str(quota.get("QuotaName", "")).split()
                 if self.instance_type in words and any(word.startswith("job") for word in words):
                     return float(quota["Value"])
-            token = str(page.get("NextToken") or "")
-            if not token:
-                return None
+        return None
 
     def _image_python(self, session: Session, region: str) -> str:
         """Which Python Amazon's image has, by the long name of its tag; "" where that cannot be told."""
@@ -266,16 +257,13 @@ class BraketRunner(RequestOptions):
     def _find(session: Session, run: Run) -> str:
         """The Braket job of this run by its name, if it was created; tokens are not remembered for ever."""
         since = datetime.fromtimestamp(float(run.intent["time"]) - 600.0, UTC).isoformat()
-        wanted, token = str(run.intent["request"]["jobName"]), ""
-        while True:
-            filters = [{"name": "createdAt", "operator": "GTE", "values": [since]}]
-            page = session.call("braket", "search_jobs", filters=filters, maxResults=100, **({"nextToken": token} if token else {}))
+        wanted = str(run.intent["request"]["jobName"])
+        filters = [{"name": "createdAt", "operator": "GTE", "values": [since]}]
+        for page in session.pages("braket", "search_jobs", filters=filters, maxResults=100):
             for found in page.get("jobs", ()):
                 if found.get("jobName") == wanted:
                     return str(found["jobArn"])
-            token = str(page.get("nextToken") or "")
-            if not token:
-                return ""
+        return ""
 
     # Looking -------------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -160,7 +160,7 @@ class Session:
         """Send a request, and again while that may help.
 
         Args:
-            service: "braket", "s3" or "sts".
+            service: boto3's name of it, such as ``"braket"``; one of those that this package uses.
             operation: boto3's name of it, such as ``"get_device"``.
             **request: Its parameters.
 
@@ -180,16 +180,26 @@ class Session:
         part = {"Range": f"bytes={start}-"} if start else {}
         return bytes(self._persist("s3", "get_object", {"Bucket": bucket, "Key": key, **part}, lambda reply: reply["Body"].read()))
 
-    def keys(self, bucket: str, prefix: str) -> list[str]:
-        """The keys of all objects that begin so."""
-        found, token = [], ""
-        while True:
-            more = {"ContinuationToken": token} if token else {}
-            page = self.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-            found += [str(one["Key"]) for one in page.get("Contents", ())]
-            token = str(page.get("NextContinuationToken") or "")
-            if not token:
-                return found
+    def pages(self, service: str, operation: str, place: str | tuple[str, str] = "nextToken", **request: Any) -> Iterator[dict[str, Any]]:
+        """All pages of an answer, each asked for when it is wanted. See ``call``.
+
+        Args:
+            service: As in ``call``.
+            operation: As in ``call``.
+            place: What the place of the next page is called; in the request and in the answer, where that differs.
+            **request: As in ``call``.
+        """
+        asked, told = (place, place) if isinstance(place, str) else place
+        page = self.call(service, operation, **request)
+        yield page
+        while page.get(told):
+            page = self.call(service, operation, **request, **{asked: page[told]})
+            yield page
+
+    def objects(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+        """All objects whose keys begin so, as S3's ListObjectsV2 tells of them."""
+        for page in self.pages("s3", "list_objects_v2", ("ContinuationToken", "NextContinuationToken"), Bucket=bucket, Prefix=prefix):
+            yield from page.get("Contents", ())
 
     def location(self) -> tuple[str, str]:
         """Bucket and prefix for results; looked at once, and made if it is ours to make.

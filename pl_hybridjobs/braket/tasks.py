@@ -236,15 +236,11 @@ class Braket:
     def _all_by_key(self) -> dict[str, str]:
         """All tasks of this device, by the folder that theirs is in."""
         filters = [{"name": "deviceArn", "operator": "EQUAL", "values": [self.target]}]
-        token: dict[str, str] = {}
         found: dict[str, str] = {}
-        while True:
-            page = self._session.call("braket", "search_quantum_tasks", filters=filters, maxResults=100, **token)
+        for page in self._session.pages("braket", "search_quantum_tasks", filters=filters, maxResults=100):
             for told in page.get("quantumTasks", []):
                 found[str(told["outputS3Directory"]).rpartition("/")[0].rpartition("/")[2]] = str(told["quantumTaskArn"])
-            if not page.get("nextToken"):
-                return found
-            token = {"nextToken": page["nextToken"]}
+        return found
 
     def status(self, task_id: str) -> TaskStatus:
         """See ``QPU``."""

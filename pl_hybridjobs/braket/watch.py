@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from pl_hybridjobs.braket.session import Refusal, Session
@@ -115,11 +116,7 @@ class Watch:
             {"name": "createdAt", "operator": "GTE", "values": [since.strftime("%Y-%m-%dT%H:%M:%SZ")]},
         ]
         found: dict[str, Told] = {}
-        token: dict[str, str] = {}
-        for _ in range(pages):
-            page = self._session.call("braket", "search_quantum_tasks", filters=filters, maxResults=_PAGE, **token)
-            found |= {str(told["quantumTaskArn"]): told for told in page.get("quantumTasks", [])}
-            if not page.get("nextToken"):
-                break
-            token = {"nextToken": page["nextToken"]}
+        told = self._session.pages("braket", "search_quantum_tasks", filters=filters, maxResults=_PAGE)
+        for page in islice(told, pages):
+            found |= {str(one["quantumTaskArn"]): one for one in page.get("quantumTasks", [])}
         return found
