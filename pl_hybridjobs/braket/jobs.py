@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar
 
+from pl_hybridjobs.braket.session import BUCKET, RESERVATION
 from pl_hybridjobs.errors import did_you_mean
 from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.spec import JobSpec, Status
@@ -38,9 +39,7 @@ _ARN = re.compile(r"arn:aws(?:-[a-z]+)*:braket:(?P<region>[a-z0-9-]*):[0-9]{0,12
 _JOB_ARN = re.compile(r"arn:aws(?:-[a-z]+)*:braket:(?P<region>[a-z0-9-]+):[0-9]{12}:job/[\w-]+")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-/]+")
 _IMAGE = re.compile(r"\d{10,14}\.dkr\.ecr.[a-z0-9-]+\.amazonaws\.com/.+(@sha256)?:.+")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PLACE = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(?P<key>.*)")
-_RESERVATION = re.compile(r"arn:aws[a-z-]*:braket:([a-z0-9-]+):\d{12}:reservation/.+")
 _TAG = re.compile(r"[\w\s.:/=+@-]*")
 _TIMES = ("createdAt", "startedAt", "endedAt", "timeOfEvent")
 _OVER = ("COMPLETED", "FAILED", "CANCELLED")
@@ -141,12 +140,12 @@ class RequestOptions:
             found.append(f"image_uri has {len(self.image_uri)} characters, more than 255")
         if self.role_arn and not _ROLE.fullmatch(self.role_arn):
             found.append(f"role_arn={self.role_arn!r} is no role; one looks like arn:aws:iam::<account>:role/<name>")
-        if self.bucket and not _BUCKET.fullmatch(self.bucket):
+        if self.bucket and not BUCKET.fullmatch(self.bucket):
             found.append(f"bucket={self.bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders")
         places = {"output_s3": self.output_s3, "checkpoint_s3": self.checkpoint_s3}
         wrong = {name: place for name, place in places.items() if place and not _PLACE.fullmatch(place)}
         found += [f"{name}={place!r} is no place in S3; one looks like s3://bucket/folder" for name, place in wrong.items()]
-        if self.reservation_arn and not _RESERVATION.fullmatch(self.reservation_arn):
+        if self.reservation_arn and not RESERVATION.fullmatch(self.reservation_arn):
             found.append(f"reservation_arn={self.reservation_arn!r} is none: arn:aws:braket:<region>:<account>:reservation/<id>")
         return found
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import threading
 import time
 from collections import defaultdict
@@ -23,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import ProviderError
+
+#: What names look like.
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+RESERVATION = re.compile(r"arn:aws[a-z-]*:braket:([a-z0-9-]+):\d{12}:reservation/.+")
 
 TRY_WITHOUT = "Without an account, `hybridjobs emulator` starts an offline Amazon Braket to try things with."
 
@@ -223,9 +228,7 @@ class Session:
         Raises:
             ProviderError: It is somebody else's, or was named and is not there.
         """
-        bucket = self._bucket or f"amazon-braket-{self.region}-{self._account_id()}"
-        if not self._has(bucket) and self._bucket:
-            raise ProviderError(f"the bucket {bucket!r} for results does not exist. Create it in {self.region}, or leave bucket= out.")
+        self._find_bucket()
 
     def choices(self, service: str, shape: str) -> tuple[str, ...]:
         """What boto3 knows that a service takes for a kind of value, such as ``"InstanceType"``; contacts nobody."""
@@ -379,12 +382,18 @@ class Session:
         prefix = self._prefix or _job_prefix(job_bucket) or "tasks"
         if not self._bucket and job_bucket:
             return job_bucket, prefix  # the job's own role need not be allowed to look at it
-        bucket = self._bucket or f"amazon-braket-{self.region}-{self._account_id()}"
-        if not self._has(bucket):
-            if self._bucket:
-                raise ProviderError(f"the bucket {bucket!r} for results does not exist. Create it in {self.region}, or leave bucket= out.")
+        bucket, is_there = self._find_bucket()
+        if not is_there:
             self._create(bucket)
         return bucket, prefix
+
+    def _find_bucket(self) -> tuple[str, bool]:
+        """Its name, and whether it is there; only the usual one may be missing."""
+        bucket = self._bucket or f"amazon-braket-{self.region}-{self._account_id()}"
+        is_there = self._has(bucket)
+        if self._bucket and not is_there:
+            raise ProviderError(f"the bucket {bucket!r} for results does not exist. Create it in {self.region}, or leave bucket= out.")
+        return bucket, is_there
 
     def _account_id(self) -> str:
         if not self._account:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pl_hybridjobs.braket import devices
 from pl_hybridjobs.braket.devices import PROGRAM, PROGRAM_SET, Arn
 from pl_hybridjobs.braket.results import Results, executables
-from pl_hybridjobs.braket.session import Refusal, Retries, Session
+from pl_hybridjobs.braket.session import BUCKET, RESERVATION, Refusal, Retries, Session
 from pl_hybridjobs.braket.watch import Watch
 from pl_hybridjobs.devices import openqasm
 from pl_hybridjobs.devices.provider import Availability, Capabilities, Task, TaskResult, TaskState, TaskStatus
@@ -42,8 +42,6 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "results_timeout_s": (int, float),
     "attempts": (int,),
 }
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_RESERVATION = re.compile(r"arn:aws[a-z-]*:braket:([a-z0-9-]+):\d{12}:reservation/.+")
 _STATES = {
     "CREATED": TaskState.CREATED,
     "QUEUED": TaskState.QUEUED,
@@ -92,13 +90,13 @@ def _complaints(arn: Arn, given: Mapping[str, Any]) -> list[str]:
     if arn.region and region and region != arn.region:
         found.append(f"region={region!r}, but the device is in {arn.region}: leave region= out")
     bucket = given.get("bucket", "")
-    if bucket and not _BUCKET.fullmatch(bucket):
+    if bucket and not BUCKET.fullmatch(bucket):
         found.append(f"bucket={bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders (prefix=)")
     endpoint = given.get("endpoint_url", "")
     if endpoint and not re.fullmatch(r"https?://[^\s/]+.*", endpoint):
         found.append(f"endpoint_url={endpoint!r} is no address: it looks like http://127.0.0.1:8555")
     if reservation := given.get("reservation_arn", ""):
-        match = _RESERVATION.fullmatch(reservation)
+        match = RESERVATION.fullmatch(reservation)
         if match is None:
             found.append(f"reservation_arn={reservation!r} is none: it looks like arn:aws:braket:<region>:<account>:reservation/<id>")
         elif arn.region and match[1] != arn.region:
