@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from logging import Logger, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -278,7 +278,7 @@ class QuantumJob:
                 entry.target,
                 entry.shots,
                 entry.state.value.upper() if entry.state.is_final else "QUEUED",
-                datetime.fromtimestamp(entry.created, UTC),
+                service.utc(entry.created),
                 None if entry.usd is None else float(entry.usd),
             )
             for entry in entries
@@ -522,7 +522,7 @@ def _described(job: Job, state: State) -> dict[str, Any]:
     told: dict[str, Any] = {
         "jobArn": f"{creation.LOCAL_ARN}{spec.name}",
         "jobName": spec.name,
-        "createdAt": _utc(spec.created),
+        "createdAt": service.utc(spec.created),
         "hyperParameters": {name: str(value) for name, value in spec.params.items()},
         "deviceConfig": {"device": spec.resources.env.get("AMZN_BRAKET_DEVICE_ARN") or spec.device_text or "local:none/none"},
         "algorithmSpecification": {"scriptModeConfig": {"entryPoint": spec.function}},
@@ -533,16 +533,16 @@ def _described(job: Job, state: State) -> dict[str, Any]:
         "stoppingCondition": {} if timeout_s is None else {"maxRuntimeInSeconds": math.ceil(timeout_s)},
         "tags": dict(spec.tags),
         "events": [
-            {"eventType": kind, "timeOfEvent": _utc(when), "message": ""}
+            {"eventType": kind, "timeOfEvent": service.utc(when), "message": ""}
             for kind, when in [("QUEUED_FOR_EXECUTION", spec.created), *(("RUNNING", begun) for begun, _ in times), (over, ended)]
             if kind and when
         ],
         "queueInfo": {"position": "None", "message": f"Job is {state.status} on this machine, where there is no queue."},
     }
     if started:
-        told["startedAt"] = _utc(started)
+        told["startedAt"] = service.utc(started)
     if ended:
-        told["endedAt"] = _utc(ended)
+        told["endedAt"] = service.utc(ended)
         told["billableDuration"] = round(1000 * sum((end or begun) - begun for begun, end in times))
     if state.status.is_over and state.status is not Status.COMPLETED:
         told["failureReason"] = state.detail
@@ -564,7 +564,3 @@ def _outcome_time(job: Job) -> float | None:
     with contextlib.suppress(FileNotFoundError):
         return JobFolder(job.folder).outcome.stat().st_mtime
     return None
-
-
-def _utc(when: float) -> datetime:
-    return datetime.fromtimestamp(when, UTC)

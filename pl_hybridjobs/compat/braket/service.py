@@ -24,9 +24,9 @@ def answer(folder: Path) -> dict[str, Any]:
     told: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError, FolderCorrupt):  # nobody asked yet, or it is asked again
         told = dict(read_json(runs[-1] / "answer.json")["answer"])
-    told |= {name: _utc(told[name]) for name in _TIMES if name in told}
+    told |= {name: utc(told[name]) for name in _TIMES if name in told}
     if "events" in told:
-        told["events"] = [{**event, "timeOfEvent": _utc(event["timeOfEvent"])} for event in told["events"]]
+        told["events"] = [{**event, "timeOfEvent": utc(event["timeOfEvent"])} for event in told["events"]]
     arn = _arn(runs[-1])
     return {**told, "jobArn": arn} if arn else told
 
@@ -49,5 +49,6 @@ def _arn(run: Path) -> str:
     return ""
 
 
-def _utc(when: float) -> datetime:
+def utc(when: float) -> datetime:
+    """Unix time as a datetime."""
     return datetime.fromtimestamp(when, UTC)
