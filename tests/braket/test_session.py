@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,29 @@ def test_what_passes_is_sent_again(credentials, trouble):
         assert ask(service)["deviceName"] == "SV1"
 
     assert len(service.asked) == 3
+
+
+def test_all_pages_are_turned_and_none_that_nobody_wants(credentials):
+    pages = [Reply(body={"quantumTasks": [], "nextToken": token}) for token in ("second", "third")]
+    with scripted(*pages, Reply(body={"quantumTasks": []})) as service:
+        session = Session(region="us-east-1", endpoint_url=service.url, retries=QUICK)
+        found = session.pages("braket", "search_quantum_tasks", filters=[], maxResults=1)
+        next(found)
+        assert len(service.asked) == 1
+        assert len(list(found)) == 2
+
+    assert [json.loads(body).get("nextToken") for _, _, body, _ in service.asked] == [None, "second", "third"]
+
+
+def test_s3s_next_page_is_called_by_its_other_name(credentials):
+    def page(key: str, more: str) -> Reply:
+        return Reply(body=f"<ListBucketResult>{more}<Contents><Key>{key}</Key></Contents></ListBucketResult>".encode())
+
+    with scripted(page("a", "<NextContinuationToken>second</NextContinuationToken>"), page("b", "")) as service:
+        session = Session(region="us-east-1", endpoint_url=service.url, retries=QUICK)
+        assert [one["Key"] for one in session.objects("bucket", "")] == ["a", "b"]
+
+    assert "continuation-token=second" in service.asked[1][1]
 
 
 @pytest.mark.parametrize("trouble", [refusal(429, "ThrottlingException"), refusal(500, "InternalServiceException"), DROP], ids=str)
