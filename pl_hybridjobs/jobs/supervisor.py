@@ -165,6 +165,7 @@ class Attempt:
             return self._refused(error)
         finally:
             self.log.close()
+            signal.set_wakeup_fd(-1)  # else the next signal writes into whatever file gets this number
             os.close(wake_r)
             os.close(wake_w)
 
