@@ -13,9 +13,10 @@ import pytest
 
 from pl_hybridjobs import Status, hybrid_job
 from pl_hybridjobs.cost import account
-from pl_hybridjobs.errors import InvalidCall, JobFailed
-from pl_hybridjobs.jobs import locks, own
+from pl_hybridjobs.errors import InvalidCall, JobFailed, RunnerError
+from pl_hybridjobs.jobs import locks, own, sandbox
 from pl_hybridjobs.jobs.environment import Interpreter
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.local import LocalRunner
 from tests.jobs import buyers, functions
 
@@ -202,6 +203,12 @@ def look_around(secret):
     except OSError as error:
         seen["network"] = error.strerror
     return seen
+
+
+@needs_bubblewrap
+def test_a_sandbox_says_that_its_interpreter_does_not_start(tmp_path):
+    with pytest.raises(RunnerError, match=r"nowhere does not start: .*No such file"):
+        sandbox.wrapped([str(tmp_path / "nowhere")], {}, JobFolder(tmp_path), tmp_path, network=False, buys=False)
 
 
 @needs_bubblewrap
