@@ -164,11 +164,15 @@ def test_pages_may_open_at_any_moment_of_the_first_look(jobs_home):
         shutil.copytree(folder.path, jobs_home / "jobs" / f"copy-{number:03}")
     watcher = Watcher(jobs_home)
 
-    async def story(page):
-        while not page.ready:
-            page = Told(watcher)
-            await page.until(lambda rows: page.events == 1)
-            await page.close()
+    async def opened():
+        page = Told(watcher)
+        await page.until(lambda rows: page.events == 1)
+        await page.close()
+        return page.ready
+
+    async def story(_):
+        while not await opened():
+            pass
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
