@@ -58,7 +58,7 @@ def line(job: Job) -> dict[str, Any]:
         **told,
         "progress": _progress(standing),
         "metric": _main_metric(table, standing),
-        "cost_usd": plain(spent.usd) if spent.tasks else None,
+        "cost_usd": None if spent.is_nothing else plain(spent.usd),
     }
 
 

@@ -139,7 +139,7 @@ def _progress(standing: Progress | None) -> dict[str, Any] | None:
 
 
 def _cost(cost: Cost) -> dict[str, Any] | None:
-    if not cost.tasks:
+    if cost.is_nothing:
         return None
     return {
         "usd": plain(cost.usd),
