@@ -109,10 +109,10 @@ def _progress(standing: Progress | None) -> dict[str, Any] | None:
 
 
 def _main_metric(table: MetricTable, standing: Progress | None) -> dict[str, Any] | None:
-    """The metric that a person would look at first: what the newest loop minimizes, else the first one; with points of its curve."""
-    if not table.names:
+    """The metric to look at first, with points of its curve."""
+    name = progress.main_metric(table, standing)
+    if not name:
         return None
-    name = standing.metric if standing is not None and standing.metric in table.names else table.names[0]
     return {"name": name, "last": strict_number(float(table[name][-1])), "curve": _points(table, name)}
 
 

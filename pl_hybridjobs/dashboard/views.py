@@ -35,7 +35,8 @@ def glance(folder: JobFolder, table: MetricTable) -> dict[str, Any]:
     job = Job(folder)
     params = _or(lambda: job.params, {})
     standing = progress.read(folder, table)
-    names = _main_first(table.names, standing)
+    main = progress.main_metric(table, standing)
+    names = sorted(table.names, key=lambda name: name != main)
     return {
         "params": {name: _short(value) for name, value in params.items()},
         "metrics": {name: _summary(table, name) for name in names},
@@ -123,12 +124,6 @@ def _summary(table: MetricTable, name: str) -> dict[str, Any]:
         "min": float(finite.min()) if len(finite) else None,
         "max": float(finite.max()) if len(finite) else None,
     }
-
-
-def _main_first(names: list[str], standing: Progress | None) -> list[str]:
-    """What the newest loop minimizes stands before other metrics."""
-    main = standing.metric if standing is not None else ""
-    return sorted(names, key=lambda name: name != main)
 
 
 def _progress(standing: Progress | None) -> dict[str, Any] | None:
