@@ -51,9 +51,11 @@ def line(job: Job) -> dict[str, Any]:
     folder = JobFolder(job.folder)
     if "created" not in told or (folder.metrics.exists() and folder.metrics.stat().st_size > _LONG_LOG_BYTES):
         return told  # a list must not take seconds
-    table = job.metrics()
+    try:
+        table, spent = job.metrics(), job.cost
+    except HybridJobsError as error:  # one damaged file must not end a list
+        return {**told, "detail": told["detail"] or str(error)}
     standing = progress.read(folder, table)
-    spent = job.cost
     return {
         **told,
         "progress": _progress(standing),

@@ -92,7 +92,7 @@ def main_metric(metrics: MetricTable, standing: Progress | None) -> str:
 
 def _last(attempt: AttemptFolder) -> Begun | None:
     try:
-        lines = attempt.loops.read_text().splitlines()
+        lines = attempt.loops.read_text(errors="replace").splitlines()
     except OSError:
         return None
     for line in reversed(lines):

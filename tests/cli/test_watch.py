@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pl_hybridjobs import Job, hybrid_job, log_metric, training_loop
 from pl_hybridjobs.cli.commands import cli
 from pl_hybridjobs.cost.ledger import Cost
+from pl_hybridjobs.jobs.folder import JobFolder
 
 
 @hybrid_job(runner="inline", name="short")
@@ -57,6 +58,15 @@ def test_what_a_hired_machine_costs_is_shown_without_any_task(monkeypatch):
 
     assert "0.115 USD" in hj("list", COLUMNS="120")
     assert "0.115 USD, 3600 s" in hj("watch", "short", "--once", COLUMNS="80")
+
+
+def test_a_list_has_jobs_whose_files_are_damaged():
+    (short().folder / "spend.sqlite").write_bytes(b"no database" * 100)
+    JobFolder(short().folder).attempt(1).loops.write_bytes(b"\xff\n")
+
+    shown = hj("list", COLUMNS="500")
+    assert re.search(r"short\s+completed.*spend\.sqlite", shown)
+    assert re.search(r"short-2\s+completed.*loss 0\.05", shown)
 
 
 def test_watch_into_a_pipe_has_no_control_codes():
