@@ -27,7 +27,7 @@ from pl_hybridjobs.braket.runner import BraketRunner, this_python
 from pl_hybridjobs.braket.session import Retries, Session, shared
 from pl_hybridjobs.errors import HybridJobsError, InvalidCall, RunnerError
 from pl_hybridjobs.home import home_of
-from pl_hybridjobs.jobs import process
+from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, locked, read_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -190,9 +190,8 @@ class Stage:
     def _start(self) -> None:
         self.address.unlink(missing_ok=True)
         log = os.open(self.path / "emulator.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        root = str(Path(__file__).parents[2])
-        code = "import sys; sys.path.append(sys.argv.pop(1)); from pl_hybridjobs.braket.rehearsal import main; sys.exit(main(sys.argv[1:]))"
-        argv = [sys.executable, "-P", "-c", code, root, str(self.path), json.dumps(self.options)]
+        code = launch.program("pl_hybridjobs.braket.rehearsal")
+        argv = [sys.executable, "-P", "-c", code, str(launch.ROOT), str(self.path), json.dumps(self.options)]
         try:
             pid = process.spawn(argv, process.own_environment(), output=log, session=True)
         finally:

@@ -51,14 +51,16 @@ def line(job: Job) -> dict[str, Any]:
     folder = JobFolder(job.folder)
     if "created" not in told or (folder.metrics.exists() and folder.metrics.stat().st_size > _LONG_LOG_BYTES):
         return told  # a list must not take seconds
-    table = job.metrics()
+    try:
+        table, spent = job.metrics(), job.cost
+    except HybridJobsError as error:  # one damaged file must not end a list
+        return {**told, "detail": told["detail"] or str(error)}
     standing = progress.read(folder, table)
-    spent = job.cost
     return {
         **told,
         "progress": _progress(standing),
         "metric": _main_metric(table, standing),
-        "cost_usd": plain(spent.usd) if spent.tasks else None,
+        "cost_usd": None if spent.is_nothing else plain(spent.usd),
     }
 
 
@@ -109,10 +111,10 @@ def _progress(standing: Progress | None) -> dict[str, Any] | None:
 
 
 def _main_metric(table: MetricTable, standing: Progress | None) -> dict[str, Any] | None:
-    """The metric that a person would look at first: what the newest loop minimizes, else the first one; with points of its curve."""
-    if not table.names:
+    """The metric to look at first, with points of its curve."""
+    name = progress.main_metric(table, standing)
+    if not name:
         return None
-    name = standing.metric if standing is not None and standing.metric in table.names else table.names[0]
     return {"name": name, "last": strict_number(float(table[name][-1])), "curve": _points(table, name)}
 
 

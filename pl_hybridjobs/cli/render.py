@@ -169,7 +169,7 @@ def card(job: dict[str, Any], values: MetricTable, log: Sequence[str], shown: Co
     width, height = min(shown.width, _WIDEST_CHART), shown.height if shown.is_terminal else 40
     head = Text(job["name"], style="bold") + Text("  ") + _status(job["status"]) + Text(f"  {job['detail']}", style="not bold")
     facts = [f"attempt {job['attempt']}", f"began {age(job['created'])} ago", _short_device(job["device"]) or "no device named"]
-    if job["cost"]["tasks"]:
+    if job["cost"]["tasks"] or job["cost"]["seconds"]:
         facts.append(job["cost"]["text"])
     parts: list[RenderableType] = [head, Text(", ".join(facts))]
     if job["progress"] is not None:

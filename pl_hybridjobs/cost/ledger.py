@@ -172,6 +172,11 @@ class Cost:
         """Both: what has ended, and what is reserved or running."""
         return self.usd_final + self.usd_estimated
 
+    @property
+    def is_nothing(self) -> bool:
+        """Nothing was bought; a job on a hired machine costs something without any task."""
+        return not (self.tasks or self.usd or self.seconds)
+
     def __float__(self) -> float:
         return float(self.usd)
 
@@ -188,7 +193,7 @@ class Cost:
         )
 
     def __str__(self) -> str:
-        if not (self.tasks or self.usd or self.seconds):
+        if self.is_nothing:
             return "nothing bought"
         text = show(self.usd)
         if self.usd_estimated:

@@ -33,11 +33,13 @@ class Dashboard:
         url: Where the page is, with the token.
 
     Raises:
-        InvalidCall: The port cannot be had.
+        InvalidCall: The port is none, or cannot be had.
     """
 
     def __init__(self, home: Path | None = None, *, port: int = 0) -> None:
         self.home = home or default_home()
+        if not 0 <= port < 2**16:
+            raise InvalidCall("dashboard", [f"port={port} is none; ports are 0 to 65535."])
         try:
             self._socket = socket.create_server(("127.0.0.1", port))
         except OSError as error:

@@ -35,7 +35,8 @@ def glance(folder: JobFolder, table: MetricTable) -> dict[str, Any]:
     job = Job(folder)
     params = _or(lambda: job.params, {})
     standing = progress.read(folder, table)
-    names = _main_first(table.names, standing)
+    main = progress.main_metric(table, standing)
+    names = sorted(table.names, key=lambda name: name != main)
     return {
         "params": {name: _short(value) for name, value in params.items()},
         "metrics": {name: _summary(table, name) for name in names},
@@ -125,12 +126,6 @@ def _summary(table: MetricTable, name: str) -> dict[str, Any]:
     }
 
 
-def _main_first(names: list[str], standing: Progress | None) -> list[str]:
-    """What the newest loop minimizes stands before other metrics."""
-    main = standing.metric if standing is not None else ""
-    return sorted(names, key=lambda name: name != main)
-
-
 def _progress(standing: Progress | None) -> dict[str, Any] | None:
     """How far the newest loop is."""
     if standing is None or not standing.total:
@@ -139,7 +134,7 @@ def _progress(standing: Progress | None) -> dict[str, Any] | None:
 
 
 def _cost(cost: Cost) -> dict[str, Any] | None:
-    if not cost.tasks:
+    if cost.is_nothing:
         return None
     return {
         "usd": plain(cost.usd),

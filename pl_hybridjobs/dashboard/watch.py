@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import RunnerError, StoreError
+from pl_hybridjobs.errors import HybridJobsError
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.runner import Runner
@@ -114,14 +114,16 @@ class Watcher:
         except FileNotFoundError:
             names = set()
         gone = self._cards.keys() - names
-        for job_id in gone:
-            del self._cards[job_id]
+        with self._lock:
+            for job_id in gone:
+                del self._cards[job_id]
         changed: dict[str, Row] = {}
         for job_id in sorted(names, reverse=True):  # the newest first
             card = self._cards.get(job_id) or _Card(JobFolder(self._jobs / job_id))
             if card.look():
                 changed[job_id] = card.row
-                self._cards[job_id] = card
+                with self._lock:  # a page that opens just now reads all of them
+                    self._cards[job_id] = card
             if not self._is_ready:
                 time.sleep(_POLITE_S)
             if len(changed) >= _CHUNK:
@@ -192,14 +194,16 @@ class _Card:
         return changed
 
     def _state(self) -> State:
-        """As ``store.observe_via_runner`` has it; but what never changes is read once."""
+        """As ``store.observe_via_runner`` has it; but what never changes is read once, and a fault of one runner hides no other job."""
         try:
             if self._spec is None or self._runner is None:
                 self._spec = self.folder.spec()
                 self._runner = runners.resolve(self._spec.runner, self._spec.runner_options)
             return self._runner.observe(self.folder)
-        except (StoreError, RunnerError) as error:
+        except HybridJobsError as error:
             return State(Status.UNKNOWN, 0, str(error))
+        except Exception as error:  # noqa: BLE001 - of a plug-in
+            return State(Status.UNKNOWN, 0, f"{type(error).__name__}: {error}")
 
     def _decided(self) -> Row:
         """What was decided when the job was submitted."""

@@ -178,9 +178,9 @@ class ContainerRunner(SupervisedRunner):
         return [problem] if problem else []
 
 
-def default_image() -> str:
-    """The image that ``hybridjobs image build`` makes from this version."""
-    return f"hybridjobs-base:{own.version()}"
+def default_image(kind: str = "base") -> str:
+    """The image that ``hybridjobs image build KIND`` makes from this version."""
+    return f"hybridjobs-{kind}:{own.version()}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pl_hybridjobs.errors import InvalidCall, RunnerError, did_you_mean
 from pl_hybridjobs.jobs import environment, own
-from pl_hybridjobs.jobs.container import PROBE
+from pl_hybridjobs.jobs.container import PROBE, default_image
 from pl_hybridjobs.jobs.distributions import installed
 from pl_hybridjobs.jobs.engine import Engine
 from pl_hybridjobs.jobs.environment import Interpreter
@@ -45,7 +45,9 @@ def recipes() -> Path:
     for folder in (package / "containers", package.parent / "containers"):
         if folder.joinpath("base", "Containerfile").is_file():
             return folder
-    raise RunnerError("This installation of pl-hybridjobs lacks its folder `containers`. Install it anew: pip install --force-reinstall")
+    raise RunnerError(
+        "This installation of pl-hybridjobs lacks its folder `containers`. Install it anew: pip install --force-reinstall pl-hybridjobs"
+    )
 
 
 def kinds() -> list[str]:
@@ -74,7 +76,7 @@ def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: s
         raise InvalidCall("image build", [f"there is no recipe {kind!r}; there are {', '.join(kinds())}.{did_you_mean(kind, kinds())}"])
     here = Interpreter.here()
     base = base or f"docker.io/library/python:{here.minor}-slim-bookworm"
-    tag = tag or f"hybridjobs-{kind}:{own.version()}"
+    tag = tag or default_image(kind)
     if engine.image_id(base) is None:
         engine.run("pull", base, timeout_s=_BUILD_S)
     interpreter = _python_of(engine, base, python)

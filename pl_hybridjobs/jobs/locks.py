@@ -24,7 +24,7 @@ def requirements(lock: Path, kind: str, interpreter: Interpreter) -> list[str]:
         interpreter: For whom; a lock for several platforms says more than one of them needs.
 
     Raises:
-        RunnerError: The file is none of that kind.
+        RunnerError: The file is none of that kind, or has packages that come from no index.
     """
     if kind not in ("uv.lock", "pylock"):
         return [line for line in lock.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
@@ -50,8 +50,9 @@ def name_of(line: str) -> str:
 def _of_pylock(table: Mapping[str, Any]) -> Iterator[str]:
     """PEP 751: each package with its version and its marker."""
     for package in table["packages"]:
-        if "version" not in package or "directory" in package:
+        if "directory" in package:
             continue  # the project itself, which travels in src/
+        _check_index(package["name"], {"vcs", "archive"} & set(package))
         marker = f" ; {package['marker']}" if package.get("marker") else ""
         yield f"{package['name']}=={package['version']}{marker}"
 
@@ -78,8 +79,22 @@ def _of_uv(table: Mapping[str, Any], markers: Mapping[str, str]) -> Iterator[str
                     continue
                 seen.add(key)
                 pending.append((found, wanted.get("extra", ())))
-                if not {"virtual", "editable"} & set(found["source"]):
+                if not {"virtual", "editable", "directory"} & set(found["source"]):
+                    _check_index(found["name"], set(found["source"]) - {"registry"})
                     yield f"{found['name']}=={found['version']}"
+
+
+def _check_index(name: str, other: set[str]) -> None:
+    """Of the same name an index may have something else.
+
+    Raises:
+        RunnerError: The package comes from elsewhere.
+    """
+    if other:
+        raise RunnerError(
+            f"The lock takes {name} from elsewhere than an index ({', '.join(sorted(other))}), which jobs cannot install. Give its "
+            "requirements as text, as `uv export --no-hashes > requirements.txt` writes them, or as a list."
+        )
 
 
 def _markers(interpreter: Interpreter) -> dict[str, str]:

@@ -83,9 +83,16 @@ def read(folder: JobFolder, metrics: MetricTable) -> Progress | None:
     return None
 
 
+def main_metric(metrics: MetricTable, standing: Progress | None) -> str:
+    """The metric that a person would look at first: what the newest loop minimizes, else the first one; "" where there is none."""
+    if standing is not None and standing.metric in metrics.names:
+        return standing.metric
+    return metrics.names[0] if metrics.names else ""
+
+
 def _last(attempt: AttemptFolder) -> Begun | None:
     try:
-        lines = attempt.loops.read_text().splitlines()
+        lines = attempt.loops.read_text(errors="replace").splitlines()
     except OSError:
         return None
     for line in reversed(lines):

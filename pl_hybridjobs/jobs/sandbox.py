@@ -22,6 +22,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt
 _SETTINGS = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/alternatives", "/etc/passwd", "/etc/group")
 _NETWORK_SETTINGS = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
 _WHERE = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
+_START_S = 60.0
 
 
 def complaint() -> str | None:
@@ -83,7 +84,10 @@ def _packages(python: str, env: Mapping[str, str]) -> Iterator[str]:
     """Where an interpreter and everything that it can import lies."""
     import subprocess
 
-    done = subprocess.run([python, "-P", "-c", _WHERE], env=dict(env), capture_output=True, text=True, timeout=60)
+    try:
+        done = subprocess.run([python, "-P", "-c", _WHERE], env=dict(env), capture_output=True, text=True, timeout=_START_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RunnerError(f"{python} does not start: {error}") from error
     if done.returncode:
         raise RunnerError(f"{python} does not start: {done.stderr.strip()}")
     yield str(Path(python).absolute().parent.parent)

@@ -242,12 +242,8 @@ def _forecast(call: Call, options: Options, home: Path) -> tuple[str, float | No
     from pl_hybridjobs.errors import BudgetExceeded
     from pl_hybridjobs.jobs.inline import InlineRunner, plan_here
 
-    def fill(folder: Path) -> str:
-        inputs.copy(options.inputs, folder / "inputs")
-        return ""
-
     draft = replace(_draft(call, options, InlineRunner(), new_id()), budget={"max_tasks": 0})
-    folder, _ = Store(home).create(draft, fill)
+    folder, _ = Store(home).create(draft, partial(_fill_inputs, options))
     try:
         planned = plan_here(folder, folder.spec(), lambda: call.fn(*call.args, **call.kwargs))
     except BudgetExceeded:
@@ -331,16 +327,18 @@ def run_inline(call: Call, options: Options) -> Any:
     check(call, replace(options, runner=InlineRunner(), resources=None))
     draft = _draft(call, options, InlineRunner(), new_id())
 
-    def fill(folder: Path) -> str:
-        inputs.copy(options.inputs, folder / "inputs")
-        return ""
-
-    folder, _ = Store().create(draft, fill)
+    folder, _ = Store().create(draft, partial(_fill_inputs, options))
     return run_here(folder, folder.spec(), lambda: call.fn(*call.args, **call.kwargs))
 
 
-def _fill(call: Call, options: Options, folder: Path) -> str:
+def _fill_inputs(options: Options, folder: Path) -> str:
+    """A job that is never packed has no bundle, and so no digest."""
     inputs.copy(options.inputs, folder / "inputs")
+    return ""
+
+
+def _fill(call: Call, options: Options, folder: Path) -> str:
+    _fill_inputs(options, folder)
     target = folder / "bundle"
     target.mkdir(mode=0o700)
     return _pack(call, options, target).digest

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 
 from pl_hybridjobs.errors import RunnerError
 from pl_hybridjobs.jobs import launch as launches
@@ -113,7 +112,7 @@ class SupervisedRunner:
         launch = launches.of(folder, folder.spec())
         launch.end(state.attempt, parent=state.lease.owner.pid if state.lease.owner.is_alive() else None)
         if state.lease.owner.is_alive():
-            os.kill(state.lease.owner.pid, 9)
+            process.signal_one(state.lease.owner.pid, SIGKILL)
         with locked(folder.lock):
             if state.lease.liveness() is not Liveness.ALIVE or not state.lease.owner.is_alive():
                 outcome.commit_cancelled(folder, "cancelled; its owner did not answer and was killed")
@@ -125,4 +124,4 @@ def _owner_lives(state: State) -> bool:
 
 def _signal(owner: process.Identity) -> None:
     if owner.is_alive():
-        os.kill(owner.pid, SIGTERM)
+        process.signal_one(owner.pid, SIGTERM)

@@ -165,6 +165,7 @@ class Attempt:
             return self._refused(error)
         finally:
             self.log.close()
+            signal.set_wakeup_fd(-1)  # else the next signal writes into whatever file gets this number
             os.close(wake_r)
             os.close(wake_w)
 
@@ -192,14 +193,22 @@ class Attempt:
                 code = self._look_after(pid, output, wake)
             finally:
                 process.signal_group(pid, signal.SIGKILL)
-                left = self.launch.end(self.lease.epoch, code=code, parent=os.getpid())
-                if left:
-                    self.log.note(f"processes {left} of this attempt do not end, even by SIGKILL")
+                self._end_what_is_left(code)
                 self._drain(output, 0.5)
         finally:
             os.close(output)
             os.close(life)
         return code
+
+    def _end_what_is_left(self, code: int | None) -> None:
+        """What cannot be ended is told, and does not change how the job has ended: it is fenced off like any older attempt."""
+        try:
+            left = self.launch.end(self.lease.epoch, code=code, parent=os.getpid())
+        except RunnerError as error:
+            self.log.note(f"what is left of this attempt cannot be ended: {error}")
+            return
+        if left:
+            self.log.note(f"processes {left} of this attempt do not end, even by SIGKILL")
 
     def _work(self) -> launch.Work:
         may_retry = self.lease.errors < self.spec.retries.errors

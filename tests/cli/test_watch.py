@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 import time
+from decimal import Decimal
 
 import pytest
 from click.testing import CliRunner
 
-from pl_hybridjobs import hybrid_job, log_metric, training_loop
+from pl_hybridjobs import Job, hybrid_job, log_metric, training_loop
 from pl_hybridjobs.cli.commands import cli
+from pl_hybridjobs.cost.ledger import Cost
+from pl_hybridjobs.jobs.folder import JobFolder
 
 
 @hybrid_job(runner="inline", name="short")
@@ -47,6 +50,23 @@ def test_a_list_tells_progress_metric_and_curve_where_there_is_room():
     assert all(len(line) <= 80 for line in narrow.splitlines())
     assert "DEVICE" not in wide  # there is none to tell
     assert "\x1b" not in wide
+
+
+def test_what_a_hired_machine_costs_is_shown_without_any_task(monkeypatch):
+    short()
+    monkeypatch.setattr(Job, "cost", Cost(usd_final=Decimal("0.115"), seconds=3600.0))
+
+    assert "0.115 USD" in hj("list", COLUMNS="120")
+    assert "0.115 USD, 3600 s" in hj("watch", "short", "--once", COLUMNS="80")
+
+
+def test_a_list_has_jobs_whose_files_are_damaged():
+    (short().folder / "spend.sqlite").write_bytes(b"no database" * 100)
+    JobFolder(short().folder).attempt(1).loops.write_bytes(b"\xff\n")
+
+    shown = hj("list", COLUMNS="500")
+    assert re.search(r"short\s+completed.*spend\.sqlite", shown)
+    assert re.search(r"short-2\s+completed.*loss 0\.05", shown)
 
 
 def test_watch_into_a_pipe_has_no_control_codes():

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from pl_hybridjobs import hybrid_job
+from pl_hybridjobs import Job, hybrid_job
 from pl_hybridjobs.cost import account
-from pl_hybridjobs.cost.ledger import Charge
+from pl_hybridjobs.cost.ledger import Charge, Cost
 from pl_hybridjobs.cost.prices import money
 from pl_hybridjobs.jobs.checkpoint import CheckpointStore
 from tests.dashboard.folders import log_metrics, make, write_log
@@ -36,6 +36,13 @@ def test_a_glance_has_last_metrics_progress_and_cost(client, jobs_home):
     assert (glance["params"]["rate"], len(glance["params"]["name"])) == (0.1, 226)
     assert glance["cost"]["usd"] == "0.30"
     assert client.get("/api/account").json()["cost"]["usd"] == "0.30"
+
+
+def test_a_glance_has_what_a_hired_machine_costs_without_any_task(client, jobs_home, monkeypatch):
+    job_id = make(jobs_home).path.name
+    monkeypatch.setattr(Job, "cost", Cost(usd_final=money("0.115"), seconds=3600.0))
+
+    assert client.get("/api/glances", params={"id": job_id}).json()[job_id]["cost"]["usd"] == "0.115"
 
 
 def test_a_curve_comes_thinned_zoomed_and_smoothed(client, jobs_home):

@@ -11,6 +11,8 @@ import sys
 import httpx
 import pytest
 
+from pl_hybridjobs.dashboard import dashboard
+from pl_hybridjobs.errors import InvalidCall
 from tests.dashboard.folders import make
 from tests.house.source import ROOT
 
@@ -36,6 +38,11 @@ def test_it_prints_the_link_serves_and_ends_while_a_page_is_open(jobs_home, end)
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", base)
     assert rest == "The dashboard has ended; jobs go on.\n"
     assert (child.returncode, errors) == (0, "")
+
+
+def test_a_port_that_is_none_is_refused(jobs_home):
+    with pytest.raises(InvalidCall, match="port=70000 is none"):
+        dashboard(jobs_home, port=70000)
 
 
 def test_importing_it_loads_nothing_heavy():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from pl_hybridjobs.dashboard.watch import Watcher
 from pl_hybridjobs.jobs import outcome
+from pl_hybridjobs.jobs import runner as runners
 from tests.dashboard.folders import log_metrics, make, write_log
 
 
@@ -125,6 +127,60 @@ def test_a_damaged_folder_is_a_row_that_says_so(watcher, jobs_home):
         assert "damaged" in page.rows[bad.path.name]["detail"]
 
     told(watcher, story)
+
+
+class ForgetfulRunner:
+    """A plug-in with a defect."""
+
+    name = "forgetful"
+
+    def complaints(self, spec):
+        return []
+
+    def start(self, folder, digest, cause): ...
+
+    def observe(self, folder):
+        raise KeyError("region")
+
+    def cancel(self, folder, grace_s): ...
+
+
+def test_a_runner_with_a_defect_hides_no_other_job(watcher, jobs_home, monkeypatch):
+    monkeypatch.setitem(runners._OURS, "forgetful", f"{__name__}:ForgetfulRunner")
+    good, bad = make(jobs_home, "good", age_s=2), make(jobs_home, "bad", age_s=1, runner="forgetful")
+
+    async def story(page):
+        await page.until(lambda rows: len(rows) == 2)
+        assert page.rows[good.path.name]["status"] == "completed"
+        assert page.rows[bad.path.name]["status"] == "unknown"
+        assert page.rows[bad.path.name]["detail"] == "KeyError: 'region'"
+
+    told(watcher, story)
+
+
+def test_pages_may_open_at_any_moment_of_the_first_look(jobs_home):
+    folder = make(jobs_home)
+    for number in range(200):
+        shutil.copytree(folder.path, jobs_home / "jobs" / f"copy-{number:03}")
+    watcher = Watcher(jobs_home)
+
+    async def opened():
+        page = Told(watcher)
+        await page.until(lambda rows: page.events == 1)
+        await page.close()
+        return page.ready
+
+    async def story(_):
+        while not await opened():
+            pass
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        told(watcher, story)
+    finally:
+        sys.setswitchinterval(before)
+        watcher.close()
 
 
 def test_nobody_looks_while_no_page_is_open(watcher, jobs_home, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -118,6 +119,23 @@ def test_a_container_that_cannot_end_by_itself_is_removed_when_the_orphan_is_fou
 
     assert job.wait(WAIT_S) is Status.INTERRUPTED
     assert names_of(job) == []
+
+
+def test_an_engine_that_cannot_remove_a_container_makes_no_failure_of_an_interruption(container, monkeypatch, tmp_path):
+    podman = tmp_path / "podman"
+    podman.write_text(f'#!/bin/sh\n[ "$1" = rm ] && echo "storage is locked" >&2 && exit 125\nexec {shutil.which("podman")} "$@"\n')
+    podman.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    job = hybrid_job(functions.sleep, runner=container)(600)
+    until(lambda: process.of_token(f"{job.id}:1"), "the worker does not start")
+    lease = job.state().lease
+    assert lease is not None
+    for client in process.descendants(lease.owner.pid):
+        os.kill(client, signal.SIGKILL)
+
+    assert job.wait(WAIT_S) is Status.INTERRUPTED
+    assert "storage is locked" in job.logs()
+    until(lambda: not names_of(job), "a container is left")
 
 
 def test_cancel_ends_the_container(container):

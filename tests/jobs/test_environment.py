@@ -13,9 +13,10 @@ import pytest
 
 from pl_hybridjobs import Status, hybrid_job
 from pl_hybridjobs.cost import account
-from pl_hybridjobs.errors import InvalidCall, JobFailed
-from pl_hybridjobs.jobs import locks, own
+from pl_hybridjobs.errors import InvalidCall, JobFailed, RunnerError
+from pl_hybridjobs.jobs import locks, own, sandbox
 from pl_hybridjobs.jobs.environment import Interpreter
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.local import LocalRunner
 from tests.jobs import buyers, functions
 
@@ -157,6 +158,27 @@ def test_lock_files_become_requirements(tmp_path):
     assert locks.requirements(tmp_path / "pylock.toml", "pylock", HERE) == ["a==1", "b==2 ; sys_platform == 'win32'"]
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        (
+            "uv.lock",
+            "uv.lock",
+            UV.replace(
+                '"d"\nversion = "4"\nsource = { registry = "https://pypi.org/simple" }',
+                '"d"\nversion = "4"\nsource = { git = "https://x.org/d#1" }',
+            ),
+        ),
+        ("pylock.toml", "pylock", PYLOCK + '[[packages]]\nname = "d"\nversion = "4"\nvcs = { type = "git", url = "https://x.org/d" }\n'),
+    ],
+)
+def test_what_comes_from_no_index_is_not_looked_for_in_one(tmp_path, name, kind, text):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(RunnerError, match=r"takes d from elsewhere.*uv export"):
+        locks.requirements(tmp_path / name, kind, HERE)
+
+
 def test_pip_is_told_of_another_interpreter_and_not_of_one_like_this():
     other = Interpreter("/usr/bin/python3", "3.12.1", "linux-aarch64", "2.19")
 
@@ -202,6 +224,12 @@ def look_around(secret):
     except OSError as error:
         seen["network"] = error.strerror
     return seen
+
+
+@needs_bubblewrap
+def test_a_sandbox_says_that_its_interpreter_does_not_start(tmp_path):
+    with pytest.raises(RunnerError, match=r"nowhere does not start: .*No such file"):
+        sandbox.wrapped([str(tmp_path / "nowhere")], {}, JobFolder(tmp_path), tmp_path, network=False, buys=False)
 
 
 @needs_bubblewrap

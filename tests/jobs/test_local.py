@@ -58,6 +58,21 @@ def test_without_retries_it_is_interrupted_and_never_completed():
         job.result(WAIT_S)
 
 
+def test_a_supervisor_between_attempts_writes_its_signals_into_no_file():
+    job = hybrid_job(functions.exit_quietly)()
+    assert job.wait(WAIT_S) is Status.INTERRUPTED
+    again = (
+        "import signal, sys; from pathlib import Path; from pl_hybridjobs.jobs import folder, supervisor; "
+        "job = folder.JobFolder(Path(sys.argv[1])); spec = job.spec(); "
+        "supervisor.supervise(job, spec, spec.bundle_digest, 'resume'); print(signal.set_wakeup_fd(-1))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", again, str(job.folder)], capture_output=True, text=True, timeout=WAIT_S)
+
+    assert (done.stdout, done.stderr) == ("-1\n", "")
+    assert job.attempt == 2
+
+
 def test_a_retry_follows_the_supervisors_own_death():
     job = hybrid_job(functions.count, retries=1)(30, pause_s=0.05)
     while not job.checkpoints():
