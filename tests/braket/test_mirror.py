@@ -190,6 +190,7 @@ def test_files_that_a_program_writes_beside_the_checkpoints_come_too(there):
     assert (there.folder.checkpoints / "own/weights.bin").read_bytes() == b"12"
 
 
+@pytest.mark.torture_long
 def test_of_checkpoints_that_s3_never_forgets_the_last_three_are_kept(there, tmp_path):
     saved(tmp_path / "made", *range(1, 8))
     there.put_folder(tmp_path / "made", "checkpoints")

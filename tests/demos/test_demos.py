@@ -46,6 +46,7 @@ def test_qaoa_finds_the_largest_cut(tmp_path):
     assert "brute force: 6 edges" in printed
 
 
+@pytest.mark.torture_long
 @pytest.mark.slow
 def test_the_classifier_learns_and_resumes_to_the_same_bits(tmp_path):
     printed = run("qml_classifier.py", tmp_path)
@@ -57,6 +58,7 @@ def test_the_classifier_learns_and_resumes_to_the_same_bits(tmp_path):
     assert (tmp_path / "qml_classifier.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.torture_long
 @pytest.mark.slow
 def test_the_sweep_picks_the_best_step_size(tmp_path):
     printed = run("sweep.py", tmp_path)

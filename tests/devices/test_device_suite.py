@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
         ("hybridjobs.qubit", "None", 382),
         pytest.param("hybridjobs.qubit", "20000", 374, marks=pytest.mark.torture_long),
         pytest.param("hybridjobs.mixed", "None", 409, marks=pytest.mark.torture_long),
-        ("hybridjobs.mixed", "20000", 384),
+        pytest.param("hybridjobs.mixed", "20000", 384, marks=pytest.mark.torture_long),
         # What a remote device refuses (it says "supported") is skipped; a QPU has no matrices either.
         pytest.param("hybridjobs.qpu rehearsal:ideal", "None", 382, marks=pytest.mark.torture_long),
         pytest.param("hybridjobs.qpu rehearsal:ideal", "20000", 374, marks=pytest.mark.torture_long),

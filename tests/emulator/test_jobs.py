@@ -275,6 +275,7 @@ def test_a_failure_says_why_in_1024_characters(home):
     assert "as __main__" in log(home, other)
 
 
+@pytest.mark.torture_long
 def test_requirements_go_into_the_jobs_own_environment(home):
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:

@@ -48,7 +48,7 @@ def test_interrupted_at_random_instants_it_ends_in_the_same_bits(optimizer, shot
 
 @pytest.mark.parametrize(
     ("optimizer", "shots", "compiled"),
-    [long("adam", None, True), long("spsa", 100, False), ("optax", 100, True), ("loop", 100, False)],
+    [long("adam", None, True), long("spsa", 100, False), ("optax", 100, True), long("loop", 100, False)],
     ids=ids,
 )
 def test_really_killed_it_ends_in_the_same_bits(optimizer, shots, compiled, monkeypatch):
@@ -220,6 +220,7 @@ def test_retries_go_on_after_a_signal(monkeypatch):
     assert job.attempt == 2
 
 
+@pytest.mark.torture_long
 def test_a_second_signal_leaves_at_once_with_the_earlier_checkpoint(monkeypatch):
     job = hybrid_job(programs.slow)(6, 4.0, 1)
     until(job.checkpoints)
@@ -235,6 +236,7 @@ def test_a_second_signal_leaves_at_once_with_the_earlier_checkpoint(monkeypatch)
     assert all(checkpoint.good for checkpoint in job.checkpoints())
 
 
+@pytest.mark.torture_long
 def test_a_stop_between_two_loops_is_obeyed_there(monkeypatch):
     job = hybrid_job(programs.two_slow)()
     with pytest.raises(JobInterrupted):
