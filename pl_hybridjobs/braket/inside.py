@@ -150,15 +150,21 @@ def missing(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _without_passwords(text: str) -> str:
+    """With what stands before the host in addresses left out."""
+    return re.sub(r"://[^/\s@]+@", "://****@", text)
+
+
 def _pip(wanted: list[str]) -> str:
-    named = re.sub(r"://[^/\s@]+@", "://****@", ", ".join(wanted))  # passwords in addresses, which pip hides, too
+    named = _without_passwords(", ".join(wanted))
     print(f"hybridjobs: installing {named}", flush=True)
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *wanted]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    print(done.stdout, end="", flush=True)
+    told = _without_passwords(done.stdout)  # not every pip hides them
+    print(told, end="", flush=True)
     if done.returncode == 0:
         return ""
-    tail = "\n".join(done.stdout.splitlines()[-_PIP_TAIL:])
+    tail = "\n".join(told.splitlines()[-_PIP_TAIL:])
     return f"pip could not install {named} (exit code {done.returncode}); the function was not called.\n{tail}"
 
 

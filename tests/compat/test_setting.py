@@ -52,6 +52,7 @@ class Elsewhere:
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:
         run = folder.path / "braket" / "1"
         run.mkdir(parents=True)
+        (run / "intent.json").write_bytes(dump_sealed({}))
         (run / "arn.json").write_bytes(dump_sealed({"arn": ARN}))
         told = {"status": "QUEUED", "createdAt": 5.0, "events": [{"eventType": "QUEUED_FOR_EXECUTION", "timeOfEvent": 6.0}]}
         (run / "answer.json").write_bytes(dump_json({"time": 7.0, "answer": {**told, "queueInfo": {"position": ">15"}}}))
