@@ -27,6 +27,7 @@ from pl_hybridjobs.errors import HybridJobsError
 from pl_hybridjobs.jobs import environment, locks, outcome, own
 from pl_hybridjobs.jobs.durable import write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.logs import read_from
 from pl_hybridjobs.jobs.metric_lines import NON_FINITE, parse
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import State, observe
@@ -216,7 +217,7 @@ class Teller(threading.Thread):
                 yield f"{ATTEMPT_MARK}{self._attempt}\n".encode()
             if not self._is_new:
                 has_successor = self._folder.attempt(self._attempt + 1).path.exists()
-                data = _from(self._folder.attempt(self._attempt).log, self._position)
+                data = read_from(self._folder.attempt(self._attempt).log, self._position)
                 whole = data[: data.rfind(b"\n") + 1]
                 self._position += len(whole)
                 yield whole
@@ -226,7 +227,7 @@ class Teller(threading.Thread):
             return
 
     def _metrics(self) -> Iterator[bytes]:
-        data = _from(self._folder.metrics, self._metrics_at)
+        data = read_from(self._folder.metrics, self._metrics_at)
         whole = data[: data.rfind(b"\n") + 1]
         self._metrics_at += len(whole)
         for line in whole.split(b"\n"):
@@ -246,15 +247,6 @@ class Teller(threading.Thread):
         if copy.exists():
             write_bytes(self._folder.path / SNAPSHOT, copy.read_bytes())
         self._ledger = state
-
-
-def _from(path: Path, position: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(position)
-            return file.read()
-    except FileNotFoundError:
-        return b""
 
 
 def metric_line(name: str, value: Any, step: int, when: float) -> str:

@@ -271,7 +271,7 @@ def follow(paths: Callable[[], Sequence[Path]], is_over: Callable[[], bool], pol
         over = is_over()
         now = paths()
         while index < len(now):
-            data = _from(now[index], position)
+            data = read_from(now[index], position)
             position += len(data)
             *lines, rest = (rest + data).split(b"\n")
             # A log with a successor gets no more lines, and neither does any once the job is over.
@@ -289,7 +289,8 @@ def follow(paths: Callable[[], Sequence[Path]], is_over: Callable[[], bool], pol
         time.sleep(poll_s)
 
 
-def _from(path: Path, position: int) -> bytes:
+def read_from(path: Path, position: int) -> bytes:
+    """What a file that grows has from a position on; nothing while it is not there."""
     try:
         with path.open("rb") as file:
             file.seek(position)
