@@ -21,13 +21,18 @@ if _TYPE_CHECKING:
     from pl_hybridjobs.jobs.context import save_result as save_result
     from pl_hybridjobs.jobs.decorator import hybrid_job as hybrid_job
     from pl_hybridjobs.jobs.handle import Job as Job
-    from pl_hybridjobs.jobs.handle import Sweep as Sweep
     from pl_hybridjobs.jobs.handle import list_jobs as list_jobs
     from pl_hybridjobs.jobs.handle import open_job as open_job
     from pl_hybridjobs.jobs.script import submit_script as submit_script
+    from pl_hybridjobs.jobs.search import grid as grid
+    from pl_hybridjobs.jobs.search import loguniform as loguniform
+    from pl_hybridjobs.jobs.search import random_search as random_search
+    from pl_hybridjobs.jobs.search import uniform as uniform
     from pl_hybridjobs.jobs.spec import Resources as Resources
     from pl_hybridjobs.jobs.spec import Status as Status
     from pl_hybridjobs.jobs.submission import Plan as Plan
+    from pl_hybridjobs.jobs.sweep import Sweep as Sweep
+    from pl_hybridjobs.jobs.sweep import open_sweep as open_sweep
     from pl_hybridjobs.training.body import training_loop as training_loop
     from pl_hybridjobs.training.loop import train as train
 
@@ -38,13 +43,19 @@ _HOME = {
     "hybrid_job": "jobs.decorator",
     "submit_script": "jobs.script",
     "Job": "jobs.handle",
-    "Sweep": "jobs.handle",
+    "Sweep": "jobs.sweep",
     "Plan": "jobs.submission",
     "Resources": "jobs.spec",
     "Budget": "cost.budget",
     "Status": "jobs.spec",
     "open_job": "jobs.handle",
     "list_jobs": "jobs.handle",
+    "open_sweep": "jobs.sweep",
+    # sets of arguments for a sweep
+    "grid": "jobs.search",
+    "random_search": "jobs.search",
+    "uniform": "jobs.search",
+    "loguniform": "jobs.search",
     # inside a job, and harmless outside one
     "current_job": "jobs.context",
     "job_device": "jobs.context",

@@ -31,6 +31,7 @@
     │   ├── DeviceOffline               the device takes no tasks now
     │   ├── TaskFailed                  the provider says that a task failed, and why
     │   └── TaskCancelled               somebody cancelled a task; it is not submitted again
+    ├── SweepFailed (ExceptionGroup)    jobs of a sweep did not complete: the errors of all of them
     ├── RunnerError                     the runner cannot start, see or stop the job
     └── JobError                        how a job ended, raised by ``Job.result()``
         ├── JobFailed                   also an instance of the original class where that is importable
@@ -255,6 +256,17 @@ class JobCancelled(JobError):
 
 class JobInterrupted(JobError):
     """The job's owner died before the end; ``job.resume()`` starts the next attempt."""
+
+
+class SweepFailed(HybridJobsError, ExceptionGroup[JobError]):
+    """Jobs of a sweep did not complete. The message names each; ``exceptions`` holds what its ``result()`` raises.
+
+    ``except* ValueError`` picks those whose function raised one.
+    """
+
+    def derive(self, excs: Sequence[JobError], /) -> SweepFailed:  # type: ignore[override] # what a group is split into holds its own kind
+        """See ``ExceptionGroup.derive``."""
+        return SweepFailed(self.message, excs)
 
 
 class JobStopRequested(BaseException):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,15 +24,15 @@ from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Retries, Session, shared
 from pl_hybridjobs.errors import Fenced, ProviderError, RunnerError, StoreError, did_you_mean
 from pl_hybridjobs.jobs import bundle, outcome, process
-from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, write_bytes
+from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.inputs import is_remote
+from pl_hybridjobs.jobs.lanes import cause_of, next_job
 from pl_hybridjobs.jobs.lease import Lease
 from pl_hybridjobs.jobs.logs import tail
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.state import observe as observe_here
-from pl_hybridjobs.jobs.sweep import next_job
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.ledger import Cost
@@ -275,7 +275,7 @@ class BraketRunner(RequestOptions):
             return State(Status.CREATED, 0, "never submitted") if run is None and state.status is Status.CREATED else state
         try:
             if abs(time.time() - run.asked) >= self.look_every_s:  # clocks go back, and differ between machines
-                with _try_locked(record.lock(folder)) as is_ours:
+                with try_locked(record.lock(folder)) as is_ours:
                     if is_ours and not run.is_closed:
                         self._look(folder, run)
         except ProviderError as error:
@@ -344,11 +344,11 @@ class BraketRunner(RequestOptions):
             again = self._conclude(folder, spec, run)
         run.close()
         crash_point("braket.closed")
-        with contextlib.suppress(RunnerError):  # then it can be resumed, and who waits for the sweep starts the next one
+        with contextlib.suppress(RunnerError, StoreError):  # then it can be resumed, and who waits for the sweep starts the next one
             if again:
                 self._start(folder, spec.bundle_digest, "retry")
-            elif (following := next_job(folder, spec)) is not None:
-                self.start(following, following.spec().bundle_digest, "start")
+            elif (following := next_job(folder, spec, self.observe, self.cancel)) is not None:
+                self.start(following, following.spec().bundle_digest, cause_of(following))
 
     def _conclude(self, folder: JobFolder, spec: JobSpec, run: Run) -> bool:
         """Write down how a job ended that left no outcome.
@@ -477,18 +477,6 @@ def instance_cost(answer: Mapping[str, Any]) -> Cost:
 def this_python() -> str:
     """Major and minor version, as in "3.12"."""
     return ".".join(bundle.this_python()["version"].split(".")[:2])
-
-
-@contextlib.contextmanager
-def _try_locked(path: Path) -> Iterator[bool]:
-    """Hold a lock, if nobody else does just now: whether it is held."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(locked(path, timeout_s=0.0))
-        except StoreError:
-            yield False
-            return
-        yield True
 
 
 def _limits_left(folder: JobFolder) -> dict[str, bytes]:

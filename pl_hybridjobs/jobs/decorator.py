@@ -14,10 +14,11 @@ from pl_hybridjobs.errors import InvalidCall, did_you_mean
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
-    from pl_hybridjobs.jobs.handle import Job, Sweep
+    from pl_hybridjobs.jobs.handle import Job
     from pl_hybridjobs.jobs.runner import Runner
     from pl_hybridjobs.jobs.spec import Resources, Retries
     from pl_hybridjobs.jobs.submission import Call, Options, Plan
+    from pl_hybridjobs.jobs.sweep import Sweep
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,19 +60,27 @@ class HybridFunction(Generic[P, R]):
         value: R = run_inline(self._call(*args, **kwargs), self._options)
         return value
 
-    def map(self, kwargs_list: Iterable[Mapping[str, Any]], max_parallel: int | None = None) -> Sweep:
+    def map(self, kwargs_list: Iterable[Mapping[str, Any]], max_parallel: int | None = None, *, on_failure: str = "continue") -> Sweep:
         """Submit a job for each set of keyword arguments.
 
+        With the option ``key`` the call is idempotent: a program that died in it is run again and submits what is missing.
+
         Args:
-            kwargs_list: The keyword arguments of each call.
+            kwargs_list: The keyword arguments of each call; ``grid`` and ``random_search`` make them.
             max_parallel: How many run at once; the others wait, also after the caller has exited. Default: one for each core.
+            on_failure: What it means that one fails: ``continue``: nothing for the others; ``stop``: those that wait are cancelled, those
+                that run go on to their end; ``cancel``: those that run are cancelled too.
+
+        Raises:
+            InvalidCall: Arguments or options are wrong; nothing was written.
+            KeyConflict: The option ``key`` was used for other calls.
         """
         from pl_hybridjobs.jobs.submission import submit_many
 
         listed = list(kwargs_list)
         if wrong := [item for item in listed if not isinstance(item, Mapping)]:
             raise InvalidCall(f"{self.__name__}.map", [f"each item must be a mapping of keyword arguments, not {wrong[0]!r}"])
-        return submit_many([self._call(**item) for item in listed], self._options, max_parallel)
+        return submit_many([self._call(**item) for item in listed], self._options, max_parallel, on_failure)
 
     def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Pack, check and price the call; submit nothing and keep nothing."""
@@ -157,7 +166,7 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
             submission to a remote device; when it runs out, the job stops and ``job.resume(budget=...)`` goes on.
         retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors``, ``backoff_s``.
         tags: Text to text, to find the job by.
-        key: Idempotency key: the second submission with the same key gives the first one's job.
+        key: Idempotency key: the second submission with the same key gives the first one's job (or, of ``map``, sweep).
         allow_secrets: Names of globals or arguments that look like a credential but may travel.
 
     Raises:

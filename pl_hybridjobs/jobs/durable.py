@@ -191,6 +191,18 @@ def locked(path: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Hold a lock, if nobody else does just now: whether it is held."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(path, timeout_s=0.0))
+        except StoreError:
+            yield False
+            return
+        yield True
+
+
 def _acquire(fd: int, path: Path, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     pause_s = 0.0005

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import html
 import math
 import re
@@ -31,12 +30,12 @@ from pl_hybridjobs.errors import (
 )
 from pl_hybridjobs.jobs import bundle, codec, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
-from pl_hybridjobs.jobs.durable import dump_json, read_sealed, write_bytes
+from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.lanes import Lanes, cause_of, successor_id
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.store import Store
-from pl_hybridjobs.jobs.sweep import sweep_file
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
 _TAIL_LINES = 20
 _HINT_AFTER_S = 5.0
 _LOG_DELAY_S = 2.0
+_TEND_S = 1.0
 _LEAVING_S = 5.0  # a supervisor whose job is over
 
 
@@ -203,6 +203,7 @@ class Job:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause_s = 0.005
         hint_at = time.monotonic() + _HINT_AFTER_S
+        tend_at = time.monotonic() + _TEND_S
         try:
             while True:
                 state = self.state()
@@ -210,6 +211,9 @@ class Job:
                     return state
                 if deadline is not None and time.monotonic() >= deadline:
                     raise ResultNotReady(f"{self.name} is still {state.status} after {timeout:g} s. It goes on; ask again later.")
+                if state.status is Status.CREATED and time.monotonic() > tend_at:
+                    tend_at = time.monotonic() + _TEND_S
+                    self._tend_sweep()
                 if time.monotonic() > hint_at and (state.status is Status.UNKNOWN or self._is_forgotten(state)):
                     hint_at = math.inf
                     print(f"{self.name} is {state.status}: {state.detail}. `hybridjobs resume {self.name}` starts it.", file=sys.stderr)
@@ -222,6 +226,12 @@ class Job:
                 file=sys.stderr,
             )
             raise
+
+    def _tend_sweep(self) -> None:
+        """Of a sweep whose lanes have died nobody else begins the jobs that wait."""
+        if self._spec.sweep is not None:
+            with contextlib.suppress(FileNotFoundError):  # the folder was copied, without its sweep
+                tend(Lanes.read(self.folder.parents[1], self._spec.sweep.id), self._runner)
 
     def _is_forgotten(self, state: State) -> bool:
         """Nobody was asked to start it: its caller died inside the call. Jobs of a sweep wait for their turn."""
@@ -360,6 +370,12 @@ class Job:
             limits = Budget.of(budget)
         except (TypeError, ValueError) as error:
             raise InvalidCall(f"resume {self.name}", str(error).splitlines()) from None
+        job = self._ready(limits)
+        job._runner.start(job._folder, job._digest(), "resume" if job is self else "start")
+        return job
+
+    def _ready(self, limits: Budget) -> Job:
+        """The job that goes on with this one's work, ready to be started: see ``resume``."""
         state = self.state()
         if state.status in (Status.RUNNING, Status.QUEUED):
             raise InvalidCall(f"resume {self.name}", [f"the job is {state.status} (attempt {state.attempt}); cancel it first, or wait"])
@@ -371,7 +387,6 @@ class Job:
             return _continue_as_new(self._folder, self._spec, self._digest(), self.budget.changed(limits))
         if limits:
             write_bytes(self._folder.budget, dump_json(self.budget.changed(limits).to_json()))
-        self._runner.start(self._folder, self._digest(), "resume")
         return self
 
     def _digest(self) -> str:
@@ -437,6 +452,23 @@ class Job:
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+
+def tend(lanes: Lanes, runner: runners.Runner) -> None:
+    """Begin what may begin of a sweep.
+
+    Args:
+        lanes: The sweep.
+        runner: Its jobs'.
+
+    Raises:
+        RunnerError: A job could not be started.
+    """
+    if runner.name != "inline":
+        lanes.begin(runner, lambda folder: Job(folder)._digest())
+        return
+    while (folder := lanes.take(runner.observe, runner.cancel)) is not None:  # one after the other; nobody has to wait for the lock
+        runner.start(folder, Job(folder)._digest(), cause_of(folder))
 
 
 def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any] | None) -> JobError:
@@ -528,7 +560,7 @@ def _restore(error: JobError, described: Mapping[str, Any]) -> None:
 
 
 def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget) -> Job:
-    """A new job with the call of an ended one, which starts from a copy of its checkpoints and of its purchases.
+    """A new job with the call of an ended one, which is to start from a copy of its checkpoints and of its purchases.
 
     It keeps the old one's purse, so that it finds what was bought already, and so that a budget is not there twice. Two with one purse
     would take each other's purchases for their own: there is one successor, whose id says whose.
@@ -537,18 +569,16 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
     from pl_hybridjobs.cost.ledger import Ledger
 
     bundle.verify(old.bundle, digest)
-    runner = runners.resolve(spec.runner, spec.runner_options)
     base = re.sub(r"-\d+$", "", spec.name)
     draft = replace(
         spec,
-        id=f"next-{hashlib.sha256(spec.id.encode()).hexdigest()[:24]}",
+        id=successor_id(spec.id),
         name=base,
         created=time.time(),
         continues=spec.id,
         purse=spec.purse or spec.id,
         budget=budget.to_json(),
         key=None,
-        sweep=None,
     )
 
     from pl_hybridjobs.jobs.metrics import carry_over
@@ -568,80 +598,7 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
         other = Job(folder)
         advice = f"`hybridjobs show {other.name}`; resume that one, or call the function again for a job with purchases of its own"
         raise InvalidCall(f"resume {spec.name}", [f"it goes on as {other.name} already, which is {other.status}: {advice}"])
-    runner.start(folder, digest, "start")
     return Job(folder)
-
-
-class Sweep(Sequence[Job]):
-    """The jobs of one ``f.map``, in order.
-
-    Args:
-        home: The store's folder.
-        sweep_id: The sweep's id.
-    """
-
-    def __init__(self, home: Path, sweep_id: str) -> None:
-        self.home = home
-        self.id = sweep_id
-        content = read_sealed(sweep_file(home, sweep_id))
-        self.jobs = [Job(JobFolder(home / "jobs" / job_id)) for job_id in content["jobs"]]
-        self.max_parallel: int = content["max_parallel"]
-
-    def __len__(self) -> int:
-        return len(self.jobs)
-
-    @overload
-    def __getitem__(self, index: int) -> Job: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Job]: ...
-    def __getitem__(self, index: int | slice) -> Job | list[Job]:
-        return self.jobs[index]
-
-    def __repr__(self) -> str:
-        counts: dict[str, int] = {}
-        for job in self.jobs:
-            counts[str(job.status)] = counts.get(str(job.status), 0) + 1
-        return f"<Sweep of {len(self)} jobs: {', '.join(f'{n} {s}' for s, n in counts.items())}>"
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until all jobs are over. Restarts what a dead owner left undone.
-
-        Raises:
-            ResultNotReady: ``timeout`` seconds are over.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            states = [job.state() for job in self.jobs]
-            if all(state.status.is_over for state in states):
-                return
-            if deadline is not None and time.monotonic() > deadline:
-                left = sum(not state.status.is_over for state in states)
-                raise ResultNotReady(f"{left} of {len(self)} jobs of the sweep are not over after {timeout:g} s. They go on.")
-            self._keep_going(states)
-            time.sleep(0.05)
-
-    def _keep_going(self, states: Sequence[State]) -> None:
-        """Lanes end with their owner: open a new one where fewer run than may."""
-        busy = sum(s.status in (Status.RUNNING, Status.QUEUED, Status.UNKNOWN) for s in states)
-        waiting = [job for job, s in zip(self.jobs, states, strict=True) if s.status is Status.CREATED]
-        for job in waiting[: max(0, self.max_parallel - busy)] if not busy else []:
-            job._runner.start(job._folder, job._digest(), "start")
-
-    def results(self, timeout: float | None = None) -> list[Any]:
-        """All results, in order.
-
-        Raises:
-            JobError: The first job (in order) that did not complete.
-            ResultNotReady: ``timeout`` seconds are over.
-        """
-        self.wait(timeout)
-        return [job.result(0) for job in self.jobs]
-
-    def cancel(self) -> None:
-        """Cancel all jobs that are not over, those that wait first."""
-        for job in reversed(self.jobs):
-            if not job.status.is_final:
-                job.cancel()
 
 
 def open_job(name: str | Path, *, home: str | Path | None = None) -> Job:

@@ -56,8 +56,8 @@ def _observe_attempts(folder: JobFolder) -> State:
     if latest is None:
         return launched or State(Status.CREATED, 0, "never handed to its runner")
     state = _observe_attempt(latest)
-    if state.status is Status.INTERRUPTED and not state.orphaned and launched and launched.status is Status.QUEUED:
-        return State(Status.QUEUED, latest.number, "resuming", None, state.lease)
+    if state.status is Status.INTERRUPTED and not state.orphaned and launched and launched.status in (Status.QUEUED, Status.CREATED):
+        return State(launched.status, latest.number, launched.detail or "resuming", None, state.lease)
     return state
 
 
@@ -85,13 +85,15 @@ def _observe_attempt(attempt: AttemptFolder) -> State:
 
 
 def _launched(folder: JobFolder, epoch: int) -> State | None:
-    """What became of the process that was started to run attempt ``epoch``; None if none was."""
+    """What became of the process that was started, or is to be started, to run attempt ``epoch``; None if there is none."""
     try:
         launch = folder.read_optional(folder.launch)
     except FolderCorrupt as error:
         return State(Status.UNKNOWN, 0, str(error))
     if launch is None or launch.get("epoch") != epoch:
         return None
+    if launch["process"] is None:
+        return State(Status.CREATED, 0, "waits for its turn to go on")
     if Identity.from_json(launch["process"]).is_alive() is not False:
         return State(Status.QUEUED)
     if folder.attempt(epoch).path.exists():  # it took the lease between our two looks

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from pl_hybridjobs.errors import InvalidCall, KeyConflict
 from pl_hybridjobs.jobs import arguments, device, inputs, packing, provenance
 from pl_hybridjobs.jobs import runner as runners
-from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
-from pl_hybridjobs.jobs.handle import Job, Sweep
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.handle import Job
+from pl_hybridjobs.jobs.lanes import ON_FAILURE, Lanes, sweep_file
 from pl_hybridjobs.jobs.spec import JobSpec, Resources, Retries, Status, SweepPlace, name_complaint, new_id, tags_complaints
 from pl_hybridjobs.jobs.store import Store
-from pl_hybridjobs.jobs.sweep import sweep_file
+from pl_hybridjobs.jobs.sweep import Sweep
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -282,42 +283,52 @@ def submit(call: Call, options: Options) -> Job:
     folder, new = store.create(_draft(call, options, runner, job_id), partial(_fill, call, options))
     job = Job(folder)
     if not new:
-        _check_same(job.spec, _draft(call, options, runner, job_id), str(options.key))
-        if packing.packed_call(folder.bundle) not in (None, packing.call_digest(call.fn, call.args, dict(call.kwargs))):
-            raise KeyConflict(
-                f"key={options.key!r} was used for another call: the function, or values of its arguments, differ from those of "
-                f"{job.name}. Take another key, or open_job() the one that is there."
-            )
+        _check_same(folder, call, options, runner)
         if job.status is not Status.CREATED:
             return job
     runner.start(folder, job.spec.bundle_digest, "start")
     return job
 
 
-def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | None) -> Sweep:
+def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | None, on_failure: str) -> Sweep:
     """Create a job for each call, and start as many as may run at once. See ``HybridFunction.map``."""
-    if options.key is not None:
-        raise InvalidCall("map", ["key names one job; leave it out for a sweep"])
+    found = []
     if max_parallel is not None and (isinstance(max_parallel, bool) or not isinstance(max_parallel, int) or max_parallel < 1):
-        raise InvalidCall("map", [f"max_parallel must be a whole number of at least 1 or None, not {max_parallel!r}"])
+        found.append(f"max_parallel must be a whole number of at least 1 or None, not {max_parallel!r}")
+    if on_failure not in ON_FAILURE:
+        found.append(f"on_failure must be one of {', '.join(ON_FAILURE)}, not {on_failure!r}")
     if not calls:
-        raise InvalidCall("map", ["there is nothing to run: the iterable of arguments is empty"])
+        found.append("there is nothing to run: the iterable of arguments is empty")
+    if found:
+        raise InvalidCall("map", found)
     for index, call in enumerate(calls):
         check(call, options, ask=index == 0)
     runner = runners.resolve(options.runner)
-    at_once = max_parallel or runners.at_once(runner)
     store = Store()
-    sweep_id = new_id()
-    folders = []
+    sweep_id = _id_of_key(options.key) if options.key else new_id()
+    ids = tuple(_id_of_key(f"{options.key}\0{index}") if options.key else new_id() for index in range(len(calls)))
+    lanes = Lanes(store.home, sweep_id, ids, max_parallel or runners.at_once(runner), on_failure)
+    _write(lanes, options)
     for index, call in enumerate(calls):
-        draft = replace(_draft(call, options, runner, new_id()), sweep=SweepPlace(sweep_id, index))
-        folders.append(store.create(draft, partial(_fill, call, options))[0])
-    path = sweep_file(store.home, sweep_id)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_bytes(path, dump_sealed({"jobs": [f.path.name for f in folders], "max_parallel": at_once}))
-    for folder in folders if runner.name == "inline" else folders[:at_once]:
-        runner.start(folder, folder.spec().bundle_digest, "start")
-    return Sweep(store.home, sweep_id)
+        draft = replace(_draft(call, options, runner, ids[index]), sweep=SweepPlace(sweep_id, index))
+        folder, new = store.create(draft, partial(_fill, call, options))
+        if not new:
+            _check_same(folder, call, options, runner)
+    sweep = Sweep(store.home, sweep_id)
+    sweep._tend()
+    return sweep
+
+
+def _write(lanes: Lanes, options: Options) -> None:
+    """Before the first job is made: who dies in between leaves a sweep that can be looked at, and with a key completed."""
+    sweep_file(lanes.home, lanes.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lanes.hold():
+        if sweep_file(lanes.home, lanes.id).exists() and (there := Lanes.read(lanes.home, lanes.id)).jobs != lanes.jobs:
+            raise KeyConflict(
+                f"key={options.key!r} was used for another sweep, of {len(there.jobs)} jobs, not {len(lanes.jobs)}. "
+                "Take another key, or open_sweep() the one that is there."
+            )
+        lanes.write()
 
 
 def run_inline(call: Call, options: Options) -> Any:
@@ -395,10 +406,14 @@ def _id_of_key(key: str) -> str:
     return f"key-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
-def _check_same(there: JobSpec, asked: JobSpec, key: str) -> None:
+def _check_same(folder: JobFolder, call: Call, options: Options, runner: runners.Runner) -> None:
+    """Refuse a key that was used for another call."""
+    there, asked = folder.spec(), _draft(call, options, runner, "")
     differ = [name for name in ("function", "params", "device", "runner") if getattr(there, name) != getattr(asked, name)]
+    if not differ and packing.packed_call(folder.bundle) not in (None, packing.call_digest(call.fn, call.args, dict(call.kwargs))):
+        differ = ["the function, or values of its arguments"]
     if differ:
         raise KeyConflict(
-            f"key={key!r} was used for another call: {', '.join(differ)} differ from those of {there.name}. "
+            f"key={options.key!r} was used for another call: {', '.join(differ)} differ from those of {there.name}. "
             "Take another key, or open_job() the one that is there."
         )

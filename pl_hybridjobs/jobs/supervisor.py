@@ -22,10 +22,12 @@ from pl_hybridjobs.jobs import launch, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
+from pl_hybridjobs.jobs.lanes import cause_of, next_job
 from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
 from pl_hybridjobs.jobs.logs import LogWriter
 from pl_hybridjobs.jobs.spec import JobSpec, Retries
-from pl_hybridjobs.jobs.sweep import next_job
+from pl_hybridjobs.jobs.state import observe
+from pl_hybridjobs.jobs.supervised import SupervisedRunner
 
 OUT_OF_BUDGET = "the budget ran out before the next submission; it can be raised with resume"
 GRACE_S = float(os.environ.get("HYBRIDJOBS_GRACE_S", "10"))
@@ -52,8 +54,9 @@ def main(argv: list[str]) -> int:
         spec = folder.spec()
         if not supervise(folder, spec, digest or spec.bundle_digest, cause):
             return EXIT_STOPPED
-        folder = next_job(folder, spec)
-        digest, cause = "", "start"
+        # No look that mends: what that starts would be ours, and would end with the attempt.
+        folder = next_job(folder, spec, observe, SupervisedRunner().cancel)
+        digest, cause = "", cause_of(folder) if folder is not None else ""
     return 0
 
 

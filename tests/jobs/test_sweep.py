@@ -6,10 +6,19 @@ import pytest
 
 from pl_hybridjobs import Status, hybrid_job, list_jobs
 from pl_hybridjobs.errors import InvalidCall
-from pl_hybridjobs.jobs.sweep import next_job, sweep_file
+from pl_hybridjobs.jobs import lanes
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.lanes import sweep_file
+from pl_hybridjobs.jobs.spec import JobSpec
+from pl_hybridjobs.jobs.state import observe
+from pl_hybridjobs.jobs.supervised import SupervisedRunner
 from tests.jobs import functions
 
 WAIT_S = 60
+
+
+def next_job(folder: JobFolder, spec: JobSpec) -> JobFolder | None:
+    return lanes.next_job(folder, spec, observe, SupervisedRunner().cancel)
 
 
 def test_results_come_in_the_order_of_the_arguments():
