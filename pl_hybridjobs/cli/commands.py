@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.jobs.handle import Job
     from pl_hybridjobs.jobs.metrics import MetricTable
+    from pl_hybridjobs.jobs.sweep import Sweep
 
 EXIT_USAGE = 2
 EXIT_NOT_OVER = 6
@@ -127,10 +128,19 @@ def run(target: str, args: tuple[str, ...], detach: bool, as_json: bool, **given
 @click.option("--status", "statuses", multiple=True, help="Only this status; repeat for more.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="Only with this tag; repeat for more.")
 @click.option("--name", help="Only names that match this shell pattern, for example 'vqe*'.")
+@click.option("--sweep", metavar="NAME", help="Only the jobs of this sweep: its id, or the name of one of its jobs.")
 @click.option("--since", metavar="AGE", help="Only jobs younger than this, for example 90s, 30m, 12h, 7d.")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=30, show_default=True, help="At most so many, the newest.")
 @_JSON
-def list_command(statuses: tuple[str, ...], tags: tuple[str, ...], name: str | None, since: str | None, limit: int, as_json: bool) -> None:
+def list_command(
+    statuses: tuple[str, ...],
+    tags: tuple[str, ...],
+    name: str | None,
+    sweep: str | None,
+    since: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List jobs, newest first.
 
     \b
@@ -146,6 +156,9 @@ def list_command(statuses: tuple[str, ...], tags: tuple[str, ...], name: str | N
         name=name,
         since=None if age_s is None else time.time() - age_s,
     )
+    if sweep is not None:
+        members = set(_open_sweep(sweep).jobs)
+        found = [job for job in found if job in members]
     shown = [facts.line(job) for job in found[:limit]]
     if as_json:
         click.echo(json.dumps(shown, indent=1))
@@ -157,14 +170,20 @@ def list_command(statuses: tuple[str, ...], tags: tuple[str, ...], name: str | N
 @click.argument("name")
 @_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show one job: status, arguments, last metrics, checkpoints, where its files are.
+    """Show one job: status, arguments, last metrics, checkpoints, where its files are. Of a sweep, by its id: a table of its jobs.
 
     \b
     Example:
       hybridjobs show vqe
     """
-    job = _open(name)
-    details = facts.details(job)
+    from pl_hybridjobs.jobs.sweep import Sweep
+
+    shown = _open_either(name)
+    if isinstance(shown, Sweep):
+        table = shown.table()
+        click.echo(json.dumps([_strict(row) for row in table.records()], indent=1) if as_json else str(table))
+        return
+    details = facts.details(shown)
     if as_json:
         click.echo(json.dumps(details, indent=1))
     else:
@@ -286,14 +305,20 @@ def result(name: str, timeout: float | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--grace", "grace_s", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS")
 def cancel(name: str, grace_s: float) -> None:
-    """Stop a job and everything that it started.
+    """Stop a job and everything that it started; of a sweep, by its id, all jobs that are not over.
 
     \b
     Example:
       hybridjobs cancel vqe
     """
-    job = _open(name)
-    click.echo(f"{job.name} is {job.cancel(grace_s)}")
+    from pl_hybridjobs.jobs.sweep import Sweep
+
+    found = _open_either(name)
+    if isinstance(found, Sweep):
+        found.cancel(grace_s)
+        click.echo(f"sweep {found.id}, {found.summary()}")
+    else:
+        click.echo(f"{found.name} is {found.cancel(grace_s)}")
 
 
 @cli.command()
@@ -303,12 +328,20 @@ def cancel(name: str, grace_s: float) -> None:
 def resume(name: str, detach: bool, **limits: Any) -> None:
     """Start the next attempt of a job, from its newest good checkpoint, and follow it. A limit that is given replaces the job's own.
 
+    Of a sweep, by its id: of all jobs that were interrupted, cancelled, or have failed.
+
     \b
     Example:
       hybridjobs resume vqe
       hybridjobs resume vqe --max-usd 10
     """
-    job = _open(name).resume(budget=_budget(limits))
+    from pl_hybridjobs.jobs.sweep import Sweep
+
+    found = _open_either(name)
+    if isinstance(found, Sweep):
+        _resume_sweep(found, _budget(limits), detach=detach)
+        return
+    job = found.resume(budget=_budget(limits))
     click.echo(f"{job.name} ({job.id})", err=True)
     if not detach:
         _follow(job)
@@ -548,6 +581,33 @@ def _open(name: str) -> Job:
     from pl_hybridjobs.jobs.handle import open_job
 
     return open_job(name)
+
+
+def _open_sweep(name: str) -> Sweep:
+    from pl_hybridjobs.jobs.sweep import open_sweep
+
+    return open_sweep(name)
+
+
+def _open_either(name: str) -> Job | Sweep:
+    """A job, or the sweep of which this is the id or its beginning."""
+    try:
+        return _open(name)
+    except JobNotFound as not_a_job:
+        try:
+            return _open_sweep(name)
+        except JobNotFound:
+            raise not_a_job from None
+
+
+def _resume_sweep(sweep: Sweep, limits: Budget, *, detach: bool) -> None:
+    sweep.resume(budget=limits)
+    click.echo(f"sweep {sweep.id}, {sweep.summary()}", err=True)
+    if detach:
+        return
+    _interruptible(sweep.wait)
+    click.echo(str(sweep.table()))
+    sys.exit(max((_exit_code(job) for job in sweep.jobs), default=0))
 
 
 def _split_target(target: str) -> tuple[str, str | None]:

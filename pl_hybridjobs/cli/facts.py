@@ -78,6 +78,7 @@ def details(job: Job) -> dict[str, Any]:
         "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
         "provenance": spec.provenance,
         "continues": spec.continues,
+        "sweep": spec.sweep.id if spec.sweep else None,
         "place": job.place,
         "cost": {**cost(job.cost), "text": str(job.cost)},
         "budget": job.budget.to_json(),

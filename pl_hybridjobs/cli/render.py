@@ -222,6 +222,8 @@ def details(job: dict[str, Any]) -> None:
         grid.add_row("git", Text(f"{job['provenance']['git_commit'][:12]}{dirty}"))
     if job["place"]:
         grid.add_row("runs as", Text(job["place"]))
+    if job["sweep"]:
+        grid.add_row("sweep", Text(job["sweep"]))
     if job["continues"]:
         grid.add_row("continues", Text(job["continues"]))
     grid.add_row("cost", Text(job["cost"]["text"]))

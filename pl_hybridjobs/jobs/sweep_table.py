@@ -6,7 +6,7 @@ import html
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -253,19 +253,20 @@ def table_of(sweep: Sweep, metrics: Sequence[str], at: str) -> SweepTable:
     """
     if at not in ATS:
         raise InvalidCall("Sweep.table", [f"at must be one of {', '.join(ATS)}, not {at!r}"])
-    rows = tuple(_row(index, job, metrics) for index, job in enumerate(sweep.jobs))
+    rows = tuple(_row(index, job) for index, job in enumerate(sweep.jobs))
     table = SweepTable(f"Sweep {sweep.id} of {counted([str(row.status) for row in rows])}", rows, at)
     for name in metrics:
         table.check_metric(name, "Sweep.table")
-    return table
+    if not metrics:
+        return table
+    kept = (replace(row, metrics={name: row.metrics[name] for name in metrics if name in row.metrics}) for row in rows)
+    return replace(table, rows=tuple(kept))
 
 
-def _row(index: int, job: Job, metrics: Sequence[str]) -> SweepRow:
+def _row(index: int, job: Job) -> SweepRow:
     try:
         state = job.state()
-        return SweepRow(
-            index, job.id, job.name, state.status, job.params, _values(job.metrics(*metrics)), job.cost.usd, _duration_s(job, state)
-        )
+        return SweepRow(index, job.id, job.name, state.status, job.params, _values(job.metrics()), job.cost.usd, _duration_s(job, state))
     except HybridJobsError:  # one that is damaged must not hide the others; its own result() says what is wrong
         return SweepRow(index, job.id, job.id, Status.UNKNOWN)
 

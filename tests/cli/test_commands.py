@@ -150,6 +150,24 @@ def test_list_and_show_are_for_people_and_for_programs(script):
     assert "a=1" in hj("show", "add")
 
 
+def test_a_sweep_is_listed_shown_cancelled_and_resumed_by_its_id():
+    sweep = hybrid_job(functions.fail_if_odd, name="odd", runner="inline").map([{"number": n} for n in range(3)])
+    hybrid_job(functions.add, name="alone", runner="inline")(1)
+
+    def said(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    assert [job["name"] for job in json.loads(said("list", "--sweep", "odd-2", "--json"))] == ["odd-3", "odd-2", "odd"]
+    assert "of 3 jobs: 2 completed, 1 failed" in said("show", sweep.id)
+    assert [row["params.number"] for row in json.loads(said("show", sweep.id, "--json"))] == [0, 1, 2]
+    assert sweep.id in said("show", "odd-2")
+    assert "odd-4  failed" in said("resume", sweep.id, code=1)
+    assert "2 completed, 1 failed" in said("cancel", sweep.id)
+    assert "no sweep 'alone-2'" in said("list", "--sweep", "alone-2", code=2)
+
+
 def test_metrics_come_as_table_csv_and_json(script):
     hj("run", f"{script}:add", "--arg", "a=3")
 

@@ -162,3 +162,15 @@ def exit_with(code):
 
 def unstorable():
     return lambda: 1
+
+
+def stamp(path, number, seconds=0.0, hang=False):
+    """Says in a file that it has begun and that it has ended; may hang at its first attempt, and fail while there is a file ``.broken``."""
+    with open(path, "a") as file:
+        file.write(f"{number} begins\n")
+    time.sleep(60 if hang and current_job().attempt == 1 else seconds)
+    if number == 1 and os.path.exists(f"{path}.broken"):
+        raise ValueError("broken")
+    with open(path, "a") as file:
+        file.write(f"{number} ends\n")
+    return number

@@ -1,0 +1,157 @@
+"""A sweep as a table and as a picture, and its best job."""
+
+from __future__ import annotations
+
+import builtins
+import math
+
+import pytest
+
+from pl_hybridjobs import Status, Sweep
+from pl_hybridjobs.errors import InvalidCall, RunnerError
+from pl_hybridjobs.jobs.lanes import Lanes
+from pl_hybridjobs.jobs.spec import SweepPlace
+from tests.dashboard.folders import make
+
+
+def sweep_of(home, jobs) -> Sweep:
+    """A sweep as it is left on disk: each job's arguments, metrics, and how it ended."""
+    made = [
+        make(home, f"scan-{i}", params=params, metrics=metrics, ended=ended, sweep=SweepPlace("s", i))
+        for i, (params, metrics, ended) in enumerate(jobs)
+    ]
+    Lanes(home, "s", tuple(folder.path.name for folder in made), 2).write()
+    return Sweep(home, "s")
+
+
+@pytest.fixture
+def scan(jobs_home) -> Sweep:
+    return sweep_of(
+        jobs_home,
+        [
+            ({"lr": 0.01, "steps": 3}, {"cost": [3.0, 2.0, 1.5]}, "completed"),
+            ({"lr": 0.1, "steps": 3}, {"cost": [3.0, 0.1, 0.5], "extra": [1.0]}, "completed"),
+            ({"lr": 1.0, "steps": 3}, {"cost": [3.0, -9.0, -9.0]}, "failed"),
+            ({"lr": 2.0, "steps": 3}, {"cost": [3.0, math.nan]}, "completed"),
+        ],
+    )
+
+
+def test_rows_hold_arguments_last_and_extreme_values_and_duration(scan):
+    rows = scan.table().rows
+
+    assert [row.status for row in rows] == [Status.COMPLETED, Status.COMPLETED, Status.FAILED, Status.COMPLETED]
+    assert rows[1].metrics["cost"] == (0.5, 0.1, 3.0, 3)
+    assert (math.isnan(rows[3].metrics["cost"].last), rows[3].metrics["cost"].max) == (True, 3.0)
+    assert all(row.duration_s is not None and 0 <= row.duration_s < 60 for row in rows)
+    assert [row.id for row in rows] == [job.id for job in scan]
+
+
+def test_the_printed_table_shows_what_differs(scan):
+    first, same, head, *lines = str(scan.table("cost", at="min")).splitlines()
+
+    assert first == "Sweep s of 4 jobs: 3 completed, 1 failed"
+    assert same == "The same in all: steps=3"
+    assert head.split() == ["#", "name", "status", "lr", "cost", "min", "time"]
+    assert [line.split()[:5] for line in lines][1:3] == [["1", "scan-1", "completed", "0.1", "0.1"], ["2", "scan-2", "failed", "1", "-9"]]
+    assert scan._repr_html_().count("<tr>") == 5
+
+
+def test_eighty_columns_are_kept_and_what_had_no_room_is_named(jobs_home):
+    names = [f"metric_number_{i}" for i in range(9)]
+    wide = sweep_of(
+        jobs_home, [({"kind": "<b>" * 20, "lr": lr}, {name: [lr] for name in [*names, "step_time_s"]}, "completed") for lr in (1, 2)]
+    )
+
+    lines = str(wide.table()).splitlines()
+
+    assert max(map(len, lines[:-1])) <= 80
+    assert "metric_number_0" in lines[2]
+    assert "metric_number_8" in lines[-1]
+    assert lines[-1].startswith("(no room for ")
+    assert "<b>" not in wide._repr_html_()
+
+
+def test_a_data_frame_has_a_column_for_everything(scan):
+    frame = scan.table().to_pandas()
+
+    assert frame.loc[1, ["params.lr", "metrics.cost", "metrics.cost.min", "metrics.cost.max", "cost_usd"]].tolist() == [
+        0.1,
+        0.5,
+        0.1,
+        3.0,
+        0.0,
+    ]
+    assert frame["metrics.extra"].isna().tolist() == [True, False, True, True]
+    assert frame[frame.status == "completed"].sort_values("metrics.cost")["params.lr"].iloc[0] == 0.1
+
+
+def test_a_damaged_job_does_not_hide_the_others(scan):
+    (scan[0].folder / "job.json").write_text("{")
+
+    table = scan.table()
+
+    assert [row.status for row in table.rows][:2] == [Status.UNKNOWN, Status.COMPLETED]
+
+
+@pytest.mark.parametrize(("mode", "at", "place"), [("min", "last", 1), ("max", "last", 0), ("min", "best", 1), ("max", "best", 0)])
+def test_the_best_job_is_neither_failed_nor_nan(scan, mode, at, place):
+    assert scan.best("cost", mode, at) == scan[place]
+
+
+def test_at_best_counts_the_best_step_not_the_last(jobs_home):
+    sweep = sweep_of(jobs_home, [({}, {"cost": [0.5, 0.6]}, "completed"), ({}, {"cost": [0.1, 0.9]}, "completed")])
+
+    assert [sweep.best("cost", at=at).name for at in ("last", "best")] == ["scan-0", "scan-1"]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda scan: scan.best("cots"), "Did you mean 'cost'"),
+        (lambda scan: scan.best("cost", "lowest", at="first"), "2 problems"),
+        (lambda scan: scan.plot("cost", x="rl"), "no job has an argument 'rl'"),
+        (lambda scan: scan.plot("cots"), "Did you mean 'cost'"),
+        (lambda scan: scan.plot("cost", at="best"), "at must be one of"),
+        (lambda scan: scan.table(at="best"), "at must be one of"),
+        (lambda scan: scan.table("cots"), "Did you mean 'cost'"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_near_ones(scan, call, said):
+    with pytest.raises(InvalidCall, match=said):
+        call(scan)
+
+
+def test_curves_are_drawn_over_each_other_and_values_over_an_argument(scan, tmp_path):
+    curves = scan.plot("cost", path=tmp_path / "curves.svg").axes[0]
+    values = scan.plot("cost", x="lr", at="min").axes[0]
+
+    assert [line.get_label() for line in curves.lines] == ["lr=0.01", "lr=0.1", "lr=1", "lr=2"]
+    assert curves.lines[1].get_ydata().tolist() == [3.0, 0.1, 0.5]
+    assert (tmp_path / "curves.svg").read_text().lstrip().startswith("<?xml")
+    (line,) = values.lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.01, 0.1, 1.0, 2.0], [1.5, 0.1, -9.0, 3.0])
+    assert (values.get_xscale(), values.get_xlabel()) == ("log", "lr")
+
+
+def test_a_grid_of_two_arguments_is_a_line_for_each_value_of_the_other(jobs_home):
+    sets = [({"lr": lr, "kind": kind}, {"cost": [lr]}, "completed") for kind in ("a", "b") for lr in (3, 1, 2)]
+
+    by_lr = sweep_of(jobs_home, sets).plot("cost", x="lr").axes[0]
+    by_kind = Sweep(jobs_home, "s").plot("cost", x="kind").axes[0]
+
+    assert [(line.get_label(), list(line.get_xdata())) for line in by_lr.lines] == [("kind=a", [1, 2, 3]), ("kind=b", [1, 2, 3])]
+    assert [label.get_text() for label in by_kind.get_xticklabels()] == ["a", "b"]
+
+
+def test_without_matplotlib_the_error_says_what_to_install(scan, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(RunnerError, match=r"pl-hybridjobs\[plot\]"):
+        scan.plot("cost")
