@@ -680,12 +680,9 @@ def _follow(job: Job) -> None:
 
 
 def _follow_metrics(job: Job, names: tuple[str, ...]) -> None:
-    from pl_hybridjobs.jobs.metrics import follow_metrics
-
     def lines() -> None:
-        for row in follow_metrics(job.folder / "metrics.jsonl", lambda: job.state().status.is_over):
-            if not names or row.name in names:
-                click.echo(f"{row.name}  step {row.step}  {row.value:.10g}")
+        for row in job.metrics(*names, follow=True):
+            click.echo(f"{row.name}  step {row.step}  {row.value:.10g}")
 
     _interruptible(lines, job)
     sys.exit(_exit_code(job))

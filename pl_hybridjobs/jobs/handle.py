@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.cost.ledger import Cost
     from pl_hybridjobs.jobs.checkpoint import Checkpoint
-    from pl_hybridjobs.jobs.metrics import MetricTable
+    from pl_hybridjobs.jobs.metrics import MetricTable, Record
     from pl_hybridjobs.jobs.progress import Progress
 
 _TAIL_LINES = 20
@@ -278,14 +278,23 @@ class Job:
             return None
         return self._folder.read_optional(self._folder.attempt(state.attempt).stopped)
 
-    def metrics(self, *names: str) -> MetricTable:
+    @overload
+    def metrics(self, *names: str, follow: Literal[False] = False) -> MetricTable: ...
+    @overload
+    def metrics(self, *names: str, follow: Literal[True]) -> Iterator[Record]: ...
+    def metrics(self, *names: str, follow: bool = False) -> MetricTable | Iterator[Record]:
         """The metrics so far. ``table["cost"]`` is the array of values in step order.
 
         Args:
             *names: Only these; all if none is given.
+            follow: Give an iterator that yields each value as it comes (``name``, ``value``, ``step``, ``time``, ``attempt``), those that
+                are there already first, and ends when the job is over. A step that a later attempt repeats comes again.
         """
-        from pl_hybridjobs.jobs.metrics import read_metrics
+        from pl_hybridjobs.jobs.metrics import follow_metrics, read_metrics
 
+        if follow:
+            records = follow_metrics(self._folder.metrics, lambda: self.state().status.is_over)
+            return (record for record in records if not names or record.name in names)
         self._catch_up()
         return read_metrics(self._folder.metrics, names)
 

@@ -36,7 +36,7 @@ def draw(sweep: Sweep, metric: str, x: str | None, *, at: str, log: bool) -> Any
         raise InvalidCall(
             "Sweep.plot", [f"no job has an argument {x!r}.{did_you_mean(x, table.params)} There are: {', '.join(table.params)}"]
         )
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
     if x is None:
         _curves(axes, sweep, table, metric)
@@ -47,7 +47,7 @@ def draw(sweep: Sweep, metric: str, x: str | None, *, at: str, log: bool) -> Any
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     if 1 < len(axes.get_legend_handles_labels()[1]) <= _MOST_LABELS:
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the curves, not over them
     return figure
 
 

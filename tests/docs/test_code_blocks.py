@@ -44,7 +44,7 @@ def _name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.exists() and _script(page).strip()], ids=_name)
 def test_the_python_on_a_page_runs(page, tmp_path):
-    script = tmp_path / f"{page.stem.lower().replace('-', '_')}.py"
+    script = tmp_path / f"page_{page.stem.lower().replace('-', '_')}.py"  # no page may hide a package of its name
     script.write_text(_script(page))
 
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -144,9 +144,14 @@ def test_a_sweep_runs_so_many_at_once_and_goes_on_without_its_caller():
     assert times[-1] - times[0] > 0.3
 
 
-def test_a_job_plots_its_metrics(tmp_path):
+def test_a_jobs_metrics_are_followed_and_plotted(tmp_path):
     job = hybrid_job(functions.count)(5)
+    followed = [(record.step, record.value) for record in job.metrics("total", follow=True)]
     job.wait(WAIT_S)
+
+    table = job.metrics()
+    assert followed == list(zip(table.steps("total").tolist(), table["total"].tolist(), strict=True))
+    assert len(followed) == 5
 
     job.plot(tmp_path / "curve.png")
 
