@@ -23,11 +23,10 @@ from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Retries, Session, shared
 from pl_hybridjobs.errors import Fenced, ProviderError, RunnerError, StoreError, did_you_mean
-from pl_hybridjobs.jobs import bundle, outcome, process
+from pl_hybridjobs.jobs import bundle, lanes, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.inputs import is_remote
-from pl_hybridjobs.jobs.lanes import cause_of, next_job
 from pl_hybridjobs.jobs.lease import Lease
 from pl_hybridjobs.jobs.logs import tail
 from pl_hybridjobs.jobs.spec import JobSpec, Status
@@ -344,11 +343,11 @@ class BraketRunner(RequestOptions):
             again = self._conclude(folder, spec, run)
         run.close()
         crash_point("braket.closed")
-        with contextlib.suppress(RunnerError, StoreError):  # then it can be resumed, and who waits for the sweep starts the next one
+        with contextlib.suppress(RunnerError, StoreError):  # then it can be resumed, and who waits for the sweep begins the next one
             if again:
                 self._start(folder, spec.bundle_digest, "retry")
-            elif (following := next_job(folder, spec, self.observe, self.cancel)) is not None:
-                self.start(following, following.spec().bundle_digest, cause_of(following))
+            elif (sweep := lanes.of_job(folder, spec)) is not None:
+                sweep.begin(self, lambda following: following.spec().bundle_digest, is_patient=True)
 
     def _conclude(self, folder: JobFolder, spec: JobSpec, run: Run) -> bool:
         """Write down how a job ended that left no outcome.

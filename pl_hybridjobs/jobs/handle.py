@@ -28,11 +28,10 @@ from pl_hybridjobs.errors import (
     RunnerError,
     StoreError,
 )
-from pl_hybridjobs.jobs import bundle, codec, logs, outcome, process
+from pl_hybridjobs.jobs import bundle, codec, lanes, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.lanes import Lanes, cause_of, successor_id
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.store import Store
@@ -229,9 +228,9 @@ class Job:
 
     def _tend_sweep(self) -> None:
         """Of a sweep whose lanes have died nobody else begins the jobs that wait."""
-        if self._spec.sweep is not None:
-            with contextlib.suppress(FileNotFoundError):  # the folder was copied, without its sweep
-                tend(Lanes.read(self.folder.parents[1], self._spec.sweep.id), self._runner)
+        sweep = lanes.of_job(self._folder, self._spec)
+        if sweep is not None:
+            tend(sweep, self._runner)
 
     def _is_forgotten(self, state: State) -> bool:
         """Nobody was asked to start it: its caller died inside the call. Jobs of a sweep wait for their turn."""
@@ -463,21 +462,21 @@ class Job:
         return figure
 
 
-def tend(lanes: Lanes, runner: runners.Runner) -> None:
+def tend(sweep: lanes.Lanes, runner: runners.Runner) -> None:
     """Begin what may begin of a sweep.
 
     Args:
-        lanes: The sweep.
+        sweep: Which.
         runner: Its jobs'.
 
     Raises:
         RunnerError: A job could not be started.
     """
     if runner.name != "inline":
-        lanes.begin(runner, lambda folder: Job(folder)._digest())
+        sweep.begin(runner, lambda folder: Job(folder)._digest())
         return
-    while (folder := lanes.take(runner.observe, runner.cancel)) is not None:  # one after the other; nobody has to wait for the lock
-        runner.start(folder, Job(folder)._digest(), cause_of(folder))
+    while (folder := sweep.take(runner.observe, runner.cancel)) is not None:  # one after the other; nobody has to wait for the lock
+        runner.start(folder, Job(folder)._digest(), lanes.cause_of(folder))
 
 
 def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any] | None) -> JobError:
@@ -581,7 +580,7 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
     base = re.sub(r"-\d+$", "", spec.name)
     draft = replace(
         spec,
-        id=successor_id(spec.id),
+        id=lanes.successor_id(spec.id),
         name=base,
         created=time.time(),
         continues=spec.id,

@@ -146,17 +146,21 @@ class Lanes:
             if not folder.spec_file.exists():
                 return newest
 
-    def begin(self, runner: Runner, digest: Callable[[JobFolder], str]) -> None:
-        """Begin as many of the jobs that wait as may run, unless somebody does so just now.
+    def begin(self, runner: Runner, digest: Callable[[JobFolder], str], *, is_patient: bool = False) -> None:
+        """Begin as many of the jobs that wait as may run.
 
         Args:
             runner: The jobs'.
             digest: Of a job's bundle.
+            is_patient: Wait for who does so just now; else leave it to them.
 
         Raises:
             RunnerError: One could not be started.
+            StoreError: The sweep's lock is held by somebody else for too long.
         """
-        with self._held(try_locked(self.lock)) as is_ours:
+        if self.lock in _mine.held:  # a look by who holds it has found a job ended
+            return
+        with self._held(_always(locked(self.lock)) if is_patient else try_locked(self.lock)) as is_ours:
             turn = self._turn(runner.observe, runner.cancel) if is_ours else _NOBODYS
             for folder in turn.due:
                 runner.start(folder, digest(folder), cause_of(folder))
@@ -165,6 +169,8 @@ class Lanes:
     def take(self, look: Look, cancel: Cancel) -> JobFolder | None:
         """The job that the caller, who has ended one, is to begin; None if there is none, or no room for it.
 
+        The caller claims it when the lock is free again: of two who take the same one, one is fenced off, and takes another.
+
         Args:
             look: Gives a job's state.
             cancel: Stops a job, given a grace period in seconds.
@@ -172,8 +178,6 @@ class Lanes:
         Raises:
             StoreError: The sweep's lock is held by somebody else for too long.
         """
-        if self.lock in _mine.held:  # a look by who holds it has found a job ended
-            return None
         with self.hold():
             turn = self._turn(look, cancel)
         self._end(turn, cancel)
@@ -213,12 +217,18 @@ def cause_of(folder: JobFolder) -> str:
     return "start" if folder.latest_attempt() is None else "resume"
 
 
-def next_job(folder: JobFolder, spec: JobSpec, look: Look, cancel: Cancel) -> JobFolder | None:
-    """The job of the same sweep that whoever has ended this one is to begin: see ``Lanes.take``."""
+def of_job(folder: JobFolder, spec: JobSpec) -> Lanes | None:
+    """The sweep that a job belongs to; None if there is none."""
     if spec.sweep is None:
         return None
     try:
-        lanes = Lanes.read(folder.path.parents[1], spec.sweep.id)
+        return Lanes.read(folder.path.parents[1], spec.sweep.id)
     except FileNotFoundError:
         return None
-    return lanes.take(look, cancel)
+
+
+@contextlib.contextmanager
+def _always(lock: contextlib.AbstractContextManager[None]) -> Iterator[bool]:
+    """A lock that is held, said as ``try_locked`` says it."""
+    with lock:
+        yield True

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import Fenced, RunnerError
-from pl_hybridjobs.jobs import launch, outcome, process
+from pl_hybridjobs.jobs import lanes, launch, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
-from pl_hybridjobs.jobs.lanes import cause_of, next_job
 from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
 from pl_hybridjobs.jobs.logs import LogWriter
 from pl_hybridjobs.jobs.spec import JobSpec, Retries
@@ -55,8 +54,9 @@ def main(argv: list[str]) -> int:
         if not supervise(folder, spec, digest or spec.bundle_digest, cause):
             return EXIT_STOPPED
         # No look that mends: what that starts would be ours, and would end with the attempt.
-        folder = next_job(folder, spec, observe, SupervisedRunner().cancel)
-        digest, cause = "", cause_of(folder) if folder is not None else ""
+        sweep = lanes.of_job(folder, spec)
+        folder = sweep.take(observe, SupervisedRunner().cancel) if sweep is not None else None
+        digest, cause = "", lanes.cause_of(folder) if folder is not None else ""
     return 0
 
 

@@ -179,7 +179,7 @@ class SweepTable:
                 )
                 for i, name in enumerate(metrics)
             ),
-            _Column("USD", [f"{row.cost_usd:.2f}" if row.cost_usd else "" for row in self.rows], 60, right=True),
+            _Column("USD", [_usd(row.cost_usd) for row in self.rows], 60, right=True),
             _Column("time", ["" if row.duration_s is None else _duration(row.duration_s) for row in self.rows], 70, right=True),
         ]
         return [column for column in made if column.rank < 60 or any(column.cells)]
@@ -230,6 +230,10 @@ def _text(value: Any) -> str:
 
 def _number(values: Values | None, at: str) -> str:
     return "" if values is None else f"{values.get(at):.5g}"
+
+
+def _usd(cost: Decimal) -> str:
+    return "" if not cost else f"{cost:.2f}" if cost >= Decimal("0.01") else f"{float(cost):.1g}"
 
 
 def _duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pl_hybridjobs import Status, Sweep, hybrid_job, list_jobs, open_sweep
+from pl_hybridjobs.braket.rehearsal import RehearsalRunner
 from pl_hybridjobs.errors import InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
 from pl_hybridjobs.jobs import lanes
 from pl_hybridjobs.jobs.durable import read_sealed
@@ -29,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def next_job(folder: JobFolder, spec: JobSpec) -> JobFolder | None:
-    return lanes.next_job(folder, spec, observe, SupervisedRunner().cancel)
+    sweep = lanes.of_job(folder, spec)
+    return sweep.take(observe, SupervisedRunner().cancel) if sweep is not None else None
 
 
 def test_results_come_in_the_order_of_the_arguments():
@@ -172,6 +175,44 @@ def test_nothing_runs_twice_and_nothing_is_lost_when_caller_and_supervisor_are_k
     assert ends == {f"{n} ends": 1 for n in range(4)}
     assert [job.attempt for job in sweep] == [2, 1, 1, 1]
     assert most_at_once(sweep) <= 2
+
+
+@pytest.mark.torture_long
+def test_however_many_are_killed_each_job_ends_once_with_its_own_value():
+    chance = random.Random(7)
+    sets = [{"steps": 30 + n, "pause_s": 0.03} for n in range(12)]
+    sweep = hybrid_job(functions.count).map(sets, max_parallel=3)
+    kills = 0
+    while not all(job.status is Status.COMPLETED for job in sweep):
+        time.sleep(chance.uniform(0.0, 1.0))
+        running = [state.lease for job in sweep if (state := job.state()).status is Status.RUNNING and state.lease is not None]
+        if running and kills < 10:
+            os.kill(chance.choice(running).owner.pid, signal.SIGKILL)
+            kills += 1
+        if chance.random() < 0.5:
+            open_sweep(sweep.id).resume()
+
+    assert kills == 10
+    assert sweep.results(WAIT_S) == [hybrid_job(functions.count).inline(s["steps"]) for s in sets]
+    assert [job.metrics().steps("total").tolist() for job in sweep] == [list(range(s["steps"])) for s in sets]
+    assert sum(job.attempt for job in sweep) <= len(sets) + kills
+    assert not any(job.spec.continues for job in sweep)  # none failed
+
+
+@pytest.mark.torture_long
+@pytest.mark.parametrize("name", ["container", "rehearsal"])
+def test_limit_policy_and_resume_hold_on_other_runners(name, request):
+    runner = request.getfixturevalue("container") if name == "container" else RehearsalRunner(endpoint_url=request.getfixturevalue("stage"))
+    sleeping = hybrid_job(functions.sleep, runner=runner).map([{"seconds": 1.0}] * 5, max_parallel=2)
+    odd = hybrid_job(functions.fail_if_odd, runner=runner).map([{"number": n} for n in (2, 1, 4)], max_parallel=1, on_failure="stop")
+
+    sleeping.wait(3 * WAIT_S)
+    odd.wait(WAIT_S)
+
+    assert most_at_once(sleeping) <= 2
+    assert [job.status for job in odd] == [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
+    odd.resume().wait(WAIT_S)
+    assert [bool(job.spec.continues) for job in odd] == [False, True, True]
 
 
 def test_a_program_that_died_while_it_submitted_is_run_again_and_submits_what_is_missing(tmp_path):
