@@ -320,6 +320,9 @@ def resume(name: str, detach: bool, **limits: Any) -> None:
 def budget(ctx: click.Context, as_json: bool) -> None:
     """Show what was spent with this home folder by all its jobs, and beside them, and what may be.
 
+    What was bought in rehearsals and at emulators is told apart: nobody pays for it. Where the environment is an emulator's, `set` and
+    `clear` change the budget that holds there.
+
     \b
     Example:
       hybridjobs budget set --max-usd 50
@@ -330,12 +333,13 @@ def budget(ctx: click.Context, as_json: bool) -> None:
         return
     from pl_hybridjobs.cost.account import of_user
 
-    account = of_user()
-    limits, cost = account.limits, account.cost()
+    user, emulated = of_user(emulated=False), of_user(emulated=True)
     if as_json:
-        click.echo(json.dumps({"budget": limits.to_json(), "cost": facts.cost(cost)}, indent=1))
+        told = {"budget": user.limits.to_json(), "cost": facts.cost(user.cost())}
+        pretended = {"budget": emulated.limits.to_json(), "cost": facts.cost(emulated.cost())}
+        click.echo(json.dumps({**told, "emulated": pretended}, indent=1))
     else:
-        render.budget(limits, cost)
+        render.budget(user.limits, user.cost(), emulated.limits, emulated.cost())
 
 
 @budget.command("set")
@@ -347,17 +351,18 @@ def budget_set(**limits: Any) -> None:
     Example:
       hybridjobs budget set --max-usd 50 --max-tasks 1000
     """
-    from pl_hybridjobs.cost.account import budget_file, of_user
-    from pl_hybridjobs.jobs.durable import dump_json, write_bytes
+    from pl_hybridjobs.cost.account import budget_file, read_budget
+    from pl_hybridjobs.jobs.durable import dump_json, locked, write_bytes
 
     given = _budget(limits)
     if not given:
         raise click.UsageError("Give at least one limit, for example --max-usd 50; `hybridjobs budget clear` takes all away.")
     path = budget_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    changed = of_user().limits.changed(given)
-    write_bytes(path, dump_json(changed.to_json()))
-    click.echo(f"The budget is now {changed}.")
+    with locked(path.with_suffix(".lock")):
+        changed = read_budget(path).changed(given)
+        write_bytes(path, dump_json(changed.to_json()))
+    click.echo(f"The budget{_where()} is now {changed}.")
 
 
 @budget.command("clear")
@@ -366,7 +371,7 @@ def budget_clear() -> None:
     from pl_hybridjobs.cost.account import budget_file
 
     budget_file().unlink(missing_ok=True)
-    click.echo("There is no limit now, beside those of jobs.")
+    click.echo(f"There is no limit{_where()} now, beside those of jobs.")
 
 
 @budget.command("mirror")
@@ -593,6 +598,12 @@ def _budget(given: dict[str, Any]) -> Budget:
         return Budget.of({name: given[name] for name in names if given.get(name) is not None})
     except ValueError as error:
         raise InvalidCall("budget", str(error).splitlines()) from None
+
+
+def _where() -> str:
+    from pl_hybridjobs.cost.account import is_emulated
+
+    return " at emulators" if is_emulated() else ""
 
 
 def _age_s(text: str) -> float:

@@ -96,7 +96,7 @@ def series(table: MetricTable, name: str, *, by_time: bool, low: float | None, h
 
 def user_account(home: Path) -> dict[str, Any]:
     """What was spent with a home folder, and what may be."""
-    user = account.of_user(home)
+    user = account.of_user(home, emulated=False)
     return {"cost": _cost(user.cost()), "budget": _budget(user.limits)}
 
 
