@@ -95,9 +95,10 @@ class BraketRunner(RequestOptions):
                     if str(role["RoleName"]).startswith(_ROLE_NAME):
                         return str(role["Arn"])
         except Refusal as refusal:
+            is_forbidden = refusal.code.startswith(("AccessDenied", "UnauthorizedOperation"))
+            why = f"the permission iam:ListRoles is missing ({refusal.code})." if is_forbidden else str(refusal)
             raise RunnerError(
-                f"No role is named, and the default one cannot be looked for: the permission iam:ListRoles is missing ({refusal.code}). "
-                "Name it: role_arn=, or $BRAKET_JOBS_ROLE_ARN."
+                f"No role is named, and the default one cannot be looked for: {why} Name it: role_arn=, or $BRAKET_JOBS_ROLE_ARN."
             ) from refusal
         raise RunnerError(
             f"There is no role for jobs: none is named, and none begins with {_ROLE_NAME}. The Braket console makes it "
@@ -231,10 +232,10 @@ class BraketRunner(RequestOptions):
         places = Places.of(self, bucket, jobs.job_name(spec.name, spec.id, run.number))
         inputs = Places.of(self, bucket, jobs.job_name(spec.name, spec.id, 1))
         packed = payload.pack(folder, home)
-        order = Order(spec.id, run.number, cause, digest, packed.digest, this_python())
-        asked = jobs.request(spec, self, order, places, inputs=inputs, role=self._role(session), region=session.region)
         latest = folder.latest_attempt()
-        session.call("s3", "put_object", Bucket=bucket, Key=jobs.split_place(places.source)[1], Body=packed.archive)
+        order = Order(spec.id, run.number, cause, digest, packed.digest, this_python(), latest.number if latest else 0)
+        asked = jobs.request(spec, self, order, places, inputs=inputs, role=self._role(session), region=session.region)
+        session.call("s3", "put_object", Bucket=bucket, Key=jobs.split_place(places.source(packed.digest))[1], Body=packed.archive)
         if run.number == 1:
             for channel, name in spec.inputs.items():
                 if not is_remote(name):
@@ -243,7 +244,7 @@ class BraketRunner(RequestOptions):
             "request": asked,
             "region": session.region,
             "folder": f"{places.checkpoints}/{spec.id}",
-            "epoch": latest.number if latest else 0,
+            "epoch": order.epoch,
             "time": time.time(),
             "door": self.door(folder),
             "source_mb": len(packed.archive) / 1e6,
@@ -270,9 +271,12 @@ class BraketRunner(RequestOptions):
             try:
                 arn = str(session.call("braket", "create_job", **run.intent["request"])["jobArn"])
             except ProviderError as error:
-                if error.nothing_done and not again:
-                    run.forget()
-                raise
+                is_there = isinstance(error, Refusal) and error.code == "ConflictException"  # another machine was faster
+                arn = self._find(session, run) if is_there else ""
+                if not arn:
+                    if error.nothing_done and not again:
+                        run.forget()
+                    raise
         crash_point("braket.created")
         run.created(arn)
 

@@ -672,7 +672,9 @@ def _code_of_error(error: HybridJobsError) -> int:
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: facts.strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
+    from pl_hybridjobs.jobs.metric_lines import strict_number
+
+    return {name: strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
 
 
 def _print_job(job: Job, as_json: bool) -> None:

@@ -173,6 +173,11 @@ class Cost:
         return self.usd_final + self.usd_estimated
 
     @property
+    def known_usd(self) -> Decimal | None:
+        """The same; None where something was bought, and no price is known."""
+        return None if self.unknown_tasks and not self.usd else self.usd
+
+    @property
     def is_nothing(self) -> bool:
         """Nothing was bought; a job on a hired machine costs something without any task."""
         return not (self.tasks or self.usd or self.seconds or self.unknown_tasks)
@@ -200,7 +205,7 @@ class Cost:
     def __str__(self) -> str:
         if self.is_nothing:
             return "nothing bought"
-        parts = [] if self.unknown_tasks and not self.usd else [show(self.usd)]
+        parts = [] if self.known_usd is None else [show(self.known_usd)]
         if self.usd_estimated:
             parts[0] += f" ({show(self.usd_estimated)} of it estimated)"
         if self.tasks:

@@ -110,7 +110,7 @@ def test_a_refused_job_leaves_no_trace_and_says_why(service):
     assert record.runs(JobFolder(open_job("second").folder)) == []
     assert of_user().cost().usd == FIVE_DAYS, "what was set aside for it is free again"
     held.cancel(0)
-    assert of_user().cost() == held.cost, "the job that began costs what was billed"
+    assert of_user().cost().usd == held.cost.usd_final, "the job that began costs what was billed"
 
 
 def test_an_upload_that_failed_is_begun_anew(service, monkeypatch):
@@ -204,6 +204,15 @@ def test_a_missing_permission_is_named(account):
 
     assert "belongs to another account" in found[0]
     assert "iam:ListRoles is missing" in found[1]
+
+
+def test_another_refusal_is_not_taken_for_a_missing_permission(account):
+    invalid = b"<ErrorResponse><Error><Code>ValidationError</Code><Message>bad marker</Message></Error></ErrorResponse>"
+
+    found = ask(BraketRunner(), sts=Reply(body=WHO), s3=Reply(200, b""), iam=Reply(400, invalid))
+
+    assert "bad marker (ValidationError)" in found[0]
+    assert "is missing" not in found[0]
 
 
 def test_a_named_role_is_not_looked_for(account):
