@@ -26,7 +26,7 @@ from pl_hybridjobs.cost import active
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
 from pl_hybridjobs.cost.prices import money
-from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, FolderCorrupt, JobStopRequested
 from pl_hybridjobs.home import default_home, home_of
 
 LEDGER = "spend.sqlite"
@@ -312,4 +312,20 @@ def current() -> Account:
 @functools.lru_cache(maxsize=1)
 def _adopted(folder: Path, pid: int) -> Account:
     del pid  # a forked child opens files of its own
-    return of_job(folder)
+    return of_job(folder, guard=lambda: _check_attempt(folder), stop=lambda: _check_cancelled(folder))
+
+
+def _check_attempt(folder: Path) -> None:
+    """As ``JobFolder.check_epoch``, in a process that the job's attempt started.
+
+    Raises:
+        Fenced: Its time is over.
+    """
+    attempt = os.environ.get("HYBRIDJOBS_ATTEMPT", "")
+    if (attempt.isdecimal() and (folder / "attempts" / str(int(attempt) + 1)).exists()) or (folder / "outcome.json").exists():
+        raise Fenced(f"Attempt {attempt} of {folder.name} is over, and this process belongs to it: it must not buy any more.")
+
+
+def _check_cancelled(folder: Path) -> None:
+    if (folder / "cancel.json").exists():
+        raise JobStopRequested(f"{folder.name} is cancelled, and this process belongs to it")

@@ -18,7 +18,7 @@ from pl_hybridjobs.cost.account import Account
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Cost, Ledger
 from pl_hybridjobs.cost.prices import plain
-from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, FolderCorrupt, JobStopRequested
 from tests.cost.buyer import PRICE, charge
 
 
@@ -228,6 +228,32 @@ def test_a_process_that_a_job_started_pays_from_the_jobs_account(tmp_path, jobs_
 
     assert "budget of job vqe has max_tasks = 1" in child.stderr
     assert accounts.of_job(folder).cost().usd == accounts.of_user(jobs_home).cost().usd == PRICE
+
+
+@pytest.mark.parametrize("ended", ["attempts/2/x", "outcome.json"])
+def test_a_process_that_an_older_attempt_started_buys_nothing_any_more(tmp_path, jobs_home, monkeypatch, ended):
+    folder = _job_folder(tmp_path / "job", {})
+    monkeypatch.setenv("HYBRIDJOBS_JOB_FOLDER", str(folder))
+    monkeypatch.setenv("HYBRIDJOBS_ATTEMPT", "1")
+    accounts.current().reserve([charge("1")])
+    (folder / ended).parent.mkdir(parents=True, exist_ok=True)
+    (folder / ended).touch()
+
+    with pytest.raises(Fenced, match="must not buy any more"):
+        accounts.current().reserve([charge("2")])
+    assert accounts.of_job(folder).cost().tasks == 1
+
+
+def test_a_process_that_a_cancelled_job_started_does_not_wait_for_its_tasks(tmp_path, jobs_home, monkeypatch):
+    folder = _job_folder(tmp_path / "job", {})
+    monkeypatch.setenv("HYBRIDJOBS_JOB_FOLDER", str(folder))
+    stop = accounts.current().stop
+    assert stop is not None
+    stop()
+
+    (folder / "cancel.json").touch()
+    with pytest.raises(JobStopRequested, match="is cancelled"):
+        stop()
 
 
 EMULATOR = {
