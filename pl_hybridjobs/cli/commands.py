@@ -374,6 +374,26 @@ def budget_clear() -> None:
     click.echo(f"There is no limit{_where()} now, beside those of jobs.")
 
 
+@budget.command("settle")
+@click.option("--older-than", default="1d", show_default=True, metavar="AGE", help="Leave alone what is younger, for example 30m or 2h.")
+def budget_settle(older_than: str) -> None:
+    """Settle what processes outside of jobs left open when they died: what was never sent is given back, of what was sent Amazon Braket is
+    asked. A job's purchases are settled when it is resumed.
+
+    \b
+    Example:
+      hybridjobs budget settle --older-than 2h
+    """
+    from pl_hybridjobs.braket.settling import settle
+    from pl_hybridjobs.cost.account import of_user
+    from pl_hybridjobs.home import default_home
+
+    done = settle(of_user(), default_home(), _age_s(older_than, "--older-than"))
+    click.echo(f"{done.released} never sent and given back, {done.ended} ended and settled, {len(done.open)} open")
+    for sentence in done.open:
+        click.echo(f"  {sentence}")
+
+
 @budget.command("mirror")
 @click.argument("device")
 def budget_mirror(device: str) -> None:
@@ -606,12 +626,12 @@ def _where() -> str:
     return " at emulators" if is_emulated() else ""
 
 
-def _age_s(text: str) -> float:
+def _age_s(text: str, option: str = "--since") -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     try:
         return float(text[:-1]) * units[text[-1]]
     except (KeyError, ValueError, IndexError):
-        raise click.UsageError(f"--since {text!r} must be a number and a unit: 90s, 30m, 12h or 7d.") from None
+        raise click.UsageError(f"{option} {text!r} must be a number and a unit: 90s, 30m, 12h or 7d.") from None
 
 
 def _follow(job: Job) -> None:

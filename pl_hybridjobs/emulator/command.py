@@ -30,8 +30,8 @@ class Option:
     kind: type = str
     default: Any = None
     metavar: str | None = None
-    least: float | None = None
-    most: float | None = None
+    least: int | None = None
+    most: int | None = None
     repeats: bool = False
 
     @property
