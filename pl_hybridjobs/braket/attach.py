@@ -90,7 +90,16 @@ def _write_record(folder: JobFolder, answer: Mapping[str, Any], order: Order, re
         run = record.Run(record.home(folder) / str(number))
         place = f"{str(answer['checkpointConfig']['s3Uri']).rstrip('/')}/{order.job}"
         asked = {"jobName": str(answer["jobName"])}
-        run.begin({"request": asked, "region": region, "folder": place, "epoch": 0, "time": time.time(), "door": {}})
+        run.begin(
+            {
+                "request": asked,
+                "region": region,
+                "folder": place,
+                "epoch": order.epoch if number == order.run else 0,
+                "time": time.time(),
+                "door": {},
+            }
+        )
         if number == order.run:
             run.created(str(answer["jobArn"]))
         else:

@@ -30,7 +30,10 @@ def main() -> None:
     try:
         order = _order()
         archive = _payload()
-        work = Path(tempfile.mkdtemp(prefix="hybridjobs-"))
+        try:
+            work = Path(tempfile.mkdtemp(prefix="hybridjobs-"))
+        except OSError as error:
+            raise CannotBegin(f"there is no place to unpack the source: {error}. Is the disk full? volume_gb= asks for more") from error
         _unpack(archive, order, work)
     except CannotBegin as error:
         print(f"hybridjobs: {error}", flush=True)
@@ -104,8 +107,11 @@ def _unpack(archive: Path, order: dict[str, str], work: Path) -> None:
         if digest != order["payload"]:
             raise CannotBegin("the source archive in S3 is not the one that was submitted (its SHA-256 differs). Nothing of it was loaded")
         file.seek(0)
-        with tarfile.open(fileobj=file) as content:
-            content.extractall(work, filter="data")
+        try:
+            with tarfile.open(fileobj=file) as content:
+                content.extractall(work, filter="data")
+        except OSError as error:
+            raise CannotBegin(f"the source cannot be unpacked into {work}: {error}. Is the disk full? volume_gb= asks for more") from error
 
 
 if __name__ == "__main__":

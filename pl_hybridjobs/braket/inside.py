@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -121,9 +122,11 @@ def install(bundle: Path) -> str:
         named = json.loads((bundle / "manifest.json").read_bytes())["requirements"]
         lines = locks.requirements(bundle / Path(named["file"]).name, named["kind"], environment.Interpreter.here())
         wanted = missing([*lines, *own.requirements()])
+        hashed = {line.split(" --hash")[0]: line for line in lines if " --hash" in line}
     except (HybridJobsError, OSError, ValueError, KeyError, TypeError) as error:
         return f"The bundle does not say what it requires: {error}"
-    return _pip(wanted) if wanted else ""
+    sealed, others = [line for line in wanted if line in hashed], [line for line in wanted if line not in hashed]
+    return (sealed and _pip(sealed, [hashed[line] for line in sealed])) or (others and _pip(others)) or ""
 
 
 def missing(lines: Iterable[str]) -> list[str]:
@@ -151,17 +154,17 @@ def missing(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _without_passwords(text: str) -> str:
-    """With what stands before the host in addresses left out."""
-    return re.sub(r"://[^/\s@]+@", "://****@", text)
-
-
-def _pip(wanted: list[str]) -> str:
-    named = _without_passwords(", ".join(wanted))
+def _pip(wanted: list[str], lines: list[str] | None = None) -> str:
+    """Install requirements; where their lines say more, such as hashes, by these."""
+    named = environment.without_passwords(", ".join(wanted))
     print(f"hybridjobs: installing {named}", flush=True)
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *wanted]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    told = _without_passwords(done.stdout)  # not every pip hides them
+    with tempfile.TemporaryDirectory(prefix="hybridjobs-") as folder:
+        listing = Path(folder, "requirements.txt")
+        listing.write_text("".join(f"{line}\n" for line in lines or ()), encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        command += ["-r", str(listing)] if lines else wanted
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    told = environment.without_passwords(done.stdout)
     print(told, end="", flush=True)
     if done.returncode == 0:
         return ""

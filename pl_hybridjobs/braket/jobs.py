@@ -293,10 +293,9 @@ class Places:
         checkpoints = f"{options.checkpoint_s3.rstrip('/')}/{name}" if options.checkpoint_s3 else f"{base}/checkpoints"
         return cls(base, (options.output_s3 or f"{base}/data").rstrip("/"), checkpoints)
 
-    @property
-    def source(self) -> str:
-        """Our entry script, the bundle and this package."""
-        return f"{self.base}/script/source.tar.gz"
+    def source(self, payload: str) -> str:
+        """Our entry script, the bundle and this package, by their digest: two machines that try again never overwrite each other's."""
+        return f"{self.base}/script/{payload[:16]}/source.tar.gz"
 
     def channel(self, name: str) -> str:
         """An input that was a local file or folder."""
@@ -320,6 +319,7 @@ class Order:
         bundle: SHA-256 of the bundle's manifest.
         payload: SHA-256 of what travels in the source archive.
         python: Which minor version packed the job: "3.12".
+        epoch: The number of the newest attempt before it; 0: none.
     """
 
     job: str
@@ -328,6 +328,7 @@ class Order:
     bundle: str
     payload: str
     python: str
+    epoch: int = 0
 
     def to_hyperparameters(self) -> dict[str, str]:
         """As the request has it."""
@@ -340,8 +341,9 @@ class Order:
         Raises:
             KeyError: It is none of ours.
         """
-        told = {field.name: given[f"{OURS}{field.name}"] for field in fields(cls)}
-        return cls(**{**told, "run": int(told["run"])})  # type: ignore[arg-type]
+        texts = {f"{OURS}epoch": "0", **given}  # older versions of this package do not tell it
+        told = {field.name: texts[f"{OURS}{field.name}"] for field in fields(cls)}
+        return cls(**{**told, "run": int(told["run"]), "epoch": int(told["epoch"])})  # type: ignore[arg-type]
 
 
 def hyperparameters(spec: JobSpec, options: RequestOptions, order: Order) -> dict[str, str]:
@@ -381,7 +383,7 @@ def request(
         "clientToken": client_token(order.job, order.run),
         "jobName": job_name(spec.name, order.job, order.run),
         "algorithmSpecification": {
-            "scriptModeConfig": {"entryPoint": f"{ENTRY}:main", "s3Uri": places.source, "compressionType": "GZIP"},
+            "scriptModeConfig": {"entryPoint": f"{ENTRY}:main", "s3Uri": places.source(order.payload), "compressionType": "GZIP"},
             "containerImage": {"uri": options.image_for(region)},
         },
         "outputDataConfig": {"s3Path": places.output, **({"kmsKeyId": options.kms_key_id} if options.kms_key_id else {})},

@@ -59,7 +59,7 @@ class Mirror:
         session: The way to S3.
         folder: The one here.
         run: Which Braket job; says where it lies there.
-        is_bought: What the job buys counts for the user, too.
+        is_bought: What the job buys is paid for; otherwise it counts among what was bought at emulators.
         place: Where it lies there, before the run says it.
     """
 
@@ -174,6 +174,7 @@ class Mirror:
 
     def _adopt(self, found: Object) -> None:
         """Purchases become ours, and the user's, one by one: nothing that is known here is lost."""
+        from pl_hybridjobs.braket import allowance
         from pl_hybridjobs.cost import account
         from pl_hybridjobs.cost.ledger import Ledger
 
@@ -183,11 +184,13 @@ class Mirror:
             journal = Ledger(copy).entries()
         except HybridJobsError:
             return  # torn; the next one will be whole
-        mine = account.of_job(self._folder.path)
+        mine = account.of_job(self._folder.path, emulated=None if self._is_bought else True)
+        before = mine.cost()
         mine.ledger.adopt(journal)
-        for above in mine.parents if self._is_bought else ():
+        for above in mine.parents:
             above.ledger.adopt(journal)
         mine.close()
+        allowance.spent(self._folder, self._run, before, is_bought=self._is_bought)
         self._known[found.name] = found.tag
 
     def _take_checkpoints(self, there: Mapping[str, list[Object]]) -> None:

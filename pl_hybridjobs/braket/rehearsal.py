@@ -50,7 +50,7 @@ _LARGEST_MB = 250.0
 class RehearsalRunner(BraketRunner):
     """Each job is a hybrid job of an emulated Amazon Braket. Takes the options of ``BraketRunner`` and those of the emulator.
 
-    What the job buys is not counted for the user; ``Job.cost`` says what it would have cost.
+    What the job buys counts among what was bought at emulators, not for the user; ``Job.cost`` says what it would have cost.
 
     Attributes:
         latency_s: How long each task runs on its device.
@@ -299,6 +299,7 @@ def report(job: Job) -> Report:
         InvalidCall: It was no rehearsal, or was not submitted.
     """
     from pl_hybridjobs.cost import account
+    from pl_hybridjobs.cost.prices import INSTANCE
 
     folder = JobFolder(job.folder)
     runner = runners.resolve(job.spec.runner, job.spec.runner_options)
@@ -320,7 +321,7 @@ def report(job: Job) -> Report:
         phases(answer),
         runner.instance_type,
         None if cost.unknown_tasks else cost.usd,
-        account.of_job(folder.path).cost().usd,
+        account.of_job(folder.path).cost().without(INSTANCE).usd,
         source_mb,
     )
 

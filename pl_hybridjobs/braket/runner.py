@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,9 +21,9 @@ from pl_hybridjobs.braket.logs import LogReader
 from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Retries, Session, shared
-from pl_hybridjobs.errors import Fenced, ProviderError, RunnerError, StoreError, did_you_mean
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, ProviderError, RunnerError, StoreError, did_you_mean
 from pl_hybridjobs.jobs import bundle, lanes, outcome, process
-from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, try_locked, write_bytes
+from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.lease import Lease
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from pl_hybridjobs.cost.ledger import Cost
 
 _ROLE_NAME, _ROLE_PATH = "AmazonBraketJobsExecutionRole", "/service-role/"
-_INSTANCE = "braket-instance"
 _TO_SUBMIT, _TO_LOOK = Retries(), Retries(attempts=4, longest_s=2.0)
 _TAG_PYTHON = re.compile(r"py(\d)(\d+)")
 _NO_LOGS = ("AccessDeniedException", "UnrecognizedClientException")
@@ -51,7 +49,7 @@ class BraketRunner(RequestOptions):
     installs: ClassVar[bool] = True
     reads_s3: ClassVar[bool] = True
     at_once: ClassVar[int] = 3  # the quota of a new account
-    #: Whether what jobs buy is paid for.
+    #: Whether what jobs buy, and what they run on, is paid for.
     is_bought: ClassVar[bool] = True
     #: The service takes five GetJob in a second, of the whole account.
     look_every_s: ClassVar[float] = 1.0
@@ -96,9 +94,10 @@ class BraketRunner(RequestOptions):
                     if str(role["RoleName"]).startswith(_ROLE_NAME):
                         return str(role["Arn"])
         except Refusal as refusal:
+            is_forbidden = refusal.code.startswith(("AccessDenied", "UnauthorizedOperation"))
+            why = f"the permission iam:ListRoles is missing ({refusal.code})." if is_forbidden else str(refusal)
             raise RunnerError(
-                f"No role is named, and the default one cannot be looked for: the permission iam:ListRoles is missing ({refusal.code}). "
-                "Name it: role_arn=, or $BRAKET_JOBS_ROLE_ARN."
+                f"No role is named, and the default one cannot be looked for: {why} Name it: role_arn=, or $BRAKET_JOBS_ROLE_ARN."
             ) from refusal
         raise RunnerError(
             f"There is no role for jobs: none is named, and none begins with {_ROLE_NAME}. The Braket console makes it "
@@ -197,20 +196,45 @@ class BraketRunner(RequestOptions):
             run = record.after(folder, last)
             if last is not None:
                 self._seal(folder, last, "resumed")
-            self._upload(session, folder, spec, run, bucket, digest, cause)
-            self._submit(session, run, again=False)
+            home = self._set_aside(folder, spec, run)
+            try:
+                self._upload(session, folder, spec, run, bucket, digest, cause, home)
+                self._submit(session, run, again=False)
+            finally:
+                if record.latest(folder) == last:  # it was not, for certain
+                    self._give_back(folder, run)
         except ProviderError as error:
             raise RunnerError(f"{spec.name} could not be submitted: {error}") from error
 
-    def _upload(self, session: Session, folder: JobFolder, spec: JobSpec, run: Run, bucket: str, digest: str, cause: str) -> None:
+    def _set_aside(self, folder: JobFolder, spec: JobSpec, run: Run) -> dict[str, bytes]:
+        from pl_hybridjobs.braket import allowance
+
+        return allowance.set_aside(folder, run, self.instance_type, self.runtime_s(spec), is_bought=self.is_bought)
+
+    def _give_back(self, folder: JobFolder, run: Run) -> None:
+        from pl_hybridjobs.braket import allowance
+
+        allowance.give_back(folder, run, is_bought=self.is_bought)
+
+    def _upload(
+        self,
+        session: Session,
+        folder: JobFolder,
+        spec: JobSpec,
+        run: Run,
+        bucket: str,
+        digest: str,
+        cause: str,
+        home: Mapping[str, bytes],
+    ) -> None:
         """Put everything into S3, and write down what will be asked for."""
         places = Places.of(self, bucket, jobs.job_name(spec.name, spec.id, run.number))
         inputs = Places.of(self, bucket, jobs.job_name(spec.name, spec.id, 1))
-        packed = payload.pack(folder, _limits_left(folder))
-        order = Order(spec.id, run.number, cause, digest, packed.digest, this_python())
-        asked = jobs.request(spec, self, order, places, inputs=inputs, role=self._role(session), region=session.region)
+        packed = payload.pack(folder, home)
         latest = folder.latest_attempt()
-        session.call("s3", "put_object", Bucket=bucket, Key=jobs.split_place(places.source)[1], Body=packed.archive)
+        order = Order(spec.id, run.number, cause, digest, packed.digest, this_python(), latest.number if latest else 0)
+        asked = jobs.request(spec, self, order, places, inputs=inputs, role=self._role(session), region=session.region)
+        session.call("s3", "put_object", Bucket=bucket, Key=jobs.split_place(places.source(packed.digest))[1], Body=packed.archive)
         if run.number == 1:
             for channel, name in spec.inputs.items():
                 if not is_remote(name):
@@ -219,7 +243,7 @@ class BraketRunner(RequestOptions):
             "request": asked,
             "region": session.region,
             "folder": f"{places.checkpoints}/{spec.id}",
-            "epoch": latest.number if latest else 0,
+            "epoch": order.epoch,
             "time": time.time(),
             "door": self.door(folder),
             "source_mb": len(packed.archive) / 1e6,
@@ -246,9 +270,12 @@ class BraketRunner(RequestOptions):
             try:
                 arn = str(session.call("braket", "create_job", **run.intent["request"])["jobArn"])
             except ProviderError as error:
-                if error.nothing_done and not again:
-                    run.forget()
-                raise
+                is_there = isinstance(error, Refusal) and error.code == "ConflictException"  # another machine was faster
+                arn = self._find(session, run) if is_there else ""
+                if not arn:
+                    if error.nothing_done and not again:
+                        run.forget()
+                    raise
         crash_point("braket.created")
         run.created(arn)
 
@@ -337,13 +364,18 @@ class BraketRunner(RequestOptions):
 
     def _close(self, folder: JobFolder, spec: JobSpec, run: Run, mirror: Mirror, listed: list[Object]) -> None:
         """It is over: take the rest, the outcome last, and say how it ended where nobody else did."""
+        from pl_hybridjobs.braket import allowance
+
         mirror.complete_logs(listed)
         again = False
         if not mirror.pull_outcome(listed):
             again = self._conclude(folder, spec, run)
+        allowance.settle(folder, run, is_bought=self.is_bought)
         run.close()
         crash_point("braket.closed")
-        with contextlib.suppress(RunnerError, StoreError):  # then it can be resumed, and who waits for the sweep begins the next one
+        with contextlib.suppress(
+            RunnerError, StoreError, BudgetExceeded
+        ):  # then it can be resumed; who waits for the sweep begins the next one
             if again:
                 self._start(folder, spec.bundle_digest, "retry")
             elif (sweep := lanes.of_job(folder, spec)) is not None:
@@ -411,6 +443,7 @@ class BraketRunner(RequestOptions):
             if run is None or run.is_closed:
                 if not observe_here(folder).status.is_final:
                     outcome.commit_cancelled(folder, "cancelled before it ran" if run is None else "cancelled between attempts")
+                self._give_back(folder, record.after(folder, run))  # of somebody who died before it was submitted
                 return
         if self.observe(folder).status.is_final:
             return
@@ -444,9 +477,9 @@ class BraketRunner(RequestOptions):
 
     def prices(self) -> list[str]:
         """See ``Mirroring.prices``."""
-        from pl_hybridjobs.cost.prices import price_of, show
+        from pl_hybridjobs.cost.prices import INSTANCE, price_of, show
 
-        price = price_of(f"{_INSTANCE}:{self.instance_type}")
+        price = price_of(f"{INSTANCE}:{self.instance_type}")
         return [f"{self.instance_type}: {f'{show(price.per_hour_usd)} an hour' if price else 'its price is not known'}"]
 
 
@@ -459,40 +492,20 @@ def _began(folder: JobFolder, run: Run) -> bool:
 def instance_cost(answer: Mapping[str, Any]) -> Cost:
     """What one Braket job's instance costs."""
     from pl_hybridjobs.cost.ledger import Cost
-    from pl_hybridjobs.cost.prices import price_of
+    from pl_hybridjobs.cost.prices import INSTANCE, price_of
 
     seconds, is_final = jobs.billed_s(answer, time.time())
     if not seconds:
         return Cost()
-    target = f"{_INSTANCE}:{(answer.get('instanceConfig') or {}).get('instanceType', 'unknown')}"
+    target = f"{INSTANCE}:{(answer.get('instanceConfig') or {}).get('instanceType', 'unknown')}"
     price = price_of(target)
     part = Cost(seconds=seconds, unknown_tasks=1)
     if price is not None:
         usd = price.usd(seconds=seconds)
         part = Cost(usd_final=usd, seconds=seconds) if is_final else Cost(usd_estimated=usd, seconds=seconds)
-    return replace(part, by_device={target: part}, by_kind={_INSTANCE: part})
+    return replace(part, by_device={target: part}, by_kind={INSTANCE: part})
 
 
 def this_python() -> str:
     """Major and minor version, as in "3.12"."""
     return ".".join(bundle.this_python()["version"].split(".")[:2])
-
-
-def _limits_left(folder: JobFolder) -> dict[str, bytes]:
-    """What is left of the user's budget for this job, as the budget that holds where it runs."""
-    from pl_hybridjobs.cost import account
-    from pl_hybridjobs.cost.budget import Budget
-
-    mine = account.of_job(folder.path)
-    (user,) = mine.parents
-    limits, own, spent = user.limits, mine.cost(), user.cost()
-    mine.close()
-    if not limits:
-        return {}
-    left = Budget(
-        max_usd=None if limits.usd is None else max(limits.usd - (spent.usd - own.usd), Decimal(0)),
-        max_tasks=None if limits.max_tasks is None else max(limits.max_tasks - (spent.tasks - own.tasks), 0),
-        max_shots=None if limits.max_shots is None else max(limits.max_shots - (spent.shots - own.shots), 0),
-        max_time_s=None if limits.max_time_s is None else max(limits.max_time_s - (spent.seconds - own.seconds), 0.0),
-    )
-    return {account.BUDGET: dump_json(left.to_json())}

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.braket import devices
@@ -142,7 +142,8 @@ class Braket:
         self._results = Results(self._session, results_timeout_s)
         self._capabilities: Capabilities | None = None
         self._hours = ""  # when it opens, if it is not always open
-        self._earlier: dict[str, str] | None = None  # what was bought before this process, by key
+        self._earlier: dict[str, str] = {}  # what was bought before this process, by key, as far as it was looked for
+        self._pages: Iterator[dict[str, str]] | None = None
         self._said: dict[str, tuple[dict[str, Any], int]] = {}  # what `complaints` has translated, by key, until it is submitted
         self._lock, self._searching = threading.Lock(), threading.Lock()
 
@@ -222,23 +223,23 @@ class Braket:
     def _bought_before(self, key: str, *, anew: bool = False) -> str | None:
         """The task of this key, whatever else was asked for with it; None also if we may not search."""
         with self._searching:
-            if self._earlier is None or anew:
-                try:
-                    self._earlier = self._all_by_key()
-                except Refusal as refusal:
-                    if not refusal.code.startswith("AccessDenied"):
-                        raise
-                    self._earlier = {}
+            if self._pages is None or anew:
+                self._pages, self._earlier = self._by_key(), {}
+            try:
+                while key not in self._earlier and (page := next(self._pages, None)) is not None:
+                    self._earlier |= page
+            except Refusal as refusal:
+                if not refusal.code.startswith("AccessDenied"):
+                    self._pages = None
+                    raise
             return self._earlier.get(key)
 
-    def _all_by_key(self) -> dict[str, str]:
-        """All tasks of this device, by the folder that theirs is in."""
+    def _by_key(self) -> Iterator[dict[str, str]]:
+        """Tasks of this device, by the folder that theirs is in: a page at a time, no more of them than are needed."""
         filters = [{"name": "deviceArn", "operator": "EQUAL", "values": [self.target]}]
-        found: dict[str, str] = {}
         for page in self._session.pages("braket", "search_quantum_tasks", filters=filters, maxResults=100):
-            for told in page.get("quantumTasks", []):
-                found[str(told["outputS3Directory"]).rpartition("/")[0].rpartition("/")[2]] = str(told["quantumTaskArn"])
-        return found
+            told = page.get("quantumTasks", [])
+            yield {str(one["outputS3Directory"]).rpartition("/")[0].rpartition("/")[2]: str(one["quantumTaskArn"]) for one in told}
 
     def status(self, task_id: str) -> TaskStatus:
         """See ``QPU``."""

@@ -353,6 +353,9 @@ def resume(name: str, detach: bool, **limits: Any) -> None:
 def budget(ctx: click.Context, as_json: bool) -> None:
     """Show what was spent with this home folder by all its jobs, and beside them, and what may be.
 
+    What was bought in rehearsals and at emulators is told apart: nobody pays for it. Where the environment is an emulator's, `set` and
+    `clear` change the budget that holds there.
+
     \b
     Example:
       hybridjobs budget set --max-usd 50
@@ -363,12 +366,13 @@ def budget(ctx: click.Context, as_json: bool) -> None:
         return
     from pl_hybridjobs.cost.account import of_user
 
-    account = of_user()
-    limits, cost = account.limits, account.cost()
+    user, emulated = of_user(emulated=False), of_user(emulated=True)
     if as_json:
-        click.echo(json.dumps({"budget": limits.to_json(), "cost": facts.cost(cost)}, indent=1))
+        told = {"budget": user.limits.to_json(), "cost": facts.cost(user.cost())}
+        pretended = {"budget": emulated.limits.to_json(), "cost": facts.cost(emulated.cost())}
+        click.echo(json.dumps({**told, "emulated": pretended}, indent=1))
     else:
-        render.budget(limits, cost)
+        render.budget(user.limits, user.cost(), emulated.limits, emulated.cost())
 
 
 @budget.command("set")
@@ -380,17 +384,18 @@ def budget_set(**limits: Any) -> None:
     Example:
       hybridjobs budget set --max-usd 50 --max-tasks 1000
     """
-    from pl_hybridjobs.cost.account import budget_file, of_user
-    from pl_hybridjobs.jobs.durable import dump_json, write_bytes
+    from pl_hybridjobs.cost.account import budget_file, read_budget
+    from pl_hybridjobs.jobs.durable import dump_json, locked, write_bytes
 
     given = _budget(limits)
     if not given:
         raise click.UsageError("Give at least one limit, for example --max-usd 50; `hybridjobs budget clear` takes all away.")
     path = budget_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    changed = of_user().limits.changed(given)
-    write_bytes(path, dump_json(changed.to_json()))
-    click.echo(f"The budget is now {changed}.")
+    with locked(path.with_suffix(".lock")):
+        changed = read_budget(path).changed(given)
+        write_bytes(path, dump_json(changed.to_json()))
+    click.echo(f"The budget{_where()} is now {changed}.")
 
 
 @budget.command("clear")
@@ -399,7 +404,27 @@ def budget_clear() -> None:
     from pl_hybridjobs.cost.account import budget_file
 
     budget_file().unlink(missing_ok=True)
-    click.echo("There is no limit now, beside those of jobs.")
+    click.echo(f"There is no limit{_where()} now, beside those of jobs.")
+
+
+@budget.command("settle")
+@click.option("--older-than", default="1d", show_default=True, metavar="AGE", help="Leave alone what is younger, for example 30m or 2h.")
+def budget_settle(older_than: str) -> None:
+    """Settle what processes outside of jobs left open when they died: what was never sent is given back, of what was sent Amazon Braket is
+    asked. A job's purchases are settled when it is resumed.
+
+    \b
+    Example:
+      hybridjobs budget settle --older-than 2h
+    """
+    from pl_hybridjobs.braket.settling import settle
+    from pl_hybridjobs.cost.account import of_user
+    from pl_hybridjobs.home import default_home
+
+    done = settle(of_user(), default_home(), _age_s(older_than, "--older-than"))
+    click.echo(f"{done.released} never sent and given back, {done.ended} ended and settled, {len(done.open)} open")
+    for sentence in done.open:
+        click.echo(f"  {sentence}")
 
 
 @budget.command("mirror")
@@ -655,12 +680,18 @@ def _budget(given: dict[str, Any]) -> Budget:
         raise InvalidCall("budget", str(error).splitlines()) from None
 
 
-def _age_s(text: str) -> float:
+def _where() -> str:
+    from pl_hybridjobs.cost.account import is_emulated
+
+    return " at emulators" if is_emulated() else ""
+
+
+def _age_s(text: str, option: str = "--since") -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     try:
         return float(text[:-1]) * units[text[-1]]
     except (KeyError, ValueError, IndexError):
-        raise click.UsageError(f"--since {text!r} must be a number and a unit: 90s, 30m, 12h or 7d.") from None
+        raise click.UsageError(f"{option} {text!r} must be a number and a unit: 90s, 30m, 12h or 7d.") from None
 
 
 def _follow(job: Job) -> None:
@@ -718,7 +749,9 @@ def _code_of_error(error: HybridJobsError) -> int:
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: facts.strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
+    from pl_hybridjobs.jobs.metric_lines import strict_number
+
+    return {name: strict_number(v) if isinstance(v, float) else v for name, v in row.items()}
 
 
 def _print_job(job: Job, as_json: bool) -> None:

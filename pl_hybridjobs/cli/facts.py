@@ -9,6 +9,7 @@ from pl_hybridjobs.cost.prices import plain
 from pl_hybridjobs.errors import HybridJobsError
 from pl_hybridjobs.jobs import progress
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.metric_lines import strict_number
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import State
 
@@ -60,7 +61,7 @@ def line(job: Job) -> dict[str, Any]:
         **told,
         "progress": _progress(standing),
         "metric": _main_metric(table, standing),
-        "cost_usd": None if spent.is_nothing else plain(spent.usd),
+        "cost_usd": None if spent.is_nothing or spent.known_usd is None else plain(spent.known_usd),
     }
 
 
@@ -98,11 +99,6 @@ def cost(spent: Cost) -> dict[str, Any]:
         "unknown_tasks": spent.unknown_tasks,
         "by_device": {name: cost(part) for name, part in spent.by_device.items()},
     }
-
-
-def strict_number(value: float) -> float | str:
-    """A number, or its name where JSON has none for it."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _progress(standing: Progress | None) -> dict[str, Any] | None:

@@ -235,8 +235,8 @@ def details(job: dict[str, Any]) -> None:
     console().print(grid)
 
 
-def budget(limits: Budget, cost: Cost) -> None:
-    """What was spent, by device, and what may be."""
+def budget(limits: Budget, cost: Cost, emulated_limits: Budget, emulated: Cost) -> None:
+    """What was spent, by device, and what may be; then what was bought at emulators."""
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
@@ -244,6 +244,8 @@ def budget(limits: Budget, cost: Cost) -> None:
     grid.add_row("spent", Text(str(cost)))
     for device, part in cost.by_device.items():
         grid.add_row("", Text(f"{device}: {part}"))
+    if emulated_limits or not emulated.is_nothing:
+        grid.add_row("at emulators", Text(f"{emulated}; nobody pays for it. Budget there: {emulated_limits}"))
     console().print(grid)
 
 

@@ -2,6 +2,7 @@
 
 A job's account is its folder's ``spend.sqlite``; above it is the user's, ``$HYBRIDJOBS_HOME/spend.sqlite``, with the budget that
 ``hybridjobs budget set`` writes. Outside a job the user's account is the one that is charged. ``current()`` is what a device asks.
+What is bought from an emulated Amazon Braket is kept apart, in an account of the same form that nobody pays for.
 """
 
 from __future__ import annotations
@@ -19,16 +20,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pl_hybridjobs.cost import active
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Charge, Cost, Entry, Ledger, Settlement, State
 from pl_hybridjobs.cost.prices import money
-from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, FolderCorrupt, JobStopRequested
 from pl_hybridjobs.home import default_home, home_of
 
 LEDGER = "spend.sqlite"
 BUDGET = "budget.json"
+#: The folder of the home folder where the same two are for what is bought from an emulated Amazon Braket.
+EMULATED = "emulated"
+
+_MADE_UP = "emulated"  # the access key of emulators: Amazon sells nothing to it
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -190,35 +197,56 @@ class Account:
             account.ledger.adopt(entries)
 
 
-def budget_file(home: Path | None = None) -> Path:
-    """Where the user's budget is kept."""
-    return (home or default_home()) / BUDGET
+def is_emulated() -> bool:
+    """Whether the environment is that of ``hybridjobs emulator``: it leads to this machine, with a key that buys nothing elsewhere."""
+    address = next((found for name in ("AWS_ENDPOINT_URL_BRAKET", "BRAKET_ENDPOINT") if (found := os.environ.get(name))), "")
+    return os.environ.get("AWS_ACCESS_KEY_ID") == _MADE_UP and urlsplit(address).hostname in _HERE
 
 
-def of_user(home: Path | None = None) -> Account:
-    """The user's account: all that was bought with this home folder."""
-    return _of_user(home or default_home(), os.getpid())
+def user_home(home: Path | None = None, *, emulated: bool | None = None) -> Path:
+    """Where the user's ledger and budget are.
+
+    Args:
+        home: The home folder; None: the usual one.
+        emulated: Those of what nobody pays for; None: as the environment is.
+    """
+    place = home or default_home()
+    return place / EMULATED if (is_emulated() if emulated is None else emulated) else place
+
+
+def budget_file(home: Path | None = None, *, emulated: bool | None = None) -> Path:
+    """Where the user's budget is kept. For the arguments see ``user_home``."""
+    return user_home(home, emulated=emulated) / BUDGET
+
+
+def of_user(home: Path | None = None, *, emulated: bool | None = None) -> Account:
+    """The user's account: all that was bought with this home folder. For the arguments see ``user_home``."""
+    place = user_home(home, emulated=emulated)
+    return _of_user(place, place != user_home(home, emulated=False), os.getpid())
 
 
 @functools.lru_cache(maxsize=8)
-def _of_user(home: Path, pid: int) -> Account:
+def _of_user(place: Path, emulated: bool, pid: int) -> Account:
     del pid  # a forked child makes keys of its own
     return Account(
-        "the user",
-        Ledger(home / LEDGER),
-        lambda: read_budget(budget_file(home)),
+        "the user at emulators" if emulated else "the user",
+        Ledger(place / LEDGER),
+        lambda: read_budget(place / BUDGET),
         namespace=os.urandom(16).hex(),
         remedy="To go on, raise it: `hybridjobs budget set`; `hybridjobs budget` shows it.",
     )
 
 
-def of_job(folder: Path, *, guard: Callable[[], None] | None = None, stop: Callable[[], None] | None = None) -> Account:
+def of_job(
+    folder: Path, *, guard: Callable[[], None] | None = None, stop: Callable[[], None] | None = None, emulated: bool | None = None
+) -> Account:
     """A job's account, below the user's: what its folder says, now. A copied folder can be read anywhere.
 
     Args:
         folder: The job's folder.
         guard: See ``Account``.
         stop: Likewise.
+        emulated: See ``user_home``.
 
     Raises:
         FolderCorrupt: The folder's ``job.json`` cannot be read.
@@ -229,7 +257,7 @@ def of_job(folder: Path, *, guard: Callable[[], None] | None = None, stop: Calla
         f"job {spec.get('name', folder.name)}",
         Ledger(folder / LEDGER),
         lambda: given.changed(read_budget(folder / BUDGET)),
-        (of_user(home_of(folder)),),
+        (of_user(home_of(folder), emulated=emulated),),
         str(spec.get("purse") or spec.get("id", folder.name)),
         "To go on, raise it and resume: `job.resume(budget={'max_usd': ...})`, or "
         f"`hybridjobs resume {shlex.quote(str(spec.get('name', folder.name)))} --max-usd ...`.",
@@ -284,4 +312,20 @@ def current() -> Account:
 @functools.lru_cache(maxsize=1)
 def _adopted(folder: Path, pid: int) -> Account:
     del pid  # a forked child opens files of its own
-    return of_job(folder)
+    return of_job(folder, guard=lambda: _check_attempt(folder), stop=lambda: _check_cancelled(folder))
+
+
+def _check_attempt(folder: Path) -> None:
+    """As ``JobFolder.check_epoch``, in a process that the job's attempt started.
+
+    Raises:
+        Fenced: Its time is over.
+    """
+    attempt = os.environ.get("HYBRIDJOBS_ATTEMPT", "")
+    if (attempt.isdecimal() and (folder / "attempts" / str(int(attempt) + 1)).exists()) or (folder / "outcome.json").exists():
+        raise Fenced(f"Attempt {attempt} of {folder.name} is over, and this process belongs to it: it must not buy any more.")
+
+
+def _check_cancelled(folder: Path) -> None:
+    if (folder / "cancel.json").exists():
+        raise JobStopRequested(f"{folder.name} is cancelled, and this process belongs to it")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from pl_hybridjobs.cost.budget import Budget
-from pl_hybridjobs.cost.prices import NANO_USD, kind_of, money, plain, show
+from pl_hybridjobs.cost.prices import INSTANCE, NANO_USD, kind_of, money, plain, show
 from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt, FolderTooNew, InvalidCall, KeyConflict, StoreError
 from pl_hybridjobs.transactions import patiently, transaction
 
@@ -173,9 +173,19 @@ class Cost:
         return self.usd_final + self.usd_estimated
 
     @property
+    def known_usd(self) -> Decimal | None:
+        """The same; None where something was bought, and no price is known."""
+        return None if self.unknown_tasks and not self.usd else self.usd
+
+    @property
     def is_nothing(self) -> bool:
         """Nothing was bought; a job on a hired machine costs something without any task."""
-        return not (self.tasks or self.usd or self.seconds)
+        return not (self.tasks or self.usd or self.seconds or self.unknown_tasks)
+
+    def without(self, kind: str) -> Cost:
+        """What is left where everything of a kind (see ``by_kind``) is taken away."""
+        parts = {device: part for device, part in self.by_device.items() if kind_of(device) != kind}
+        return sum((replace(part, by_device={device: part}, by_kind={kind_of(device): part}) for device, part in parts.items()), Cost())
 
     def __float__(self) -> float:
         return float(self.usd)
@@ -195,17 +205,19 @@ class Cost:
     def __str__(self) -> str:
         if self.is_nothing:
             return "nothing bought"
-        text = show(self.usd)
+        parts = [] if self.known_usd is None else [show(self.known_usd)]
         if self.usd_estimated:
-            text += f" ({show(self.usd_estimated)} of it estimated)"
+            parts[0] += f" ({show(self.usd_estimated)} of it estimated)"
         if self.tasks:
-            text += f", {self.tasks} task{'s' * (self.tasks != 1)}, {self.shots} shot{'s' * (self.shots != 1)}"
+            parts.append(f"{self.tasks} task{'s' * (self.tasks != 1)}, {self.shots} shot{'s' * (self.shots != 1)}")
         if self.seconds:
-            text += f", {self.seconds:.4g} s"
+            parts.append(f"{self.seconds:.4g} s")
+        text = [", ".join(parts)] if parts else []
         if self.unknown_tasks:
             thing = "task" if self.tasks else "instance"
-            text += f"; the price of {self.unknown_tasks} {thing}{'s' * (self.unknown_tasks != 1)} is not known and not in the sum"
-        return text
+            unknown = f"the price of {self.unknown_tasks} {thing}{'s' * (self.unknown_tasks != 1)} is not known"
+            text.append(f"{unknown} and not in the sum" if self.usd else unknown)
+        return "; ".join(text)
 
 
 def _merged(one: Mapping[str, Cost], other: Mapping[str, Cost]) -> dict[str, Cost]:
@@ -272,7 +284,8 @@ class Ledger:
             if not new:
                 return ()
             tasks, where = sum(c.tasks for c in new), ", ".join(sorted({c.target for c in new}))
-            first = f"The next {tasks} task{'s' * (tasks != 1)} on {where} would pass a budget, so nothing was submitted."
+            what = f"The next {tasks} task{'s' * (tasks != 1)} on {where}" if tasks else f"{where}, for as long as it may run,"
+            first = f"{what} would pass a budget, so nothing was submitted."
             _refuse(database, new, budget, session, session_budget, owner, first, remedy)
             now = time.time() if when is None else when
             rows = [
@@ -306,6 +319,44 @@ class Ledger:
                 f"WHERE key = ? AND seconds < ? AND state != 'released' AND state NOT IN {_FINAL}",
                 [(_nano(c.usd), c.seconds, now, c.key, c.seconds) for c in charges],
             )
+
+    def set_aside(
+        self, key: str, target: str, budget: Budget, most: Budget | None = None, *, namespace: str = "", when: float | None = None
+    ) -> Budget:
+        """Reserve what a budget has left, for somebody who spends it elsewhere: at once, so that no two are given the same.
+
+        What was set aside under the same key, and is not spent, is given back first. ``lower`` and ``release`` end it.
+
+        Args:
+            key: Names the reservation.
+            target: What stands for the device.
+            budget: What all entries of this ledger together may reach.
+            most: Not more than this; None: all that is left.
+            namespace: Who reserves it.
+            when: Unix time; None: now.
+
+        Returns:
+            What was reserved, in the limits that the budget has.
+        """
+        with self._write() as database:
+            found = _left(database, budget, most, key)
+            now = time.time() if when is None else when
+            entry = Entry(key, namespace, "", target, "", "", State.RESERVED, 0, 0, None, None, 0.0, now, now)
+            known = self._find(database, [key]).get(key)
+            database.execute(_PUT, _row(replace(_holding(entry, found), updated=max(now, known.updated + _TICK_S) if known else now)))
+        return found
+
+    def left(self, budget: Budget, most: Budget | None = None) -> Budget:
+        """What ``set_aside`` would reserve now."""
+        with self._read() as database:
+            return _left(database, budget, most) if database is not None else _least(budget, Cost(), most)
+
+    def lower(self, key: str, rest: Budget) -> None:
+        """So much of what was set aside is not spent yet. Nothing is raised, and nothing changes once it was released."""
+        with self._write() as database:
+            known = self._find(database, [key]).get(key)
+            if known is not None and known.state is State.RESERVED:
+                database.execute(_PUT, _row(replace(_holding(known, rest), updated=max(time.time(), known.updated + _TICK_S))))
 
     def check(
         self,
@@ -596,10 +647,11 @@ def _passed_limits(
     found = []
     unknown = sorted({charge.target for charge in new if charge.usd is None})
     if budget.usd is not None and unknown:
+        is_hired = all(kind_of(target) == INSTANCE for target in unknown)
+        figures = '"per_hour_usd": "0.115"' if is_hired else '"per_task_usd": "0.30", "per_shot_usd": "0.01"'
         found.append(
             f"  - The budget of {owner} has max_usd, and the price of {', '.join(unknown)} is not known. Name it in a price file "
-            '(HYBRIDJOBS_PRICES=prices.json with {"<device>": {"per_task_usd": "0.30", "per_shot_usd": "0.01"}}), or limit tasks or shots '
-            "instead of dollars."
+            f'(HYBRIDJOBS_PRICES=prices.json with {{"<device>": {{{figures}}}}}), or limit tasks or shots instead of dollars.'
         )
     parts = list(_figures(database, where, values))
     spent = sum((cost for _, ended, cost in parts if ended), Cost())
@@ -618,12 +670,41 @@ def _passed_limits(
     return found
 
 
+def _left(database: sqlite3.Connection, budget: Budget, most: Budget | None, but_for: str = "") -> Budget:
+    spent = sum((cost for _, _, cost in _figures(database, " AND key != ?", (but_for,))), Cost())
+    return _least(budget, spent, most)
+
+
+def _least(budget: Budget, spent: Cost, most: Budget | None) -> Budget:
+    """What is left of a budget, limit by limit, and not more than that."""
+    cap = most or Budget()
+    limits: tuple[tuple[str, Any, Any, Any], ...] = (
+        ("max_usd", budget.usd, spent.usd, cap.usd),
+        ("max_tasks", budget.max_tasks, spent.tasks, cap.max_tasks),
+        ("max_shots", budget.max_shots, spent.shots, cap.max_shots),
+        ("max_time_s", budget.max_time_s, spent.seconds, cap.max_time_s),
+    )
+    return Budget(
+        **{
+            name: max(limit - used, 0) if other is None else min(max(limit - used, 0), other)
+            for name, limit, used, other in limits
+            if limit is not None
+        }
+    )
+
+
+def _holding(entry: Entry, amount: Budget) -> Entry:
+    """An entry that stands for an amount which is not spent yet."""
+    usd = Decimal(0) if amount.usd is None else amount.usd
+    return replace(entry, estimated_usd=usd, tasks=amount.max_tasks or 0, shots=amount.max_shots or 0, seconds=amount.max_time_s or 0.0)
+
+
 def _figures(database: sqlite3.Connection, where: str, values: Sequence[str]) -> Iterator[tuple[str, bool, Cost]]:
     """Sums for each device, apart for final figures and for estimates."""
     usd = "COALESCE(final_nusd, estimated_nusd)"
     rows = database.execute(
         f"SELECT target, state IN {_FINAL} AND (final_nusd IS NOT NULL OR estimated_nusd IS NULL) AS is_final, SUM(tasks), SUM(shots), "
-        f"SUM(seconds), SUM({usd}), SUM(CASE WHEN {usd} IS NULL THEN tasks ELSE 0 END) "
+        f"SUM(seconds), SUM({usd}), SUM(CASE WHEN {usd} IS NULL THEN MAX(tasks, 1) ELSE 0 END) "
         f"FROM entries WHERE state != 'released'{where} GROUP BY target, is_final",
         tuple(values),
     )

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from pl_hybridjobs.cost.prices import money, packaged, plain
 from pl_hybridjobs.errors import ProviderError
@@ -38,8 +39,11 @@ def fetch(url: str | None = None) -> str:
     import urllib.request
 
     place = url or os.environ.get("BRAKET_PRICE_OFFERS_URL", URL)
-    if not place.startswith(("https://", "http://")):
-        raise ProviderError(f"The price list {place!r} is no address of the web; it begins with https://.")
+    address = urlsplit(place)
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "localhost", "::1")):
+        raise ProviderError(
+            f"The price list {place!r} is not taken: budgets go by it, so its address begins with https://, but for one on this machine."
+        )
     try:
         with urllib.request.urlopen(place, timeout=_TIMEOUT_S) as reply:  # noqa: S310 - looked at above
             return str(reply.read().decode("utf-8"))

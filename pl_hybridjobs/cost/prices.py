@@ -24,6 +24,9 @@ from pl_hybridjobs.home import default_home
 #: Money is kept in whole billionths of a dollar.
 NANO_USD = Decimal("1e-9")
 
+#: The kind of a machine that is hired by the hour to run a job: ``braket-instance:ml.m5.large``.
+INSTANCE = "braket-instance"
+
 _FREE = ("hybridjobs.", "default.", "lightning.", "reference.", "null.", "braket.local.")
 _REMOTE = "hybridjobs.qpu"
 

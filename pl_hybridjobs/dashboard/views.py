@@ -16,6 +16,7 @@ from pl_hybridjobs.errors import HybridJobsError
 from pl_hybridjobs.jobs import progress
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
+from pl_hybridjobs.jobs.metric_lines import strict_number
 from pl_hybridjobs.jobs.spec import Status
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def series(table: MetricTable, name: str, *, by_time: bool, low: float | None, h
 
 def user_account(home: Path) -> dict[str, Any]:
     """What was spent with a home folder, and what may be."""
-    user = account.of_user(home)
+    user = account.of_user(home, emulated=False)
     return {"cost": _cost(user.cost()), "budget": _budget(user.limits)}
 
 
@@ -119,7 +120,7 @@ def _summary(table: MetricTable, name: str) -> dict[str, Any]:
     values = table[name]
     finite = values[np.isfinite(values)]
     return {
-        "last": _number(float(values[-1])),
+        "last": strict_number(float(values[-1])),
         "step": int(table.steps(name)[-1]),
         "min": float(finite.min()) if len(finite) else None,
         "max": float(finite.max()) if len(finite) else None,
@@ -137,10 +138,10 @@ def _cost(cost: Cost) -> dict[str, Any] | None:
     if cost.is_nothing:
         return None
     return {
-        "usd": plain(cost.usd),
+        "usd": None if cost.known_usd is None else plain(cost.known_usd),
         "text": str(cost),
         "estimated": bool(cost.usd_estimated),
-        "devices": {name: {"usd": plain(part.usd), "tasks": part.tasks, "shots": part.shots} for name, part in cost.by_device.items()},
+        "devices": {name: str(part) for name, part in cost.by_device.items()},
     }
 
 
@@ -181,14 +182,10 @@ def _error(outcome: dict[str, Any]) -> dict[str, str] | None:
     return {"type": kind, "message": str(error.get("message", "")), "traceback": str(error.get("traceback", ""))}
 
 
-def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
-
-
 def _short(value: Any) -> Any:
     """A value for a cell: numbers and truth values as they are, others as text."""
     if isinstance(value, float):
-        return _number(value)
+        return strict_number(value)
     return value if isinstance(value, bool | int) or value is None else _cut(value if isinstance(value, str) else _text(value), 200)
 
 

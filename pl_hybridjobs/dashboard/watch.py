@@ -11,7 +11,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _IDLE_SHARE = 10  # of the time that a look takes
 _SETTLING_S = 5.0  # a supervisor writes the log's last lines after the outcome
 _BEAT_S = 15.0
 _CHUNK = 100
+_AT_ONCE = 8  # jobs about which services are asked
 _POLITE_S = 0.0002  # lets go of the interpreter: in the first look, a page that loads meanwhile comes first
 
 Row = dict[str, Any]
@@ -48,6 +50,7 @@ class Watcher:
         self._wake = threading.Event()
         self._closed = False
         self._is_ready = False
+        self._askers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="hybridjobs-watch")
         self._thread = threading.Thread(target=self._run, name="hybridjobs-dashboard-watch", daemon=True)
         self._thread.start()
 
@@ -66,6 +69,7 @@ class Watcher:
         self._closed = True
         self._wake.set()
         self._thread.join()
+        self._askers.shutdown()
         with self._lock:
             for page in self._pages:
                 page.tell({}, (), closing=True)
@@ -118,9 +122,8 @@ class Watcher:
             for job_id in gone:
                 del self._cards[job_id]
         changed: dict[str, Row] = {}
-        for job_id in sorted(names, reverse=True):  # the newest first
-            card = self._cards.get(job_id) or _Card(JobFolder(self._jobs / job_id))
-            if card.look():
+        for job_id, card, has_changed in self._looked(names):
+            if has_changed:
                 changed[job_id] = card.row
                 with self._lock:  # a page that opens just now reads all of them
                     self._cards[job_id] = card
@@ -132,6 +135,18 @@ class Watcher:
         if changed or gone or not self._is_ready:
             self._is_ready = True
             self._tell(changed, gone)
+
+    def _looked(self, names: Iterable[str]) -> Iterator[tuple[str, _Card, bool]]:
+        """Each job and whether it has changed, the newest first; last those about which a service is asked, about several at a time."""
+        asked: dict[str, tuple[_Card, Future[bool]]] = {}
+        for job_id in sorted(names, reverse=True):
+            card = self._cards.get(job_id) or _Card(JobFolder(self._jobs / job_id))
+            if card.is_elsewhere:
+                asked[job_id] = card, self._askers.submit(card.look)
+            else:
+                yield job_id, card, card.look()
+        for job_id, (card, look) in asked.items():
+            yield job_id, card, look.result()
 
     def _tell(self, changed: dict[str, Row], gone: Iterable[str]) -> None:
         with self._lock:
@@ -180,6 +195,21 @@ class _Card:
     _runner: Runner | None = None
     _over_at: float | None = None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether to look means to ask a service."""
+        if self._over_at is not None:
+            return False
+        with contextlib.suppress(Exception):  # the look says what is wrong
+            return isinstance(self._known()[1], runners.Mirroring)
+        return False
+
+    def _known(self) -> tuple[JobSpec, Runner]:
+        if self._spec is None or self._runner is None:
+            self._spec = self.folder.spec()
+            self._runner = runners.resolve(self._spec.runner, self._spec.runner_options)
+        return self._spec, self._runner
+
     def look(self) -> bool:
         """Look again, unless nothing can have changed. Returns whether something did."""
         if self._over_at is not None and time.monotonic() - self._over_at > _SETTLING_S:
@@ -196,10 +226,7 @@ class _Card:
     def _state(self) -> State:
         """As ``store.observe_via_runner`` has it; but what never changes is read once, and a fault of one runner hides no other job."""
         try:
-            if self._spec is None or self._runner is None:
-                self._spec = self.folder.spec()
-                self._runner = runners.resolve(self._spec.runner, self._spec.runner_options)
-            return self._runner.observe(self.folder)
+            return self._known()[1].observe(self.folder)
         except HybridJobsError as error:
             return State(Status.UNKNOWN, 0, str(error))
         except Exception as error:  # noqa: BLE001 - of a plug-in

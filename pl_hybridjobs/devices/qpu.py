@@ -15,6 +15,7 @@ import pennylane as qml
 from pennylane.devices import Device, ExecutionConfig, MCMConfig
 from pennylane.devices.modifiers import single_tape_support
 from pennylane.exceptions import DeviceError, QuantumFunctionError
+from pennylane.math import Interface
 from pennylane.measurements import ExpectationMP
 from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
@@ -241,6 +242,8 @@ class HybridQPU(Device):
         by_device = config.gradient_method in _BY_DEVICE and circuit is not None and self._why_not(config, circuit) is None
         return replace(
             config,
+            # By this name PennyLane calls back from the traced program, which is the only way to numbers.
+            interface=Interface.JAX_JIT if config.interface is Interface.JAX and _is_traced(circuit) else config.interface,
             gradient_method="adjoint" if by_device else config.gradient_method,
             use_device_gradient=by_device,
             use_device_jacobian_product=False,
@@ -333,6 +336,11 @@ class HybridQPU(Device):
             return circuit.copy(**told)
         ((mapped,), _) = qml.map_wires(circuit, numbers)
         return mapped.copy(**told)
+
+
+def _is_traced(circuit: QuantumScript | None) -> bool:
+    """Whether JAX knows no number of one of its parameters: under ``jax.vmap`` also without jit."""
+    return circuit is not None and any(map(qml.math.is_abstract, circuit.get_parameters(trainable_only=False)))
 
 
 def _remade(target: str, options: Mapping[str, Any]) -> HybridQPU:

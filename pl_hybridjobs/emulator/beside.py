@@ -51,13 +51,12 @@ class Beside:
         return None
 
     def _service_quotas(self) -> list[dict[str, Any]]:
-        """One for each instance type that has one here."""
-        kinds = {
-            kind: most
-            for pattern, most in reversed(self._quotas.items())
-            for kind in service_model().shape_for("InstanceType").enum
-            if fnmatchcase(kind, pattern)
-        }
+        """One for each instance type that has one here: the smallest of its patterns', for a job must keep within all of them."""
+        kinds: dict[str, int] = {}
+        for pattern, most in self._quotas.items():
+            for kind in service_model().shape_for("InstanceType").enum:
+                if fnmatchcase(kind, pattern):
+                    kinds[kind] = min(most, kinds.get(kind, most))
         return [
             {"ServiceCode": "braket", "QuotaName": f"Number of {kind} instances for jobs", "Value": most} for kind, most in kinds.items()
         ]

@@ -41,6 +41,7 @@ class Instance:
     def __init__(self, root: Path, request: Mapping[str, Any], python: Python, write: Callable[[bytes], None]) -> None:
         self.root = root
         self.ended = threading.Event()  # all processes are gone, all their output was taken
+        self.log_lost: Exception | None = None  # why some of it could not be kept
         self._request, self._python, self._write = request, python, write
         self._ml = root / "opt/ml"
         checkpoint = request.get("checkpointConfig") or {}
@@ -148,7 +149,10 @@ class Instance:
         assert process.stdout is not None
         with process.stdout:
             while data := os.read(process.stdout.fileno(), 1 << 16):
-                self._write(data)
+                try:
+                    self._write(data)
+                except Exception as error:  # noqa: BLE001 - the job says it; its processes must not wait for a reader
+                    self.log_lost = error
         process.wait()
         with contextlib.suppress(OSError, ValueError):
             process.stdin.close()  # type: ignore[union-attr]

@@ -9,7 +9,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from pl_hybridjobs.emulator.job import FINAL, Event, Job
 from pl_hybridjobs.emulator.job_checks import check, check_quotas
 from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.emulator.model import Refused
+from pl_hybridjobs.emulator.register import Register
 from pl_hybridjobs.emulator.reservations import Reservations
 from pl_hybridjobs.emulator.tasks import digest_of
 
@@ -62,13 +62,12 @@ class Jobs:
     ) -> None:
         self._fleet, self._reservations, self._images, self._bill = fleet, reservations, images, bill
         self._dice, self._clock, self._options, self._seed = dice, clock, options, seed
-        self._jobs: dict[str, Job] = {}
-        self._tokens: dict[tuple[str, str], tuple[str, str]] = {}
         self._instances: dict[str, Instance] = {}
         self._stops: dict[str, str] = {}  # by ARN: "cancelled", "lost", "late" or "closed"
         self._running: dict[str, str] = {}  # by ARN: the queue that it came from
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition(threading.RLock())
+        self._jobs: Register[Job] = Register("Job", "ConflictException", self._changed)
         self._folder: Path | None = None
         self._environment: Callable[[str], Mapping[str, str]] = lambda region: {}
 
@@ -102,14 +101,14 @@ class Jobs:
         token = (region, request["clientToken"])
         digest = digest_of(request)
         with self._changed:
-            if (before := self._created_before(token, digest)) is not None:
+            if (before := self._jobs.created_before(token, digest)) is not None:
                 return before
         device, reserved = check(request, region, self._fleet, self._reservations)
         secret = hashlib.sha256(f"job|{self._seed}|{region}|{token[1]}".encode()).hexdigest()
         # Tasks find their job by its token alone: see `tasks._job_of`.
         arn = f"arn:aws:braket:{region}:{buckets.ACCOUNT}:job/{uuid.uuid5(uuid.NAMESPACE_OID, secret)}"
         with self._changed:
-            if (before := self._created_before(token, digest)) is not None:
+            if (before := self._jobs.created_before(token, digest)) is not None:
                 return before
             check_quotas(request, [job.instance_type for job in self._jobs.values() if job.status not in FINAL], self._options)
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix="braket-jobs-"))
@@ -125,8 +124,7 @@ class Jobs:
                 tags=dict(request.get("tags", {})),
                 reserved=reserved,
             )
-            self._tokens[token] = (digest, arn)
-            self._jobs[arn] = job
+            self._jobs.create(token, digest, job)
             self._happens(arn, "WAITING_FOR_PRIORITY" if job.queue else "QUEUED_FOR_EXECUTION")
             thread = threading.Thread(target=self._live, args=(arn,), name=f"emulated-job-{job.name}", daemon=True)
             self._threads.append(thread)
@@ -134,21 +132,12 @@ class Jobs:
         return arn
 
     def find(self, arn: str, region: str) -> Job:
-        """A job as it stands.
-
-        Raises:
-            Refused: There is none of this name in the region.
-        """
-        with self._changed:
-            job = self._jobs.get(arn)
-        if job is None or job.region != region:
-            raise Refused("ResourceNotFoundException", f"Job {arn} not found in {region}")
-        return job
+        """A job as it stands; see ``Register``."""
+        return self._jobs.find(arn, region)
 
     def all(self) -> list[Job]:
         """In the order in which they were created."""
-        with self._changed:
-            return list(self._jobs.values())
+        return self._jobs.all()
 
     def cancel(self, arn: str, region: str) -> str:
         """Ask for a job's end.
@@ -170,9 +159,7 @@ class Jobs:
 
     def tag(self, arn: str, region: str, tags: Mapping[str, str]) -> None:
         """Replace a job's tags."""
-        with self._changed:
-            self.find(arn, region)
-            self._change(arn, tags=dict(tags))
+        self._jobs.tag(arn, region, tags)
 
     def position(self, job: Job) -> int | None:
         """Its place in its queue, from 1; None: it is in none."""
@@ -197,14 +184,6 @@ class Jobs:
             return self._changed.wait_for(lambda: all(job.status in FINAL for job in self._jobs.values()), timeout_s)
 
     # How a job lives
-
-    def _created_before(self, token: tuple[str, str], digest: str) -> str | None:
-        if token not in self._tokens:
-            return None
-        before, arn = self._tokens[token]
-        if before != digest:
-            raise Refused("ConflictException", f"The client token {token[1]} was used before, with other parameters.")
-        return arn
 
     def _live(self, arn: str) -> None:
         job = self._jobs[arn]
@@ -272,6 +251,8 @@ class Jobs:
         if stop in ("lost", "closed"):
             return "FAILED", _LOST
         instance.save_checkpoints()
+        if instance.log_lost is not None:
+            raise RuntimeError(f"the log could not be kept: {instance.log_lost!r}")
         if instance.exit_code and not stop:
             return "FAILED", _failure(instance)
         self._happens(arn, "UPLOADING_RESULTS")
@@ -330,9 +311,7 @@ class Jobs:
             self._change(arn, events=(*job.events, Event(kind, self._clock.now(), message)))
 
     def _change(self, arn: str, **changes: Any) -> None:
-        with self._changed:
-            self._jobs[arn] = replace(self._jobs[arn], **changes)
-            self._changed.notify_all()
+        self._jobs.change(arn, **changes)
 
 
 def _failure(instance: Instance) -> str:

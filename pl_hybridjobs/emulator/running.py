@@ -110,8 +110,8 @@ class Emulator:
 
     def close(self) -> None:
         """Stop, and end all jobs' processes. What it knew is forgotten; moto's buckets stay as long as this process."""
+        self._service.close()  # first: a request that came later would begin what nobody ends
         self._jobs.close()
-        self._service.close()
         self._tasks.close()
 
     @property

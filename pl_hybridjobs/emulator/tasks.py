@@ -12,7 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,7 @@ from pl_hybridjobs.emulator.devices import PROGRAM_SET, Device, Fleet
 from pl_hybridjobs.emulator.faults import Dice
 from pl_hybridjobs.emulator.limits import Limits
 from pl_hybridjobs.emulator.model import Refused
+from pl_hybridjobs.emulator.register import Register
 from pl_hybridjobs.emulator.reservations import Reservations
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED")
@@ -116,8 +117,6 @@ class Tasks:
         self.reservations = Reservations(clock)
         self._fleet, self._bill, self._limits, self._dice, self._clock = fleet, bill, limits, dice, clock
         self._seed, self._latency_s, self._concurrency, self._quota = seed, latency_s, concurrency, quota
-        self._tasks: dict[str, Task] = {}
-        self._tokens: dict[tuple[str, str], tuple[str, str]] = {}
         self._actions: dict[str, Action] = {}
         self._repeats: Counter[str] = Counter()
         self._waiting: dict[str, tuple[list[str], list[str]]] = {device.arn: ([], []) for device in fleet}  # priority, normal
@@ -125,6 +124,7 @@ class Tasks:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition(threading.RLock())
+        self._tasks: Register[Task] = Register("Quantum task", "ValidationException", self._changed)
         self._closed = False
         self._workers = ThreadPoolExecutor(_WORKERS, "emulated-device")
         self._thread = threading.Thread(target=self._serve, name="emulated-queue", daemon=True)
@@ -152,7 +152,7 @@ class Tasks:
         token = (region, request["clientToken"])
         digest = digest_of(request)
         with self._changed:
-            if (before := self._created_before(token, digest)) is not None:
+            if (before := self._tasks.created_before(token, digest)) is not None:
                 return before
         device = self._fleet.in_region(request["deviceArn"], region)
         self._fleet.check_open(device)
@@ -177,34 +177,24 @@ class Tasks:
             reserved=reserved,
         )
         with self._changed:
-            if (before := self._created_before(token, digest)) is not None:
+            if (before := self._tasks.created_before(token, digest)) is not None:
                 return before
             self._check_quota(device)
             if not reserved:
                 self._limits.reserve(arn, device, cost_usd(device, request["shots"]))
-            self._tokens[token] = (digest, arn)
-            self._tasks[arn] = task
+            self._tasks.create(token, digest, task)
             self._actions[arn] = action
             self._waiting[device.arn][0 if task.has_priority else 1].append(arn)
             self._changed.notify_all()
         return arn
 
     def find(self, arn: str, region: str) -> Task:
-        """A task as it stands.
-
-        Raises:
-            Refused: There is none of this name in the region.
-        """
-        with self._changed:
-            task = self._tasks.get(arn)
-        if task is None or task.region != region:
-            raise Refused("ResourceNotFoundException", f"Quantum task {arn} not found in {region}")
-        return task
+        """A task as it stands; see ``Register``."""
+        return self._tasks.find(arn, region)
 
     def all(self) -> list[Task]:
         """In the order in which they were created."""
-        with self._changed:
-            return list(self._tasks.values())
+        return self._tasks.all()
 
     def cancel(self, arn: str, region: str) -> str:
         """Ask for a task's end.
@@ -229,9 +219,7 @@ class Tasks:
 
     def tag(self, arn: str, region: str, tags: Mapping[str, str]) -> None:
         """Replace a task's tags."""
-        with self._changed:
-            self.find(arn, region)
-            self._change(arn, tags=dict(tags))
+        self._tasks.tag(arn, region, tags)
 
     def position(self, task: Task) -> int | None:
         """Its place in its queue, from 1; None: it is in none."""
@@ -252,14 +240,6 @@ class Tasks:
 
     # How tasks move on
 
-    def _created_before(self, token: tuple[str, str], digest: str) -> str | None:
-        if token not in self._tokens:
-            return None
-        before, arn = self._tokens[token]
-        if before != digest:
-            raise Refused("ValidationException", f"The client token {token[1]} was used before, with other parameters.")
-        return arn
-
     def _sample_seed(self, digest: str) -> tuple[int, ...]:
         """The same tasks give the same samples, whatever their tokens; a repeated task gives others."""
         with self._changed:
@@ -279,8 +259,7 @@ class Tasks:
                 queue.remove(task.arn)
 
     def _change(self, arn: str, **changes: Any) -> None:
-        self._tasks[arn] = replace(self._tasks[arn], **changes)
-        self._changed.notify_all()
+        self._tasks.change(arn, **changes)
 
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
         with self._changed:

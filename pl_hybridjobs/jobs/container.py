@@ -29,7 +29,7 @@ from pl_hybridjobs.jobs.spec import JobSpec, Resources
 from pl_hybridjobs.jobs.supervised import SupervisedRunner
 
 ENVIRONMENTS = ("image", "locked")
-LABEL = "pl-hybridjobs.token"
+_WARMING = "-warming"  # what compiles before the worker starts
 _NOT_STARTED = 125  # both engines: the fault is theirs, not the program's
 _NO_PROGRAM = (126, 127)
 _KILLED = 137  # 128 + SIGKILL, as shells have it
@@ -37,6 +37,8 @@ _LOG_TAIL_BYTES = 4000
 #: Of the caller's variables these go in, if there is a network: credentials are never written anywhere.
 _CREDENTIALS = ("AWS_", "BRAKET_")
 _SETTINGS = "HYBRIDJOBS_"
+#: What engines' clients read of their own environment: a job's variables of these names cannot go in through it.
+_CLIENTS = ("BUILDAH_", "CONTAINER", "DBUS_", "DOCKER_", "HOME", "LD_", "PATH", "PODMAN_", "REGISTRY_", "STORAGE_", "TMPDIR", "XDG_")
 _COMPILE = "import numpy; from pl_hybridjobs.sim import drivers; drivers.link(numpy.dtype('float64'))"
 #: Tells of an interpreter what ``Probe`` holds, as JSON.
 PROBE = """
@@ -296,20 +298,35 @@ class ContainerLaunch:
         place = self._place
         if place is None or (place.is_built and place.is_warm):
             return None
-        return launch.prepared(self.folder, work, asdict(self._box.probe().interpreter), self._warming(place))
+        return launch.prepared(self.folder, work, asdict(self._box.probe().interpreter), self._warming(place, work.epoch))
 
-    def _warming(self, place: Place) -> list[str]:
+    def _warming(self, place: Place, epoch: int) -> list[str]:
         """What compiles the simulator, in the image, into the environment's cache: jobs cannot write it, and each would compile again."""
         box = replace(self._box, spec=replace(self.spec, resources=Resources()))
         mounts = [*engine.mount(place.folder), *engine.mount(place.own), *engine.mount(place.cache, writable=True)]
         env = {"HOME": "/tmp", "NUMBA_CACHE_DIR": f"{place.cache}/numba"}  # noqa: S108 - its own
         given = [part for name, value in env.items() for part in ("--env", f"{name}={value}")]
         code = f"import sys; sys.path.append({str(place.own)!r}); {_COMPILE}"
-        return [box.engine.path, "run", *box.options(), *mounts, *given, "--entrypoint", str(place.python), box.image, "-P", "-c", code]
+        named = ("--name", f"{self.container(epoch)}{_WARMING}")
+        return [
+            box.engine.path,
+            "run",
+            *named,
+            *box.options(),
+            *mounts,
+            *given,
+            "--entrypoint",
+            str(place.python),
+            box.image,
+            "-P",
+            "-c",
+            code,
+        ]
 
     def start(self, work: launch.Work, *, output: int, life: int) -> int:
         """See ``Launch``. The life pipe is the container's standard input."""
         client = {name: value for name, value in os.environ.items() if name != process.OWNER_VARIABLE}
+        client |= {name: value for name, value in self.spec.resources.env.items() if not name.startswith(_CLIENTS)}
         argv = self.command(work, os.environ)
         try:
             with contextlib.chdir(self.folder.attempt(work.epoch).path):  # podman leaves its note of a lack of memory there
@@ -338,12 +355,13 @@ class ContainerLaunch:
             mounts += [*engine.mount(place.folder), *engine.mount(place.own)]
             env |= {**place.variables({"PATH": probe.path}), CACHE_VARIABLE: str(place.cache)}
         names = [name for name in inherited if _goes_in(name, bool(box.runner.network)) and name not in env]
+        # Every user of this machine sees command lines: the values of the job's own variables are not in them.
+        hidden = {name for name in self.spec.resources.env if env.get(name) == work.env.get(name) and not name.startswith(_CLIENTS)}
         return [
             *(box.engine.path, "run", "--interactive", "--name", self.container(work.epoch)),
-            *("--label", f"{LABEL}={launch.token_of(self.spec.id, work.epoch)}"),
             *box.options(),
             *mounts,
-            *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
+            *(part for name, value in env.items() for part in ("--env", name if name in hidden else f"{name}={value}")),
             *(part for name in names for part in ("--env", name)),
             *("--entrypoint", python, box.image),
             *("-P", "-S", "-c", launch.program("pl_hybridjobs.jobs.init"), root),
@@ -357,7 +375,7 @@ class ContainerLaunch:
     def end(self, epoch: int, *, code: int | None = None, parent: int | None = None) -> list[int]:
         """See ``Launch``. A client that ended by itself has seen its container end."""
         if code is None or code < 0 or code == _NOT_STARTED:
-            self._box.engine.remove(self.container(epoch))
+            self._box.engine.remove(self.container(epoch), f"{self.container(epoch)}{_WARMING}")
         return process.kill_all(launch.token_of(self.spec.id, epoch), parent=parent)
 
     def verdict(self, code: int, log: Path) -> launch.Verdict:

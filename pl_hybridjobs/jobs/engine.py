@@ -122,15 +122,15 @@ class Engine:
         names = ["all"] if gpus == "all" else [str(i) for i in range(gpus)] if isinstance(gpus, int) else gpus.split(",")
         return [part for name in names for part in ("--device", f"nvidia.com/gpu={name.strip()}")]
 
-    def remove(self, container: str) -> None:
-        """End a container and remove it; one that is not there is no error.
+    def remove(self, *containers: str) -> None:
+        """End containers and remove them; one that is not there is no error.
 
         Raises:
-            RunnerError: It is still there.
+            RunnerError: One is still there.
         """
         options = ["--force", "--ignore", "--time", "0"] if self.name == "podman" else ["--force"]
         try:
-            self.run("rm", *options, container)
+            self.run("rm", *options, *containers)
         except RunnerError as error:
             if not re.search(r"no such container|no container with", str(error), re.IGNORECASE):
                 raise

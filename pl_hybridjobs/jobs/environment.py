@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
@@ -239,10 +240,10 @@ def _make(folder: Path, packed: Path, manifest: Mapping[str, Any], interpreter: 
 
     wanted = locks.requirements(packed / _lock_name(manifest), str(manifest["requirements"]["kind"]), interpreter)
     named = {locks.name_of(line) for line in wanted}
-    make(folder, [*wanted, *(line for line in _worker_needs(manifest) if locks.name_of(line) not in named)], interpreter, final)
+    make(folder, wanted, interpreter, final, more=[line for line in _worker_needs(manifest) if locks.name_of(line) not in named])
 
 
-def make(folder: Path, wanted: Sequence[str], interpreter: Interpreter, final: Path, *options: str) -> None:
+def make(folder: Path, wanted: Sequence[str], interpreter: Interpreter, final: Path, *options: str, more: Sequence[str] = ()) -> None:
     """Make a virtual environment.
 
     Args:
@@ -251,6 +252,7 @@ def make(folder: Path, wanted: Sequence[str], interpreter: Interpreter, final: P
         interpreter: For whom.
         final: Where the folder will lie in the end.
         options: More of pip's.
+        more: Further requirements. Where those in the file have hashes, pip insists that all do: these are then installed after them.
 
     Raises:
         RunnerError: With the installer's last lines.
@@ -263,9 +265,11 @@ def make(folder: Path, wanted: Sequence[str], interpreter: Interpreter, final: P
         (programs / name).symlink_to(interpreter.executable)
     home = Path(interpreter.executable).parent
     (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n")
-    listing = folder / "requirements.txt"
-    listing.write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
-    install(listing, site, interpreter, *options)
+    has_hashes = any("--hash" in line for line in wanted)
+    for number, lines in enumerate([wanted, more] if has_hashes and more else [[*wanted, *more]]):
+        listing = folder / ("requirements.txt" if number == 0 else "more-requirements.txt")
+        listing.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        install(listing, site, interpreter, *options)
     for program in (site / "bin").glob("*") if (site / "bin").is_dir() else ():
         first, newline, rest = program.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:  # pip wrote which interpreter it runs in itself
@@ -294,6 +298,11 @@ def install(listing: Path, site: Path, interpreter: Interpreter, *options: str) 
         raise RunnerError(f"The environment could not be installed: pip ended with code {code}. Its last lines:\n{tail}")
 
 
+def without_passwords(text: str) -> str:
+    """With what stands before the host in addresses left out: not every pip hides it."""
+    return re.sub(r"://[^/\s@]+@", "://****@", text)
+
+
 def _run(command: Sequence[str]) -> tuple[int, str]:
     """Run a program, print what it prints. Returns its exit code and its last lines."""
     import subprocess
@@ -303,7 +312,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env) as running:
         assert running.stdout is not None
         for line in running.stdout:
-            text = line.decode(errors="replace").rstrip()
+            text = without_passwords(line.decode(errors="replace").rstrip())
             tail.append(text)
             print(text, file=sys.stderr, flush=True)
     return running.returncode, "\n".join(tail)

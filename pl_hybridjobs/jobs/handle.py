@@ -111,10 +111,13 @@ class Job:
         the purchases of both.
         """
         from pl_hybridjobs.cost import account
+        from pl_hybridjobs.cost.prices import INSTANCE
 
         self._catch_up()
         bought = account.of_job(self.folder).cost()
-        return bought + self._runner.cost(self._folder) if isinstance(self._runner, runners.Mirroring) else bought
+        if not isinstance(self._runner, runners.Mirroring):
+            return bought
+        return bought.without(INSTANCE) + self._runner.cost(self._folder)  # so far, not what is reserved for as long as it may run
 
     @property
     def budget(self) -> Budget:

@@ -12,6 +12,7 @@ from pl_hybridjobs.errors import RunnerError
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.environment import Interpreter
 
+_HASHES = ("sha256", "sha384", "sha512")  # which pip takes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -23,6 +24,9 @@ def requirements(lock: Path, kind: str, interpreter: Interpreter) -> list[str]:
         kind: As the bundle's manifest calls it: ``observed``, ``given``, ``uv.lock`` or ``pylock``.
         interpreter: For whom; a lock for several platforms says more than one of them needs.
 
+    Returns:
+        Requirements; with the hashes of their files, which pip then insists on, if the lock has them for all.
+
     Raises:
         RunnerError: The file is none of that kind, or has packages that come from no index.
     """
@@ -32,11 +36,14 @@ def requirements(lock: Path, kind: str, interpreter: Interpreter) -> list[str]:
 
     try:
         table = tomllib.loads(lock.read_text(encoding="utf-8"))
-        return sorted(set(_of_uv(table, _markers(interpreter)) if kind == "uv.lock" else _of_pylock(table)))
+        found = dict(_of_uv(table, _markers(interpreter)) if kind == "uv.lock" else _of_pylock(table))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunnerError(
             f"{lock.name} cannot be read ({type(error).__name__}: {error}). Make it anew, and submit the job again."
         ) from error
+    if not all(found.values()):
+        return sorted(found)
+    return [" ".join([line, *(f"--hash={one}" for one in found[line])]) for line in sorted(found)]
 
 
 def name_of(line: str) -> str:
@@ -47,18 +54,20 @@ def name_of(line: str) -> str:
     return normalised(found[0]) if found else ""
 
 
-def _of_pylock(table: Mapping[str, Any]) -> Iterator[str]:
-    """PEP 751: each package with its version and its marker."""
+def _of_pylock(table: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """PEP 751: each package with its version and its marker; and the hashes of its files."""
     for package in table["packages"]:
         if "directory" in package:
             continue  # the project itself, which travels in src/
         _check_index(package["name"], {"vcs", "archive"} & set(package))
         marker = f" ; {package['marker']}" if package.get("marker") else ""
-        yield f"{package['name']}=={package['version']}{marker}"
+        files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
+        hashes = [sorted(f"{name}:{value}" for name, value in file.get("hashes", {}).items() if name in _HASHES) for file in files]
+        yield f"{package['name']}=={package['version']}{marker}", sorted({of_file[-1] for of_file in hashes}) if all(hashes) else []
 
 
-def _of_uv(table: Mapping[str, Any], markers: Mapping[str, str]) -> Iterator[str]:
-    """From the project itself along the dependencies whose markers hold."""
+def _of_uv(table: Mapping[str, Any], markers: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """From the project itself along the dependencies whose markers hold; see ``_of_pylock``."""
     from packaging.markers import Marker
 
     packages: dict[str, list[Mapping[str, Any]]] = {}
@@ -81,7 +90,9 @@ def _of_uv(table: Mapping[str, Any], markers: Mapping[str, str]) -> Iterator[str
                 pending.append((found, wanted.get("extra", ())))
                 if not {"virtual", "editable", "directory"} & set(found["source"]):
                     _check_index(found["name"], set(found["source"]) - {"registry"})
-                    yield f"{found['name']}=={found['version']}"
+                    files = [*found.get("wheels", ()), *([found["sdist"]] if "sdist" in found else [])]
+                    hashes = [str(file.get("hash", "")) for file in files]
+                    yield f"{found['name']}=={found['version']}", sorted(set(hashes)) if all(hashes) else []
 
 
 def _check_index(name: str, other: set[str]) -> None:

@@ -35,6 +35,11 @@ _LONGEST_LINE = 512  # longer ones go the slow way: a block takes as many steps 
 _LONGEST_NUMBER = 22  # characters without sign and exponent; then all digits fit into 64 bits
 
 
+def strict_number(value: float) -> float | str:
+    """A number, or its name where JSON has none for it."""
+    return value if math.isfinite(value) else str(value)
+
+
 def parse(line: bytes) -> list[Any] | None:
     """One line's row of seven; None if the line is torn or damaged (or the header)."""
     try:

@@ -90,9 +90,11 @@ def _packages(python: str, env: Mapping[str, str]) -> Iterator[str]:
         raise RunnerError(f"{python} does not start: {error}") from error
     if done.returncode:
         raise RunnerError(f"{python} does not start: {done.stderr.strip()}")
-    yield str(Path(python).absolute().parent.parent)
-    yield os.path.realpath(python)
-    yield from (path for path in json.loads(done.stdout) if path)
+    found = [path for path in json.loads(done.stdout) if path]  # a virtual environment is a prefix; other links lead there from anywhere
+    yield from found
+    for path in (str(Path(python).absolute()), os.path.realpath(python)):
+        if not any(Path(path).is_relative_to(prefix) for prefix in (*found, *_SYSTEM)):
+            yield path
 
 
 def _readable(paths: Sequence[str] | Iterator[str]) -> list[str]:

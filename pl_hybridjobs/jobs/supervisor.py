@@ -80,14 +80,15 @@ def supervise(folder: JobFolder, spec: JobSpec, digest: str, cause: str) -> bool
             lease = claim(folder, cause, interruptions=used.interruptions, errors=used.errors)
         except Fenced:
             return True
-        end = Attempt(folder, spec, digest, lease).run()
+        attempt = Attempt(folder, spec, digest, lease)
+        end = attempt.run()
         if end.stopped:
             return False
         if not end.again:
             return True
         used = Retries(used.interruptions + (not end.error), used.errors + end.error)
-        if not _pause(folder, lease, spec.retries.pause_s(used.interruptions + used.errors)):
-            return True
+        if not _pause(folder, lease, spec.retries.pause_s(used.interruptions + used.errors), attempt.is_asked_to_stop):
+            return not attempt.is_asked_to_stop()
         cause = "retry"
 
 
@@ -100,16 +101,18 @@ def _used_retries(folder: JobFolder, cause: str) -> Retries:
     return Retries(lease.interruptions + 1, lease.errors)
 
 
-def _pause(folder: JobFolder, lease: Lease, pause_s: float) -> bool:
-    """Wait before a retry, with heartbeats; False if the job was cancelled meanwhile."""
+def _pause(folder: JobFolder, lease: Lease, pause_s: float, is_asked_to_stop: Callable[[], bool]) -> bool:
+    """Wait before a retry, with heartbeats; False if the job was cancelled meanwhile, or this process was asked to stop."""
     deadline = time.monotonic() + pause_s
-    while (left_s := deadline - time.monotonic()) > 0:
-        time.sleep(min(left_s, 0.1))
+    while (left_s := deadline - time.monotonic()) > 0 or is_asked_to_stop():
+        time.sleep(max(0.0, min(left_s, 0.1)))
         if folder.outcome.exists():
             return False
         if folder.cancel_request.exists():
             with locked(folder.lock):
                 outcome.commit_cancelled(folder, "cancelled while it waited for the next attempt")
+            return False
+        if is_asked_to_stop():
             return False
         if time.monotonic() - lease.beat_monotonic > HEARTBEAT_S:
             with contextlib.suppress(Fenced):
@@ -171,6 +174,10 @@ class Attempt:
             signal.set_wakeup_fd(-1)  # else the next signal writes into whatever file gets this number
             os.close(wake_r)
             os.close(wake_w)
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether a signal came that nobody has acted on; it goes on to take them when the worker is gone."""
+        return any(number != signal.SIGCHLD for number in self.signals)
 
     @property
     def _token(self) -> str:

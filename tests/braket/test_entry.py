@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import tarfile
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pl_hybridjobs.braket import inside, payload
+from pl_hybridjobs.braket import entry, inside, payload
 from pl_hybridjobs.cost.ledger import Charge, Ledger
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import observe
@@ -93,6 +95,38 @@ def test_a_changed_payload_is_refused_before_anything_of_it_is_loaded(tmp_path):
     assert "SHA-256 differs" in box.failure
     assert "SHA-256 differs" in output
     assert not box.inside.path.exists()
+
+
+def test_a_full_disk_is_told_to_the_service(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "payload", "w") as archive:
+        archive.add(__file__, "a.py")
+    order = {"payload": hashlib.sha256((tmp_path / "payload").read_bytes()).hexdigest()}
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+
+    with pytest.raises(entry.CannotBegin, match=r"cannot be unpacked into .*No space left.*volume_gb="):
+        entry._unpack(tmp_path / "payload", order, tmp_path)
+
+
+def test_what_a_lock_seals_is_installed_by_its_hashes_only(tmp_path, monkeypatch):
+    wheel = tmp_path / "wheels/absent_thing-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"not what was locked")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    (tmp_path / "uv.lock").write_text(
+        '[[package]]\nname = "p"\nversion = "0"\nsource = { virtual = "." }\ndependencies = [{ name = "absent-thing" }]\n'
+        '[[package]]\nname = "absent-thing"\nversion = "1.0"\nsource = { registry = "https://pypi.org/simple" }\n'
+        f'wheels = [{{ url = "https://x/y.whl", hash = "sha256:{"0" * 64}" }}]\n'
+    )
+    (tmp_path / "manifest.json").write_text(json.dumps({"requirements": {"kind": "uv.lock", "file": "uv.lock"}}))
+
+    problem = inside.install(tmp_path)
+
+    assert "DO NOT MATCH THE HASHES" in problem
 
 
 def test_a_forged_bundle_digest_is_noticed_by_the_worker(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import botocore.session
 import pytest
@@ -247,3 +248,20 @@ def test_times_are_numbers_whatever_the_client_makes_of_them():
 def test_a_running_jobs_time_is_an_estimate():
     assert jobs.billed_s(answer("RUNNING", startedAt=1000.0), now=1060.0) == (60.0, False)
     assert jobs.billed_s(answer("QUEUED"), now=1060.0) == (0.0, False)
+
+
+def test_two_machines_that_try_again_do_not_overwrite_each_others_source():
+    def place(payload):
+        return made(spec(), order=replace(ORDER, payload=payload))["algorithmSpecification"]["scriptModeConfig"]["s3Uri"]
+
+    assert place("a" * 64) != place("b" * 64)
+    assert place("a" * 64) == place("a" * 64)
+
+
+def test_the_request_tells_how_many_attempts_there_were_and_older_ones_tell_of_none():
+    order = replace(ORDER, epoch=3)
+    told = order.to_hyperparameters()
+
+    assert Order.from_hyperparameters(told) == order
+    del told["hybridjobs-epoch"]
+    assert Order.from_hyperparameters(told).epoch == 0

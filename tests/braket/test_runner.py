@@ -19,6 +19,7 @@ from pl_hybridjobs.braket import record
 from pl_hybridjobs.braket.attach import attach
 from pl_hybridjobs.braket.mirror import Mirror
 from pl_hybridjobs.braket.runner import BraketRunner, instance_cost
+from pl_hybridjobs.cost.account import of_user
 from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.errors import (
     BudgetExceeded,
@@ -36,6 +37,7 @@ from tests.braket.scripted import Reply, scripted
 from tests.jobs import functions
 
 WAIT_S = 90
+FIVE_DAYS = Decimal("0.115") * 120
 SPEC = JobSpec(id="20261121-120000-abcdef01", name="vqe", function="vqe")
 long = pytest.mark.torture_long
 
@@ -106,7 +108,9 @@ def test_a_refused_job_leaves_no_trace_and_says_why(service):
     assert "Service Quotas" in str(caught.value)
     assert open_job("second").status is Status.CREATED
     assert record.runs(JobFolder(open_job("second").folder)) == []
+    assert of_user().cost().usd == FIVE_DAYS, "what was set aside for it is free again"
     held.cancel(0)
+    assert of_user().cost().usd == held.cost.usd_final, "the job that began costs what was billed"
 
 
 def test_an_upload_that_failed_is_begun_anew(service, monkeypatch):
@@ -145,6 +149,7 @@ def test_a_job_that_is_cancelled_while_it_is_uploaded_is_not_submitted(service, 
         braket_job(functions.add, 1, options={"name": "late"})
 
     assert (open_job("late").status, len(running.jobs)) == (Status.CANCELLED, 0)
+    assert of_user().cost().is_nothing
 
 
 def ask(preflight: BraketRunner, **replies: Reply) -> list[str]:
@@ -199,6 +204,15 @@ def test_a_missing_permission_is_named(account):
 
     assert "belongs to another account" in found[0]
     assert "iam:ListRoles is missing" in found[1]
+
+
+def test_another_refusal_is_not_taken_for_a_missing_permission(account):
+    invalid = b"<ErrorResponse><Error><Code>ValidationError</Code><Message>bad marker</Message></Error></ErrorResponse>"
+
+    found = ask(BraketRunner(), sts=Reply(body=WHO), s3=Reply(200, b""), iam=Reply(400, invalid))
+
+    assert "bad marker (ValidationError)" in found[0]
+    assert "is missing" not in found[0]
 
 
 def test_a_named_role_is_not_looked_for(account):
@@ -423,25 +437,6 @@ def functions_read_a():
     from pl_hybridjobs import input_path
 
     return (input_path("set") / "a.txt").read_text()
-
-
-def test_what_is_left_of_the_users_budget_goes_along(jobs_home):
-    import json
-
-    from pl_hybridjobs.braket.runner import _limits_left
-    from pl_hybridjobs.cost.account import budget_file, of_job, of_user
-    from pl_hybridjobs.cost.ledger import Charge
-    from tests.braket.boxes import packed
-
-    folder = packed(functions.add, 1)
-    assert _limits_left(folder) == {}
-    budget_file().write_text(json.dumps({"max_usd": "10", "max_tasks": 5}))
-    of_user().reserve([Charge("another job's", "arn:x", usd=Decimal(4), tasks=2)])
-    of_job(folder.path).reserve([Charge("its own", "arn:x", usd=Decimal(3), tasks=1)])
-
-    left = json.loads(_limits_left(folder)["budget.json"])
-
-    assert left == {"max_usd": "6.00", "max_tasks": 3}
 
 
 def run_out_of_money():

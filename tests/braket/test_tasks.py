@@ -201,6 +201,25 @@ def test_a_later_attempt_with_another_job_token_tags_and_prefix_finds_what_was_b
     assert len(running.tasks) == (2 if search == "forbidden" else 3)
 
 
+def test_a_search_for_what_was_bought_turns_no_more_pages_than_it_needs(monkeypatch):
+    pages = [[("b", "b-arn")], [("c", "c-arn"), ("d", "d-arn")], [("a", "a-arn")]]
+    turned: list[int] = []
+
+    def turn(*_, **__):
+        for number, page in enumerate(pages):
+            turned.append(number)
+            yield {"quantumTasks": [{"outputS3Directory": f"tasks/{key}/x", "quantumTaskArn": arn} for key, arn in page]}
+
+    qpu = tasks.open(SV1)
+    monkeypatch.setattr(qpu._session, "pages", turn)
+
+    assert qpu._bought_before("c") == "c-arn"
+    assert qpu._bought_before("d") == "d-arn"
+    assert turned == [0, 1]
+    assert (qpu._bought_before("a"), qpu._bought_before("z")) == ("a-arn", None)
+    assert turned == [0, 1, 2]
+
+
 def test_what_an_attempt_bought_and_never_heard_of_is_collected_by_the_next_one(emulated, monkeypatch, tmp_path):
     running = emulated()
     found = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from pl_hybridjobs import hybrid_job, open_job
-from pl_hybridjobs.cli.commands import cli
+from pl_hybridjobs.cli.commands import budget_set, cli
 from pl_hybridjobs.cost.budget import Budget
 from tests.jobs import buyers
 
@@ -81,3 +83,43 @@ def test_a_plan_on_ones_own_machine_costs_nothing_and_names_the_budget():
         return 0
 
     assert "cost: 0.00 USD\nbudget: at most 5.00 USD" in str(nothing.plan())
+
+
+def test_what_was_bought_at_emulators_is_shown_apart_and_has_a_budget_of_its_own(shop, monkeypatch):
+    hj("budget", "set", "--max-usd", "5")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "emulated")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BRAKET", "http://127.0.0.1:8555")
+    assert "The budget at emulators is now at most 9.00 USD" in hj("budget", "set", "--max-usd", "9")
+    hybrid_job(buyers.loop, runner="inline")(3, shop)
+
+    told = json.loads(hj("budget", "--json"))
+    assert (told["budget"], told["cost"]["usd"]) == ({"max_usd": "5.00"}, "0.00")
+    assert (told["emulated"]["budget"], told["emulated"]["cost"]["usd"]) == ({"max_usd": "9.00"}, "3.00")
+    shown = hj("budget")
+    assert "nothing bought" in shown
+    assert "3.00 USD, 3 tasks, 30 shots; nobody pays for it" in " ".join(shown.split())
+
+
+def test_two_limits_that_are_set_at_once_both_stay(monkeypatch):
+    from pl_hybridjobs.cost import account
+
+    read, late = account.read_budget, threading.Event()
+
+    def read_slowly(path):
+        found = read(path)
+        late.wait(0.3)  # time for the other one to change it
+        return found
+
+    monkeypatch.setattr(account, "read_budget", read_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(_set, name, value) for name, value in (("max_usd", "5"), ("max_tasks", 2))]:
+            done.result()
+
+    assert read(account.budget_file()).to_json() == {"max_usd": "5.00", "max_tasks": 2}
+
+
+def _set(name, value):
+    """Without click's runner, which is not for threads."""
+    limits = dict.fromkeys(("max_usd", "max_tasks", "max_shots", "max_time_s"))
+    assert budget_set.callback is not None
+    budget_set.callback(**{**limits, name: value})

@@ -17,7 +17,8 @@ from pl_hybridjobs.cost import account as accounts
 from pl_hybridjobs.cost.account import Account
 from pl_hybridjobs.cost.budget import Budget
 from pl_hybridjobs.cost.ledger import Cost, Ledger
-from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
+from pl_hybridjobs.cost.prices import plain
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, FolderCorrupt, JobStopRequested
 from tests.cost.buyer import PRICE, charge
 
 
@@ -227,3 +228,71 @@ def test_a_process_that_a_job_started_pays_from_the_jobs_account(tmp_path, jobs_
 
     assert "budget of job vqe has max_tasks = 1" in child.stderr
     assert accounts.of_job(folder).cost().usd == accounts.of_user(jobs_home).cost().usd == PRICE
+
+
+@pytest.mark.parametrize("ended", ["attempts/2/x", "outcome.json"])
+def test_a_process_that_an_older_attempt_started_buys_nothing_any_more(tmp_path, jobs_home, monkeypatch, ended):
+    folder = _job_folder(tmp_path / "job", {})
+    monkeypatch.setenv("HYBRIDJOBS_JOB_FOLDER", str(folder))
+    monkeypatch.setenv("HYBRIDJOBS_ATTEMPT", "1")
+    accounts.current().reserve([charge("1")])
+    (folder / ended).parent.mkdir(parents=True, exist_ok=True)
+    (folder / ended).touch()
+
+    with pytest.raises(Fenced, match="must not buy any more"):
+        accounts.current().reserve([charge("2")])
+    assert accounts.of_job(folder).cost().tasks == 1
+
+
+def test_a_process_that_a_cancelled_job_started_does_not_wait_for_its_tasks(tmp_path, jobs_home, monkeypatch):
+    folder = _job_folder(tmp_path / "job", {})
+    monkeypatch.setenv("HYBRIDJOBS_JOB_FOLDER", str(folder))
+    stop = accounts.current().stop
+    assert stop is not None
+    stop()
+
+    (folder / "cancel.json").touch()
+    with pytest.raises(JobStopRequested, match="is cancelled"):
+        stop()
+
+
+EMULATOR = {
+    "AWS_ACCESS_KEY_ID": "emulated",
+    "AWS_ENDPOINT_URL_BRAKET": "http://127.0.0.1:8555",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_emulated"),
+    [
+        ({}, True),
+        ({"AWS_ACCESS_KEY_ID": "AKIA1234"}, False),
+        ({"AWS_ENDPOINT_URL_BRAKET": "https://braket.us-east-1.amazonaws.com"}, False),
+        ({"AWS_ENDPOINT_URL_BRAKET": ""}, False),
+    ],
+    ids=["an emulator's", "a real key", "Amazon's address", "no address"],
+)
+def test_only_what_an_emulator_sells_is_not_counted_for_the_user(jobs_home, monkeypatch, changed, is_emulated):
+    for name in ("AWS_ENDPOINT_URL", "BRAKET_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**EMULATOR, **changed}.items():
+        monkeypatch.setenv(name, value)
+
+    accounts.of_user().reserve([charge("bought")])
+
+    real, pretended = accounts.of_user(emulated=False).cost().usd, accounts.of_user(emulated=True).cost().usd
+    assert (pretended if is_emulated else real) == PRICE
+    assert real + pretended == PRICE
+
+
+def test_an_emulators_purchases_do_not_use_up_the_users_budget(jobs_home, monkeypatch):
+    jobs_home.mkdir()
+    accounts.budget_file().write_text(json.dumps({"max_usd": plain(PRICE)}))
+    for name, value in EMULATOR.items():
+        monkeypatch.setenv(name, value)
+    accounts.of_user().reserve([charge("1"), charge("2")])
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+
+    accounts.of_user().reserve([charge("1")])
+    with pytest.raises(BudgetExceeded, match="the user has max_usd"):
+        accounts.of_user().reserve([charge("2")])

@@ -108,7 +108,14 @@ def test_a_list_without_prices_changes_nothing(text):
         offers.parse(text)
 
 
-@pytest.mark.parametrize(("url", "said"), [("ftp://x", "no address of the web"), ("http://127.0.0.1:9/index.csv", "cannot be had")])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://x", "begins with https://"),
+        ("http://pricing.us-east-1.amazonaws.com/x", "begins with https://"),
+        ("http://127.0.0.1:9/index.csv", "cannot be had"),
+    ],
+)
 def test_a_list_that_cannot_be_had_is_told(url, said):
     done = CliRunner().invoke(cli, ["prices", "update", "--url", url])
 

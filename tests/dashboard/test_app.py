@@ -6,6 +6,7 @@ import json
 import math
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,17 @@ def test_a_glance_has_what_a_hired_machine_costs_without_any_task(client, jobs_h
     monkeypatch.setattr(Job, "cost", Cost(usd_final=money("0.115"), seconds=3600.0))
 
     assert client.get("/api/glances", params={"id": job_id}).json()[job_id]["cost"]["usd"] == "0.115"
+
+
+def test_a_hired_machine_of_an_unknown_price_has_no_price_and_no_tasks(client, jobs_home, monkeypatch):
+    job_id = make(jobs_home).path.name
+    part = Cost(seconds=60.0, unknown_tasks=1)
+    monkeypatch.setattr(Job, "cost", replace(part, by_device={"braket-instance:ml.p4d.24xlarge": part}))
+
+    told = client.get("/api/glances", params={"id": job_id}).json()[job_id]["cost"]
+
+    assert told["usd"] is None
+    assert told["text"] == told["devices"]["braket-instance:ml.p4d.24xlarge"] == "60 s; the price of 1 instance is not known"
 
 
 def test_a_curve_comes_thinned_zoomed_and_smoothed(client, jobs_home):

@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from pl_hybridjobs.braket.runner import BraketRunner
 from pl_hybridjobs.dashboard.watch import Watcher
 from pl_hybridjobs.jobs import outcome
 from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.state import State
 from tests.dashboard.folders import log_metrics, make, write_log
 
 
@@ -215,3 +219,24 @@ def test_only_a_jobs_id_is_a_folder(watcher, jobs_home, job_id):
 
     assert watcher.folder(folder.path.name) == folder
     assert watcher.folder(job_id) is None
+
+
+def test_a_service_is_asked_about_several_jobs_at_a_time(jobs_home, monkeypatch):
+    for number in range(2):
+        make(jobs_home, name=f"far-{number}", ended=None)
+    both_ask = threading.Barrier(2)
+
+    class Far(BraketRunner):
+        def observe(self, folder: JobFolder) -> State:
+            del folder
+            both_ask.wait(20)
+            return State(Status.RUNNING, 1, "seen")
+
+    monkeypatch.setattr(runners, "resolve", lambda *_: Far())
+    watcher = Watcher(jobs_home)
+
+    async def seen(page: Told) -> None:
+        await page.until(lambda rows: [row["detail"] for row in rows.values()] == ["seen", "seen"])
+
+    told(watcher, seen)
+    watcher.close()

@@ -368,6 +368,16 @@ def test_a_mapped_and_jitted_circuit_is_one_submission(provider):
     assert provider.bought(device) == [Bought(4, 20)]
 
 
+def test_a_mapped_circuit_needs_no_jit_and_has_derivatives(provider):
+    device = provider.device("simulator", wires=1)
+    circuit = jax.vmap(qml.QNode(lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1], device, diff_method="parameter-shift"))
+    angles = jax.numpy.array([0.0, 0.3, np.pi])
+
+    np.testing.assert_allclose(circuit(angles), np.cos(angles), atol=1e-6)
+    assert device.checkpoint_state()["calls"] == 1
+    np.testing.assert_allclose(jax.grad(lambda x: circuit(x).sum())(angles), -np.sin(angles), atol=1e-6)
+
+
 def test_second_derivatives_come_from_shifts(provider):
     def value(x, device):
         return node(device, energy, diff_method="parameter-shift", max_diff=2)(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,3 +103,12 @@ def test_importing_it_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_both_commands_have_the_same_options():
+    words = [sys.executable, "-m", "pl_hybridjobs.emulator", "--help"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    ours = CliRunner().invoke(cli, ["emulator", "--help"]).output
+
+    assert [name for name in re.findall(r"^  (--[\w-]+)", ours, re.M) if name not in said] == []
+    assert set(re.findall(r"--[\w-]+", said)) - {"--help"} <= set(re.findall(r"--[\w-]+", ours))

@@ -7,6 +7,9 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -14,8 +17,9 @@ from pl_hybridjobs import Resources, Status, hybrid_job
 from pl_hybridjobs.cost import account
 from pl_hybridjobs.errors import InvalidCall, JobFailed, JobInterrupted, RunnerError
 from pl_hybridjobs.jobs import engine, own, process
-from pl_hybridjobs.jobs.container import ContainerLaunch, ContainerRunner
-from pl_hybridjobs.jobs.environment import Interpreter
+from pl_hybridjobs.jobs.container import ContainerLaunch, ContainerRunner, Probe
+from pl_hybridjobs.jobs.environment import Interpreter, Place
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.launch import Work
 from tests.jobs import buyers, containers, functions
 
@@ -305,6 +309,59 @@ def test_the_digest_goes_on_the_command_line_and_secrets_by_name_only(command):
     assert "HYBRIDJOBS_LEASE_S" in offline
     assert "OTHER" not in " ".join(online)
     assert offline[-3] == "d" * 64
+
+
+class _Elsewhere(engine.Engine):
+    """An engine that is not there: what would be run is looked at, and removals are remembered."""
+
+    removed: ClassVar[list[str]] = []
+
+    def user(self) -> list[str]:
+        return []
+
+    def remove(self, *containers: str) -> None:
+        self.removed.extend(containers)
+
+
+@pytest.fixture
+def unstarted(monkeypatch):
+    """Launches with an engine that is not there."""
+    probe = Probe(Interpreter.here(), "/site", "0", "/bin")
+    monkeypatch.setattr("pl_hybridjobs.jobs.container.Box.probe", lambda _: probe)
+    monkeypatch.setattr(engine, "find", lambda _: _Elsewhere("podman", "podman"))
+    monkeypatch.setattr(_Elsewhere, "removed", [])
+
+    def made(**env):
+        job = hybrid_job(functions.add, runner="inline")(1)
+        spec = replace(job.spec, runner="container", runner_options={"image": "x"}, resources=Resources(env=env))
+        return ContainerLaunch(JobFolder(job.folder), spec)
+
+    return made
+
+
+def test_the_values_of_a_jobs_own_variables_are_not_on_the_command_line_and_arrive(unstarted, monkeypatch):
+    launch = unstarted(TOKEN="hidden", PATH="/opt/bin")
+    given: dict[str, str] = {}
+    monkeypatch.setattr(process, "spawn", lambda argv, env, **_: given.update(env) or 7)
+    launch.folder.attempt(2).path.mkdir()
+
+    line = launch.command(Work(2, "d" * 64, False, dict(launch.spec.resources.env)), {})
+    launch.start(Work(2, "d" * 64, False, {}), output=1, life=0)
+
+    assert line[line.index("TOKEN") - 1] == "--env"
+    assert "hidden" not in " ".join(line)
+    assert given["TOKEN"] == "hidden"
+    assert "PATH=/opt/bin" in line, "the engine's client looks there for its own programs"
+    assert given["PATH"] == os.environ["PATH"]
+
+
+def test_what_compiles_before_the_worker_has_a_name_and_is_removed_with_it(unstarted):
+    launch = unstarted()
+
+    line = launch._warming(Place(Path("/environment"), Path("/own")), 3)
+    launch.end(3)
+
+    assert _Elsewhere.removed == [launch.container(3), line[line.index("--name") + 1]]
 
 
 def test_options_become_the_engines(command):

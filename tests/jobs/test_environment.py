@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ import pytest
 from pl_hybridjobs import Status, hybrid_job
 from pl_hybridjobs.cost import account
 from pl_hybridjobs.errors import InvalidCall, JobFailed, RunnerError
-from pl_hybridjobs.jobs import locks, own, sandbox
+from pl_hybridjobs.jobs import environment, locks, own, sandbox
 from pl_hybridjobs.jobs.environment import Interpreter
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.local import LocalRunner
@@ -158,6 +159,50 @@ def test_lock_files_become_requirements(tmp_path):
     assert locks.requirements(tmp_path / "pylock.toml", "pylock", HERE) == ["a==1", "b==2 ; sys_platform == 'win32'"]
 
 
+def test_lock_files_with_the_hashes_of_all_become_requirements_that_have_them(tmp_path):
+    digests = [letter * 64 for letter in "123"]
+    sealed = PYLOCK
+    for name, digest in zip(("a", "b"), digests, strict=False):
+        files = f'wheels = [{{ hashes = {{ md5 = "0", sha256 = "{digest}" }} }}]\nsdist = {{ hashes = {{ sha256 = "{digests[2]}" }} }}'
+        sealed = sealed.replace(f'name = "{name}"', f'name = "{name}"\n{files}')
+    (tmp_path / "pylock.toml").write_text(sealed)
+    (tmp_path / "uv.lock").write_text(UV.replace('/simple" }', f'/simple" }}\nsdist = {{ hash = "sha256:{digests[0]}" }}'))
+
+    assert locks.requirements(tmp_path / "pylock.toml", "pylock", HERE) == [
+        f"a==1 --hash=sha256:{digests[0]} --hash=sha256:{digests[2]}",
+        f"b==2 ; sys_platform == 'win32' --hash=sha256:{digests[1]} --hash=sha256:{digests[2]}",
+    ]
+    assert locks.requirements(tmp_path / "uv.lock", "uv.lock", HERE)[-1] == f"d==4 --hash=sha256:{digests[0]}"
+
+
+def made(probe, digest, target, **options):
+    """What pip makes of the probe, with a hash."""
+    target.mkdir()
+    environment.make(target, [f"{probe[0]} --hash=sha256:{digest}"], HERE, target, "--no-index", **options)
+    return {path.name for path in target.glob("lib/*/site-packages/*")}
+
+
+def test_a_locked_file_with_another_hash_is_not_installed_and_what_the_worker_needs_comes_beside_it(probe, tmp_path, capfd):
+    wheel = next((tmp_path / "wheels").iterdir())
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    with zipfile.ZipFile(wheel.with_name("hjneed-1-py3-none-any.whl"), "w") as other, zipfile.ZipFile(wheel) as like:
+        for name in like.namelist():
+            other.writestr(
+                name.replace("hjprobe", "hjneed").replace("1.5", "1"), like.read(name).replace(b"hjprobe", b"hjneed").replace(b"1.5", b"1")
+            )
+
+    assert {"hjprobe.py", "hjneed.py"} <= made(probe, digest, tmp_path / "good", more=["hjneed==1"])
+    with pytest.raises(RunnerError, match="DO NOT MATCH THE HASHES"):
+        made(probe, "0" * 64, tmp_path / "bad")
+
+
+def test_a_password_that_an_installer_prints_is_not_told(capfd):
+    code, tail = environment._run([sys.executable, "-c", "print('Looking in https://user:hunter2@index.org/simple'); raise SystemExit(3)"])
+
+    assert (code, tail) == (3, "Looking in https://****@index.org/simple")
+    assert "hunter2" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
@@ -230,6 +275,18 @@ def look_around(secret):
 def test_a_sandbox_says_that_its_interpreter_does_not_start(tmp_path):
     with pytest.raises(RunnerError, match=r"nowhere does not start: .*No such file"):
         sandbox.wrapped([str(tmp_path / "nowhere")], {}, JobFolder(tmp_path), tmp_path, network=False, buys=False)
+
+
+def test_a_link_to_an_interpreter_shows_nothing_of_where_it_lies(tmp_path):
+    link = tmp_path / "home/bin/python"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(HERE.executable)
+    (tmp_path / "home/key").write_text("secret")
+
+    bound = list(sandbox._packages(str(link), {}))
+
+    assert str(link) in bound
+    assert not any((tmp_path / "home/key").is_relative_to(path) for path in bound)
 
 
 @needs_bubblewrap

@@ -194,7 +194,7 @@ def test_however_many_are_killed_each_job_ends_once_with_its_own_value():
 
     assert kills == 10
     assert sweep.results(WAIT_S) == [hybrid_job(functions.count).inline(s["steps"]) for s in sets]
-    assert [job.metrics().steps("total").tolist() for job in sweep] == [list(range(s["steps"])) for s in sets]
+    assert [job.metrics().steps("total").tolist() for job in sweep] == [list(range(int(s["steps"]))) for s in sets]
     assert sum(job.attempt for job in sweep) <= len(sets) + kills
     assert not any(job.spec.continues for job in sweep)  # none failed
 

@@ -50,8 +50,9 @@ export const moment = (unix) => new Date(unix * 1000).toLocaleString(undefined, 
 
 export const iso = (unix) => new Date(unix * 1000).toISOString();
 
-// US dollars as exact text; cents where they are enough.
+// US dollars as exact text, null where no price is known; cents where they are enough.
 export function usd(text) {
+  if (text === null) return "unknown price";
   const value = Number(text);
   if (value === 0) return "$0";
   return Math.abs(value) < 0.01 ? `$${text}` : `$${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;

@@ -111,8 +111,8 @@ export function jobView(view, id) {
       details.result !== null ? h("section", { class: "card" }, h("h2", null, "Result"), h("pre", { tabindex: "0" }, details.result)) : "",
       h("section", { class: "card" }, h("h2", null, "Cost"), cost
         ? [h("p", { class: "big" }, format.usd(cost.usd), cost.estimated ? h("span", { class: "muted" }, " partly estimated") : null), h("p", { class: "muted" }, cost.text),
-          h("dl", { class: "facts" }, Object.entries(cost.devices).map(([device, part]) => [h("dt", null, device), h("dd", null, `${format.usd(part.usd)}, ${format.count(part.tasks)} tasks, ${format.count(part.shots)} shots`)])),
-          details.budget?.max_usd ? meter(cost.usd, details.budget.max_usd) : null]
+          h("dl", { class: "facts" }, Object.entries(cost.devices).map(([device, part]) => [h("dt", null, device), h("dd", null, part)])),
+          details.budget?.max_usd && cost.usd !== null ? meter(cost.usd, details.budget.max_usd) : null]
         : h("p", { class: "muted" }, "Nothing bought."),
       details.budget ? h("p", { class: "muted" }, `Budget: ${details.budget.text}.`) : null),
       listed("Checkpoints", ["Step", "Saved", "Size", "State"], details.checkpoints.toReversed().map((one) => h("tr", null, h("td", { class: "number" }, format.count(one.step)), h("td", null, one.time ? when(one.time) : "–"), h("td", { class: "number" }, format.bytes(one.bytes)), h("td", null, one.good ? "good" : one.problem))), "None. train() and save_checkpoint() make them; with one, a killed job resumes."),

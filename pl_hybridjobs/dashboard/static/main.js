@@ -55,7 +55,7 @@ function key(event) {
 
 const spending = paced(async () => {
   const { cost, budget } = await get("/api/account");
-  byId("spending").textContent = cost || budget ? `Spent ${format.usd(cost?.usd ?? "0")}${budget?.max_usd ? ` of ${format.usd(budget.max_usd)}` : ""}` : "";
+  byId("spending").textContent = cost || budget ? `Spent ${format.usd(cost ? cost.usd : "0")}${budget?.max_usd ? ` of ${format.usd(budget.max_usd)}` : ""}` : "";
   byId("spending").title = [cost?.text, budget ? `budget: ${budget.text}` : ""].filter(Boolean).join("; ");
 }, 5000);
 
