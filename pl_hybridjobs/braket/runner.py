@@ -211,7 +211,8 @@ class BraketRunner(RequestOptions):
         order = Order(spec.id, run.number, cause, digest, packed.digest, this_python())
         asked = jobs.request(spec, self, order, places, inputs=inputs, role=self._role(session), region=session.region)
         latest = folder.latest_attempt()
-        session.call("s3", "put_object", Bucket=bucket, Key=jobs.split_place(places.source)[1], Body=packed.archive)
+        code_bucket, key = jobs.split_place(places.source)
+        session.call("s3", "put_object", Bucket=code_bucket, Key=key, Body=packed.archive)
         if run.number == 1:
             for channel, name in spec.inputs.items():
                 if not is_remote(name):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import boto3
 import pytest
 
 from pl_hybridjobs import hybrid_job as native_hybrid_job
@@ -78,6 +79,10 @@ def test_a_job_from_call_to_result(here, capfd):
     told = job.metadata()
     assert (told["jobName"], told["jobArn"], told["status"], told["tags"]) == (job.name, job.arn, "COMPLETED", {"team": "a"})
     assert told["deviceConfig"] == {"device": SV1}
+    answers = boto3.client("braket", "us-east-1").meta.service_model.operation_model("GetJob").output_shape
+    assert set(answers.required_members) <= set(told) <= set(answers.members)
+    for name in ("algorithmSpecification", "instanceConfig", "outputDataConfig"):
+        assert set(answers.members[name].required_members) <= set(told[name]) <= set(answers.members[name].members)
     assert told["stoppingCondition"] == {"maxRuntimeInSeconds": 600}
     assert told["createdAt"] <= told["startedAt"] <= told["endedAt"] <= datetime.now(UTC)
     assert told["billableDuration"] > 0
@@ -98,12 +103,12 @@ def test_a_failed_job_raises(here, capfd):
     job = fails()
     job.logs(wait=True)
 
-    assert f"{job.name} is FAILED: no convergence" in capfd.readouterr().err
+    assert f"{job.name} is FAILED: ValueError: no convergence" in capfd.readouterr().err
     with pytest.raises(ValueError, match="no convergence") as caught:
         job.result(WAIT_S)
     assert isinstance(caught.value, JobFailed)
     assert job.state() == "FAILED"
-    assert job.metadata()["failureReason"] == "no convergence"
+    assert job.metadata()["failureReason"] == "ValueError: no convergence"
 
 
 def test_a_job_can_be_cancelled_and_then_says_so(here):
@@ -292,15 +297,18 @@ def test_what_is_wrong_is_told_at_once_and_before_anything_is_written(here):
         job_name="my_job",
         input_data={"a": "nowhere", "b": "s3://bucket/x", "c": 5},
         instance_config={"instanceType": "ml.m5.large"},  # type: ignore[arg-type] # on purpose
+        distribution="data_parallel",
         checkpoint_config=CheckpointConfig(),
         copy_checkpoints_from_job="nobody",
     )
 
-    with pytest.raises(ValueError, match="6 problems") as caught:
+    with pytest.raises(ValueError, match="7 problems") as caught:
         wrong(work)(1)
 
-    for part in ("'my-job' would be one", "InstanceConfig", "no file, folder", "s3://bucket/x", "not 5", "nobody"):
+    for part in ("'my-job' would be one", "InstanceConfig", "no file, folder", "s3://bucket/x", "not 5", "nobody", "one process"):
         assert part in str(caught.value)
+    with pytest.raises(InvalidCall, match="instanceCount=2, and this machine is one"):
+        hybrid_job(device=None, instance_config=InstanceConfig(instanceCount=2))(work)(1)
     with pytest.raises(InvalidCall, match="no_such_package"):
         hybrid_job(device=None, dependencies=["no_such_package"])(work)(1)
     with pytest.raises(InvalidCall, match="'m'"):
@@ -312,12 +320,13 @@ def test_what_is_wrong_is_told_at_once_and_before_anything_is_written(here):
     assert list_jobs() == []
 
 
-def test_a_callers_configuration_is_not_changed(here):
-    configuration, inputs = CheckpointConfig(), {"input": __file__}
+def test_a_callers_configuration_is_not_changed(here, capsys):
+    configuration, inputs = CheckpointConfig("/opt/mine"), {"input": __file__}
 
     hybrid_job(device=None, checkpoint_config=configuration, input_data=inputs)(lambda: 1)().result(WAIT_S)
 
-    assert (configuration, inputs) == (CheckpointConfig(), {"input": __file__})
+    assert (configuration, inputs) == (CheckpointConfig("/opt/mine"), {"input": __file__})
+    assert "there will be no /opt/mine (localPath)" in capsys.readouterr().err
 
 
 def test_the_tasks_that_a_job_bought_are_listed_oldest_first():
