@@ -404,6 +404,18 @@ class BraketRunner(RequestOptions):
         write_bytes(latest.exit, dump_sealed(ended))
         return latest
 
+    def tasks(self, folder: JobFolder) -> list[dict[str, Any]]:
+        """What SearchQuantumTasks says of all its Braket jobs, as ``jobs.plain`` has it: also tasks that its ledger does not know.
+
+        Raises:
+            ProviderError: The service refuses, or cannot be reached.
+        """
+        arns = [run.arn for run in record.runs(folder) if run.arn]
+        session = self.session(folder.spec(), folder, _TO_LOOK)
+        asked = [[{"name": "jobArn", "operator": "EQUAL", "values": [arn]}] for arn in arns]
+        pages = (page for filters in asked for page in session.pages("braket", "search_quantum_tasks", filters=filters))
+        return [jobs.plain(task) for page in pages for task in page["quantumTasks"]]
+
     # Ending --------------------------------------------------------------------------------------------------------------------
 
     def cancel(self, folder: JobFolder, grace_s: float) -> None:

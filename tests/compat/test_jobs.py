@@ -43,6 +43,13 @@ from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed, JobInterr
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 WAIT_S = 120
+FLIP = json.dumps(
+    {
+        "braketSchemaHeader": {"name": "braket.ir.openqasm.program", "version": "1"},
+        "source": "OPENQASM 3.0;\nbit[1] b;\nqubit[1] q;\nx q[0];\nb[0] = measure q[0];\n",
+        "inputs": {},
+    }
+)
 
 
 def test_a_job_from_call_to_result(here, capfd):
@@ -366,6 +373,16 @@ def test_a_run_that_is_only_being_uploaded_is_none_yet(tmp_path):
     assert service.answer(tmp_path) == {"jobArn": "arn:one"}
 
 
+def test_who_asks_amazon_on_this_machine_is_told_what_to_do(here, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+    job = hybrid_job(device=SV1)(lambda: boto3.client("braket"))()
+
+    with pytest.raises(JobFailed, match="HYBRIDJOBS_BRAKET=rehearsal runs the job against an emulator"):
+        job.result(WAIT_S)
+
+
 @pytest.mark.slow
 def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     (tmp_path / "given.txt").write_text("given")
@@ -375,6 +392,9 @@ def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     def work(n):
         log_metric("val-loss", 0.5, iteration_number=n)
         save_job_checkpoint({"n": n})
+        place = {"outputS3Bucket": os.environ["AMZN_BRAKET_OUT_S3_BUCKET"], "outputS3KeyPrefix": "tasks"}
+        token = os.environ["AMZN_BRAKET_JOB_TOKEN"]  # so does AwsDevice, of which our ledger knows nothing
+        boto3.client("braket").create_quantum_task(deviceArn=SV1, shots=9, action=FLIP, jobToken=token, **place)
         return [Path(get_input_data_dir(), "given.txt").read_text(), get_job_device_arn(), get_hyperparameters()]
 
     job = work(3)
@@ -382,6 +402,8 @@ def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     assert job.result(WAIT_S) == {"result": ["given", SV1, {"n": "3"}]}
     assert job.arn.startswith("arn:aws:braket:us-east-1:")
     assert AwsQuantumJob(job.arn) == job
+    [task] = job.get_tasks()
+    assert (task.shots, task.device, task.usd, task.created_at.tzinfo) == (9, SV1, None, UTC)
     assert job.metrics()["val-loss"] == [0.5]
     told = job.metadata()
     assert told["roleArn"].startswith("arn:aws:iam::")

@@ -60,14 +60,14 @@ class HybridJobQueueInfo:
 
 @dataclass(frozen=True)
 class JobTask:
-    """A quantum task that a job bought, as the job's ledger knows it.
+    """A quantum task of a job.
 
     Attributes:
         id: The provider's name of it: at Amazon Braket its ARN.
         device: The device's ARN.
         shots: Of all its circuits together.
         status: As Amazon Braket calls it: ``"COMPLETED"``, ``"QUEUED"``, ...
-        created_at: When it was reserved, UTC.
+        created_at: When it was created (in the ledger: reserved), UTC.
         usd: What it costs, or will; None if that is not known.
     """
 
@@ -88,7 +88,7 @@ class JobTask:
         return self.status
 
     def metadata(self) -> dict[str, Any]:
-        """In the shape of an answer of GetQuantumTask, as far as the ledger knows."""
+        """In the shape of an answer of GetQuantumTask, as far as it is known."""
         return {
             "quantumTaskArn": self.id,
             "deviceArn": self.device,
@@ -262,7 +262,9 @@ class QuantumJob:
         _copy_visible(self.job.folder / "results", Path(extract_to or Path.cwd()) / self.name)
 
     def get_tasks(self, use_cached_value: bool = False) -> list[JobTask]:
-        """The quantum tasks that the job bought, oldest first.
+        """The quantum tasks of the job, oldest first: those in its ledger, and those that Amazon Braket has of it.
+
+        What no longer answers (a rehearsal's emulator) adds none.
 
         Args:
             use_cached_value: Not used.
@@ -271,9 +273,8 @@ class QuantumJob:
 
         del use_cached_value
         self.job.state()  # brings what has come from elsewhere
-        entries = sorted(account.of_job(self.job.folder).ledger.entries(), key=lambda entry: entry.created)
-        return [
-            JobTask(
+        found = {
+            entry.task_id: JobTask(
                 entry.task_id,
                 entry.target,
                 entry.shots,
@@ -281,9 +282,14 @@ class QuantumJob:
                 service.utc(entry.created),
                 None if entry.usd is None else float(entry.usd),
             )
-            for entry in entries
+            for entry in account.of_job(self.job.folder).ledger.entries()
             if entry.task_id
-        ]
+        }
+        for told in service.tasks(self.job):
+            arn = str(told["quantumTaskArn"])
+            usd = found[arn].usd if arn in found else None
+            found[arn] = JobTask(arn, told["deviceArn"], told["shots"], told["status"], told["createdAt"], usd)
+        return sorted(found.values(), key=lambda task: task.created_at)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.arn == other.arn

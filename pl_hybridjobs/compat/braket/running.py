@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pl_hybridjobs.compat.braket import setting
 from pl_hybridjobs.compat.braket.data_persistence import format_of, save_job_result
 from pl_hybridjobs.compat.braket.environment_variables import get_checkpoint_dir, get_input_data_dir
 from pl_hybridjobs.jobs import arguments, contract, worker
@@ -77,7 +78,7 @@ class Entry:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it. A pickled result stays in ``results.json``; any other is the job's outcome as well."""
-        with surrounded(self.around):
+        with surrounded(self.around), _advised():
             value = self.__wrapped__(*args, **kwargs)
             if isinstance(value, types.CoroutineType):
                 value = worker.awaited(value)
@@ -100,6 +101,20 @@ def surrounded(around: Surroundings) -> Iterator[None]:
         for source in map(bundled, around.sources):
             links.enter_context(_linked(Path(source.name), source))
         yield
+
+
+@contextlib.contextmanager
+def _advised() -> Iterator[None]:
+    """Says of boto3's word that there is no account what to do on this machine."""
+    try:
+        yield
+    except Exception as error:
+        if setting.is_local() and type(error).__name__ in ("NoRegionError", "NoCredentialsError"):
+            error.add_note(
+                f"AwsDevice and AwsSession go to Amazon, also from this machine. {setting.VARIABLE}=rehearsal runs the job against an "
+                "emulator; qml.device('braket.aws.qubit', device_arn=...) and LocalSimulator() work here"
+            )
+        raise
 
 
 @contextlib.contextmanager

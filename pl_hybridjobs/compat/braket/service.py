@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.braket import record
-from pl_hybridjobs.errors import FolderCorrupt, JobNotFound
+from pl_hybridjobs.errors import FolderCorrupt, JobNotFound, ProviderError
+from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
 from pl_hybridjobs.jobs.store import Store
@@ -39,6 +40,18 @@ def find(arn: str) -> Job:
             if record.Run(path.parent).arn == arn:
                 return Job(path.parents[2])
     raise JobNotFound(f"no job here is {arn}; one that another machine submitted with this package comes by: hybridjobs attach {arn}")
+
+
+def tasks(job: Job) -> list[dict[str, Any]]:
+    """The quantum tasks that Amazon Braket has of a job, with times as datetimes in UTC; none where nobody answers."""
+    from pl_hybridjobs.braket.runner import BraketRunner
+
+    runner = runners.resolve(job.spec.runner, job.spec.runner_options)
+    if not isinstance(runner, BraketRunner):
+        return []
+    with contextlib.suppress(ProviderError):
+        return [{**told, "createdAt": utc(told["createdAt"])} for told in runner.tasks(JobFolder(job.folder))]
+    return []
 
 
 def utc(when: float) -> datetime:
