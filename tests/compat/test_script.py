@@ -59,6 +59,11 @@ FILES = {
     "needy/__main__.py": "",
     "needy/requirements.txt": "no_such_package==1\n",
     "broken.py": "def f(:\n",
+    "channels.py": """
+        import os
+        from pl_hybridjobs.compat.braket import get_input_data_dir, save_job_result
+        save_job_result({name: sorted(os.listdir(get_input_data_dir(name))) for name in ("all", "one")})
+        """,
     "exits.py": "raise SystemExit(3)\n",
 }
 
@@ -141,23 +146,29 @@ def test_what_cannot_run_is_told_before_anything_starts(folder, here, given, mes
         AwsQuantumJob.create(DEVICE, *given)
 
 
-def test_an_archive_in_s3_is_fetched_and_is_the_working_folder(folder, here, in_s3):
+def test_code_and_data_in_s3_are_fetched(folder, here, in_s3):
     (folder / "table.txt").write_text("beside")
     (folder / "main.py").write_text(
         "from algo.inner import one\nfrom pl_hybridjobs.compat.braket import save_job_result\n"
         "def start(k: int): save_job_result([one(), open('table.txt').read(), k])\n"
     )
     source = in_s3("mine/source.tar.gz", "algo", "table.txt", "main.py")
+    for key in ("data/a.csv", "data/ab.csv", "data/more/c.csv"):
+        in_s3(key, "table.txt")
 
     job = AwsQuantumJob.create(DEVICE, source, "main:start", hyperparameters={"k": 2})
 
     assert job.result(WAIT_S) == {"result": [1, "beside", 2]}
     assert (job.job.folder / "bundle" / "requirements.lock").read_text() == "# what it needs\nnumpy>=2\n"
     assert list((job.job.folder / "results").iterdir()) == [job.job.folder / "results" / "results.json"]
+    channels = AwsQuantumJob.create(DEVICE, "channels.py", input_data={"one": f"s3://{BUCKET}/data/a", "all": f"s3://{BUCKET}/data"})
+    assert channels.result(WAIT_S) == {"all": ["a.csv", "ab.csv", "more"], "one": ["a.csv", "ab.csv"]}
     for wrong, message in {"main:stop": "no 'stop'", "other": "not found: other.*holds algo, main.py, table.txt"}.items():
         with pytest.raises(InvalidCall, match=message):
             AwsQuantumJob.create(DEVICE, source, wrong)
     in_s3("torn.tar.gz")
+    with pytest.raises(InvalidCall, match=r"'far'\].*cannot be fetched: there is nothing under"):
+        AwsQuantumJob.create(DEVICE, "script.py", input_data={"far": f"s3://{BUCKET}/other"})
     for name, message in {"none": "cannot be fetched", "torn": "no archive that can be unpacked"}.items():
         with pytest.raises(InvalidCall, match=message):
             AwsQuantumJob.create(DEVICE, f"s3://{BUCKET}/{name}.tar.gz", "main:start")

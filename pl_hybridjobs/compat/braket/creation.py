@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pl_hybridjobs.compat.braket import devices, service, setting
+from pl_hybridjobs.compat.braket import devices, s3, service, setting
 from pl_hybridjobs.compat.braket.config import CheckpointConfig
 from pl_hybridjobs.compat.braket.running import COPIED, Entry, Link, Surroundings
-from pl_hybridjobs.errors import InvalidCall
+from pl_hybridjobs.errors import InvalidCall, ProviderError
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.contract import DEVICE, ENTRY_POINT
 from pl_hybridjobs.jobs.decorator import HybridFunction
@@ -82,7 +82,7 @@ def submit(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
     where = getattr(fn, "__name__", None) or wishes.default_name
     found = _complaints(wishes, runner)
     with tempfile.TemporaryDirectory(prefix="hybridjobs-inputs-") as staging:
-        channels, links = _inputs(wishes.input_data, runner, Path(staging), found)
+        channels, links = _inputs(wishes.input_data, runner, Path(staging), found, wishes.aws_session)
         old = _old_checkpoints(wishes.copy_checkpoints_from_job, found)
         if found:
             raise InvalidCall(f"{where}(...)", found)
@@ -156,8 +156,10 @@ def _runner(name: str, wishes: Wishes) -> runners.Runner:
 def braket_options(wishes: Wishes) -> dict[str, Any]:
     """The wishes as options of ``BraketRunner``; None where nothing was said."""
     instance, output, checkpoints = wishes.instance_config, wishes.output_data_config, wishes.checkpoint_config
+    account = s3.account(wishes.aws_session)
     return {
-        **account(wishes.aws_session),
+        "region": account.get("region"),
+        "profile": account.get("profile"),
         "role_arn": wishes.role_arn or os.environ.get("BRAKET_JOBS_ROLE_ARN"),
         "image_uri": wishes.image_uri,
         "instance_type": instance and str(instance.instanceType),
@@ -172,18 +174,12 @@ def braket_options(wishes: Wishes) -> dict[str, Any]:
     }
 
 
-def account(session: Any) -> dict[str, str | None]:
-    """Region and profile of an ``AwsSession`` or a session of boto3; None where it does not say."""
-    boto = getattr(session, "boto_session", session)
-    profile = getattr(boto, "profile_name", None)
-    region = getattr(session, "region", None) or getattr(boto, "region_name", None)
-    return {"region": region, "profile": None if profile == "default" else profile}
-
-
 # Inputs -------------------------------------------------------------------------------------------------------------------
 
 
-def _inputs(given: Any, runner: str, staging: Path, found: list[str]) -> tuple[dict[str, str | Path], tuple[Link, ...]]:
+def _inputs(
+    given: Any, runner: str, staging: Path, found: list[str], session: Any = None
+) -> tuple[dict[str, str | Path], tuple[Link, ...]]:
     """Channels, and the links by which a program opens them under their old paths.
 
     A path that exists is meant; else it is the beginning of the names of several, as at Amazon Braket.
@@ -193,11 +189,15 @@ def _inputs(given: Any, runner: str, staging: Path, found: list[str]) -> tuple[d
     channels: dict[str, str | Path] = {}
     links: list[Link] = []
     for channel, data in (given if isinstance(given, Mapping) else {"input": given}).items():
-        s3 = _s3_uri(data)
-        if s3 and runner == "local":
-            found.append(f"input_data[{channel!r}] is {s3}, which this machine does not have; copy it here and name the local path")
-        elif s3:
-            channels[channel] = s3
+        uri = _s3_uri(data)
+        if uri and runner == "local":
+            channels[channel] = target = staging / str(len(channels))
+            try:
+                s3.copy(uri, target, session)
+            except ProviderError as error:
+                found.append(f"input_data[{channel!r}] is {uri}, which cannot be fetched: {error} Or copy it here, and name the local path")
+        elif uri:
+            channels[channel] = uri
         elif not isinstance(data, str | os.PathLike):
             found.append(f"input_data[{channel!r}] must be a local path, an S3 URI or an S3DataSourceConfig, not {data!r}")
         elif channel == COPIED:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.braket.jobs import split_place
-from pl_hybridjobs.compat.braket import creation
+from pl_hybridjobs.compat.braket import creation, s3
 from pl_hybridjobs.compat.braket.running import Script, Surroundings, defined_names
 from pl_hybridjobs.errors import InvalidCall, ProviderError, did_you_mean
 from pl_hybridjobs.jobs.handle import Job
@@ -95,12 +94,9 @@ def _unpacked(uri: str, entry_point: str | None, folder: Path, session: Any) -> 
 
 
 def _fetch(uri: str, folder: Path, session: Any) -> None:
-    from pl_hybridjobs.braket.session import Retries, shared
-
     instead = f"Or copy it here, unpack it and name its folder: aws s3 cp {uri} - | tar xz"
     try:
-        said = {name: value for name, value in creation.account(session).items() if value}
-        content = shared(**said, retries=Retries(attempts=4)).read(*split_place(uri))
+        content = s3.read(uri, session)
     except ProviderError as error:
         raise InvalidCall(_WHERE, [f"source_module {uri} cannot be fetched. {error} {instead}"]) from error
     try:
