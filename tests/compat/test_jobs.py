@@ -318,6 +318,14 @@ def test_what_is_wrong_is_told_at_once_and_before_anything_is_written(here):
         hybrid_job(device=None, instance_config=InstanceConfig(instanceCount=2))(work)(1)
     with pytest.raises(InvalidCall, match="no_such_package"):
         hybrid_job(device=None, dependencies=["no_such_package"])(work)(1)
+    for message, keywords in {
+        "include_modules: there is no module": {"include_modules": "no_such_module"},
+        "dependencies: there is no file": {"dependencies": "nowhere.txt"},
+        "stopping_condition.maxRuntimeInSeconds must be": {"stopping_condition": StoppingCondition(0)},
+        "input_data has the channel name 'a b'": {"input_data": {"a b": __file__}},
+    }.items():
+        with pytest.raises(InvalidCall, match=message):
+            hybrid_job(device=None, **keywords)(work)(1)  # type: ignore[arg-type] # of various types
     with pytest.raises(InvalidCall, match="'m'"):
         hybrid_job(device=None)(work)(m=1)
     with pytest.raises(ValueError, match="no format 'json'"):

@@ -35,6 +35,14 @@ _CONFIGURATIONS = {
     "output_data_config": ("s3Path", "kmsKeyId"),
 }
 
+# How complaints begin that the program could not understand.
+_KEYWORDS = {
+    "include:": "include_modules:",
+    "inputs": "input_data",
+    "requirements:": "dependencies:",
+    "resources.timeout_s": "stopping_condition.maxRuntimeInSeconds",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
@@ -102,7 +110,16 @@ def submit(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
             tags=wishes.tags,
         )
         entry = Entry(fn, dataclasses.replace(around, links=links))
-        return HybridFunction(entry, options)(*args, **kwargs)
+        try:
+            return HybridFunction(entry, options)(*args, **kwargs)
+        except InvalidCall as error:
+            raise InvalidCall(error.where, [_in_their_words(complaint) for complaint in error.complaints]) from error
+
+
+def _in_their_words(complaint: str) -> str:
+    """A complaint about our keyword, about Amazon Braket's."""
+    ours = next((name for name in _KEYWORDS if complaint.startswith(name)), "")
+    return _KEYWORDS.get(ours, "") + complaint.removeprefix(ours)
 
 
 def stem_of(name: str) -> str:
