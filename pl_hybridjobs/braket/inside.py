@@ -25,7 +25,7 @@ from pl_hybridjobs.braket.entry import tell
 from pl_hybridjobs.braket.jobs import Order
 from pl_hybridjobs.cost.account import LEDGER
 from pl_hybridjobs.errors import HybridJobsError
-from pl_hybridjobs.jobs import environment, locks, outcome, own
+from pl_hybridjobs.jobs import contract, environment, locks, outcome, own
 from pl_hybridjobs.jobs.durable import write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.logs import read_from
@@ -38,7 +38,6 @@ from pl_hybridjobs.jobs.supervisor import supervise
 SNAPSHOT = "spend.snapshot"
 #: Before the first line of an attempt's log; no line of a log begins so.
 ATTEMPT_MARK = "hybridjobs: attempt "
-METRIC_MARK = "Metrics - "
 
 _POLL_S = 0.1
 _RESERVED = {"timestamp", "iteration_number", "node_id"}
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     print(f"hybridjobs: {state.status}{f': {state.detail}' if state.detail else ''}", flush=True)
     if state.status is Status.COMPLETED:
         return 0
-    tell(reason(state))
+    tell(state.reason)
     return 1
 
 
@@ -254,7 +253,7 @@ class Teller(threading.Thread):
 
 def metric_line(name: str, value: Any, step: int, when: float) -> str:
     """A metric as Amazon Braket's parser reads it."""
-    return f"{METRIC_MARK}timestamp={when!r}; {braket_name(name)}={value}; iteration_number={step};"
+    return contract.metric_line(braket_name(name), value, when, step)
 
 
 def braket_name(name: str) -> str:
@@ -273,41 +272,21 @@ def own_name(name: str) -> str:
     return re.sub(r"_x([0-9a-f]+)_", lambda match: chr(int(match[1], 16)), name)
 
 
-def reason(state: State) -> str:
-    """Why the job did not complete, in a line or two."""
-    if state.outcome is None:
-        return f"{state.status}, and can be resumed: {state.detail}"
-    error = state.outcome.get("error") or {}
-    kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
-    return f"{kind or state.outcome.get('reason', 'failed')}: {error.get('message', '')}"
-
-
 def deliver(folder: JobFolder, state: State, results: Path) -> None:
     """Put what the function wrote, and its value where that is plain, where Amazon Braket makes ``model.tar.gz`` of it."""
     results.mkdir(parents=True, exist_ok=True)
     if folder.results.is_dir():
         hidden = shutil.ignore_patterns(".saved_result*")
         shutil.copytree(folder.results, results, dirs_exist_ok=True, ignore=hidden, ignore_dangling_symlinks=True)
-    target = results / "results.json"
+    target = results / contract.RESULTS
     if state.status is not Status.COMPLETED or state.outcome is None or target.exists():
         return
     try:
         value = outcome.plain_value(folder, state.outcome)
         if value is not None:
-            target.write_text(persisted(value), encoding="utf-8")
+            target.write_bytes(contract.persisted(contract.named(value)))
     except (HybridJobsError, TypeError, ValueError) as error:
-        print(f"hybridjobs: results.json was not written: {error}", flush=True)
-
-
-def persisted(value: Any) -> str:
-    """A value as Braket's ``load_job_result`` reads it (schema ``braket.jobs_data.persisted_job_data`` v1)."""
-    return json.dumps(
-        {
-            "braketSchemaHeader": {"name": "braket.jobs_data.persisted_job_data", "version": "1"},
-            "dataDictionary": value if isinstance(value, dict) else {"result": value},
-            "dataFormat": "plaintext",
-        }
-    )
+        print(f"hybridjobs: {contract.RESULTS} was not written: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pl_hybridjobs.braket.session import BUCKET, RESERVATION
 from pl_hybridjobs.errors import did_you_mean
+from pl_hybridjobs.jobs.contract import NO_DEVICE
 from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 
@@ -23,16 +24,17 @@ from pl_hybridjobs.jobs.spec import JobSpec, Status
 OURS = "hybridjobs-"
 LOCAL_CHECKPOINTS = "/opt/jobs/checkpoints"
 ENTRY = "hybridjobs_entry"
-NO_DEVICE = "local:none/none"
 #: The Python of Amazon's own images, as read in amazon-braket-containers in August 2026.
 IMAGE_PYTHON = "3.12"
 LONGEST_RUN_S = 432_000
 #: What a job with ``timeout_s`` gets on top, to install what it needs and to say how it ended.
 MARGIN_S = 900
 
+#: Those that have Amazon's own images.
+IMAGE_REGIONS = ("us-east-1", "us-west-1", "us-west-2", "eu-west-2", "eu-north-1")
+
 _FRAMEWORKS = ("base", "cudaq", "pytorch", "tensorflow")
 _REGISTRY = "292282985366"
-_REGIONS = ("eu-north-1", "eu-west-2", "us-east-1", "us-west-1", "us-west-2")
 _MOST_PARAMETERS, _LONGEST_KEY, _LONGEST_VALUE, _LONGEST_NAME = 100, 256, 2500, 50
 _MOST_TAGS, _MOST_CHANNELS = 50, 20
 _ARN = re.compile(r"arn:aws(?:-[a-z]+)*:braket:(?P<region>[a-z0-9-]*):[0-9]{0,12}:device/[\w./-]+")
@@ -72,6 +74,7 @@ class RequestOptions:
         max_runtime_s: After which Braket ends the job; ``Resources.timeout_s`` (with time to start) wins where it is given.
         output_s3: Where Braket puts ``model.tar.gz``, as ``s3://...``; None: beside the rest.
         checkpoint_s3: Under which the job's folder is kept, likewise.
+        code_s3: Under which the source archive is put, likewise.
         kms_key_id: With which results are encrypted.
         reservation_arn: Of Braket Direct.
         distribution: None; there is no other here.
@@ -91,6 +94,7 @@ class RequestOptions:
     max_runtime_s: int = LONGEST_RUN_S
     output_s3: str | None = None
     checkpoint_s3: str | None = None
+    code_s3: str | None = None
     kms_key_id: str | None = None
     reservation_arn: str | None = None
     distribution: str | None = None
@@ -126,8 +130,8 @@ class RequestOptions:
             found.append(f"max_runtime_s={self.max_runtime_s} is more than Braket's {LONGEST_RUN_S} (5 days); resume goes on from there")
         if self.distribution is not None:
             found.append(
-                f"distribution={self.distribution!r} is not supported: Amazon's images have no library for it any more; "
-                "leave it out, and use the cores and GPUs of one instance"
+                f"distribution={self.distribution!r} is not supported: it starts a program for each GPU, and a job's function runs once; "
+                "leave it out, and let the function start processes for the cores and GPUs of its instance"
             )
         if self.framework not in _FRAMEWORKS:
             found.append(f"framework={self.framework!r} is none of {', '.join(_FRAMEWORKS)}.{did_you_mean(self.framework, _FRAMEWORKS)}")
@@ -142,7 +146,7 @@ class RequestOptions:
             found.append(f"role_arn={self.role_arn!r} is no role; one looks like arn:aws:iam::<account>:role/<name>")
         if self.bucket and not BUCKET.fullmatch(self.bucket):
             found.append(f"bucket={self.bucket!r} is no name of a bucket: small letters, digits, dots, hyphens, no s3:// and no folders")
-        places = {"output_s3": self.output_s3, "checkpoint_s3": self.checkpoint_s3}
+        places = {"output_s3": self.output_s3, "checkpoint_s3": self.checkpoint_s3, "code_s3": self.code_s3}
         wrong = {name: place for name, place in places.items() if place and not _PLACE.fullmatch(place)}
         found += [f"{name}={place!r} is no place in S3; one looks like s3://bucket/folder" for name, place in wrong.items()]
         if self.reservation_arn and not RESERVATION.fullmatch(self.reservation_arn):
@@ -171,7 +175,7 @@ class RequestOptions:
 
     def image_for(self, region: str) -> str:
         """The image that it runs in."""
-        return self.image_uri or f"{_REGISTRY}.dkr.ecr.{region}.amazonaws.com/amazon-braket-{self.framework}-jobs:latest"
+        return self.image_uri or image_address(self.framework, region)
 
     def image_complaints(self, region: str, image: str, python: str) -> list[str]:
         """Whether Amazon's image is to be had in a region, and has the Python that packs the job.
@@ -184,9 +188,9 @@ class RequestOptions:
         if self.image_uri:
             return []
         found = []
-        if region not in _REGIONS:
+        if region not in IMAGE_REGIONS:
             found.append(
-                f"Amazon has no images for jobs in {region}, only in {', '.join(_REGIONS)}; name another region=, or an image_uri="
+                f"Amazon has no images for jobs in {region}, only in {', '.join(IMAGE_REGIONS)}; name another region=, or an image_uri="
             )
         if python != image:
             found.append(
@@ -200,6 +204,11 @@ class RequestOptions:
         if spec.resources.timeout_s is None:
             return self.max_runtime_s
         return min(LONGEST_RUN_S, math.ceil(spec.resources.timeout_s) + MARGIN_S)
+
+
+def image_address(framework: str, region: str) -> str:
+    """Where one of Amazon's own images is."""
+    return f"{_REGISTRY}.dkr.ecr.{region}.amazonaws.com/amazon-braket-{framework}-jobs:latest"
 
 
 def _hyperparameter_complaints(given: object) -> list[str]:
@@ -280,22 +289,25 @@ class Places:
         base: ``s3://bucket/prefix/name``.
         output: Where Braket puts ``model.tar.gz``, below a folder ``output``.
         checkpoints: What is copied to and from the instance.
+        code: What travels, a folder for each digest.
     """
 
     base: str
     output: str
     checkpoints: str
+    code: str
 
     @classmethod
     def of(cls, options: RequestOptions, bucket: str, name: str) -> Places:
         """Those of a Braket job with this name."""
         base = f"s3://{bucket}/{(options.prefix or 'jobs').strip('/')}/{name}"
         checkpoints = f"{options.checkpoint_s3.rstrip('/')}/{name}" if options.checkpoint_s3 else f"{base}/checkpoints"
-        return cls(base, (options.output_s3 or f"{base}/data").rstrip("/"), checkpoints)
+        code = f"{options.code_s3.rstrip('/')}/{name}" if options.code_s3 else f"{base}/script"
+        return cls(base, (options.output_s3 or f"{base}/data").rstrip("/"), checkpoints, code)
 
     def source(self, payload: str) -> str:
         """Our entry script, the bundle and this package, by their digest: two machines that try again never overwrite each other's."""
-        return f"{self.base}/script/{payload[:16]}/source.tar.gz"
+        return f"{self.code}/{payload[:16]}/source.tar.gz"
 
     def channel(self, name: str) -> str:
         """An input that was a local file or folder."""

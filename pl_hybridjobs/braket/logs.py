@@ -12,10 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.braket.inside import ATTEMPT_MARK, METRIC_MARK
+from pl_hybridjobs.braket.inside import ATTEMPT_MARK
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Session
 from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.jobs.contract import METRICS
 from pl_hybridjobs.jobs.durable import dump_json, read_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 
@@ -108,7 +109,7 @@ class LogReader:
                 elif self._state["attempt"] and _TIMED.match(text):
                     # An empty line is a time and a blank, which services like to cut off.
                     lines.setdefault(self._folder.attempt(self._state["attempt"]).log, []).append(text if " " in text else f"{text} ")
-                elif not text.startswith(METRIC_MARK):
+                elif not text.startswith(METRICS):
                     lines.setdefault(self._run.container_log, []).append(text)
         for path, texts in lines.items():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -234,7 +234,8 @@ class BraketRunner(RequestOptions):
         latest = folder.latest_attempt()
         order = Order(spec.id, run.number, cause, digest, packed.digest, this_python(), latest.number if latest else 0)
         asked = jobs.request(spec, self, order, places, inputs=inputs, role=self._role(session), region=session.region)
-        session.call("s3", "put_object", Bucket=bucket, Key=jobs.split_place(places.source(packed.digest))[1], Body=packed.archive)
+        code_bucket, key = jobs.split_place(places.source(packed.digest))
+        session.call("s3", "put_object", Bucket=code_bucket, Key=key, Body=packed.archive)
         if run.number == 1:
             for channel, name in spec.inputs.items():
                 if not is_remote(name):
@@ -433,6 +434,18 @@ class BraketRunner(RequestOptions):
             ended = {**ended, "detail": message}
         write_bytes(latest.exit, dump_sealed(ended))
         return latest
+
+    def tasks(self, folder: JobFolder) -> list[dict[str, Any]]:
+        """What SearchQuantumTasks says of all its Braket jobs, as ``jobs.plain`` has it: also tasks that its ledger does not know.
+
+        Raises:
+            ProviderError: The service refuses, or cannot be reached.
+        """
+        arns = [run.arn for run in record.runs(folder) if run.arn]
+        session = self.session(folder.spec(), folder, _TO_LOOK)
+        asked = [[{"name": "jobArn", "operator": "EQUAL", "values": [arn]}] for arn in arns]
+        pages = (page for filters in asked for page in session.pages("braket", "search_quantum_tasks", filters=filters))
+        return [jobs.plain(task) for page in pages for task in page["quantumTasks"]]
 
     # Ending --------------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pl_hybridjobs.errors import Fenced
-from pl_hybridjobs.jobs import bundle, outcome, worker
+from pl_hybridjobs.jobs import bundle, contract, outcome, worker
 from pl_hybridjobs.jobs.context import JobContext, Planned, activate
 from pl_hybridjobs.jobs.durable import dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_RETRY
@@ -23,7 +23,7 @@ from pl_hybridjobs.jobs.lease import HEARTBEAT_S, Lease, beat, claim
 from pl_hybridjobs.jobs.logs import LogWriter, StreamTee
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, observe
-from pl_hybridjobs.jobs.supervisor import OUT_OF_BUDGET, hyperparameters, job_environment
+from pl_hybridjobs.jobs.supervisor import OUT_OF_BUDGET
 
 # The working folder, the environment and the standard streams belong to the process, so inline jobs take turns.
 _turn = threading.RLock()
@@ -86,10 +86,10 @@ def record_exit(folder: JobFolder, lease: Lease, code: int | None, *, again: boo
 def in_process(folder: JobFolder, spec: JobSpec, lease: Lease, *, only_plans: bool = False) -> Iterator[JobContext]:
     """Everything of a job's surroundings that a process can give itself: environment, streams, log, heartbeat, context."""
     attempt = folder.attempt(lease.epoch)
-    write_bytes(attempt.hyperparameters, dump_json(hyperparameters(spec.params)), durable=False)
+    write_bytes(attempt.hyperparameters, dump_json(contract.hyperparameters(spec.params)), durable=False)
     folder.make_working_folders()
     context = JobContext(folder, spec, lease.epoch, only_plans=only_plans)
-    added = {**job_environment(folder, spec, lease.epoch), **spec.resources.env}
+    added = {**contract.environment(folder, spec, lease.epoch), **spec.resources.env}
     with _turn, contextlib.ExitStack() as stack:
         stack.enter_context(_environment(added))
         stack.enter_context(_import_path())

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pl_hybridjobs.errors import InvalidCall, did_you_mean
-from pl_hybridjobs.jobs import arguments
+from pl_hybridjobs.jobs import arguments, contract
 from pl_hybridjobs.jobs.decorator import HybridFunction, hybrid_job
 from pl_hybridjobs.jobs.handle import Job
 
@@ -31,7 +31,8 @@ def submit_script(
         entry_point: A function's name (in a package: ``module:function``, or a function of the package itself). None runs a file as
             ``__main__``, and a package by its ``__main__.py``. A function decorated by ``hybrid_job`` keeps its options.
         params: The arguments. Text is converted by the function's annotations; other values pass as they are. A script that runs as
-            ``__main__`` finds them in ``current_job().params``, in ``$AMZN_BRAKET_HP_FILE``, and as ``--name value`` in ``sys.argv``.
+            ``__main__`` finds them as text in ``$AMZN_BRAKET_HP_FILE`` and, as ``--name value``, in ``sys.argv``; for reading also in
+            ``current_job().params``, where long ones are shortened and those that look like a credential are hidden.
         **options: The keywords of ``hybrid_job``.
 
     Raises:
@@ -105,6 +106,7 @@ class MainScript:
         place = next((Path(entry) / self.file_name for entry in sys.path if (Path(entry) / self.file_name).exists()), None)
         if place is None:
             raise FileNotFoundError(f"{self.file_name} is not in the bundle")
+        contract.tell_hyperparameters(contract.hyperparameters(params))
         sys.argv = [str(place), *(part for name, value in params.items() for part in (f"--{name}", str(value)))]
         try:
             if place.is_dir():

@@ -33,6 +33,15 @@ class State:
     lease: Lease | None = None
     orphaned: bool = False
 
+    @property
+    def reason(self) -> str:
+        """Why the job did not complete, in a line or two."""
+        if self.outcome is None:
+            return f"{self.status}, and can be resumed: {self.detail}"
+        error = self.outcome.get("error") or {}
+        kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
+        return f"{kind or self.outcome.get('reason', 'failed')}: {error.get('message', '')}"
+
 
 def observe(folder: JobFolder) -> State:
     """Read a job's state. Looks, changes nothing.

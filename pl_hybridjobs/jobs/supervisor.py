@@ -7,18 +7,16 @@ starts the next attempt where retries allow, and the next job of a sweep.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pl_hybridjobs.errors import Fenced, RunnerError
-from pl_hybridjobs.jobs import lanes, launch, outcome, process
+from pl_hybridjobs.jobs import contract, lanes, launch, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
@@ -156,7 +154,7 @@ class Attempt:
         self.log = LogWriter(self.files.log)
         self.begun = time.monotonic()
         try:
-            write_bytes(self.files.hyperparameters, dump_json(hyperparameters(self.spec.params)), durable=False)
+            write_bytes(self.files.hyperparameters, dump_json(contract.hyperparameters(self.spec.params)), durable=False)
             self.folder.make_working_folders()
             prepared = self.launch.preparation(self._work())
             code = 0
@@ -225,7 +223,7 @@ class Attempt:
         return launch.Work(self.lease.epoch, self.digest, may_retry, self._environment())
 
     def _environment(self) -> dict[str, str]:
-        env = {**job_environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self._token}
+        env = {**contract.environment(self.folder, self.spec, self.lease.epoch), process.TOKEN_VARIABLE: self._token}
         threads = self.spec.resources.threads
         if threads is not None:
             env |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
@@ -370,25 +368,3 @@ def _exit_text(code: int) -> str:
     if code == EXIT_STOPPED:
         return "the worker stopped at a step boundary, as it was asked to"
     return f"the worker exited with code {code}"
-
-
-def job_environment(folder: JobFolder, spec: JobSpec, epoch: int) -> dict[str, str]:
-    """The variables that every job sees: ours, and Amazon Braket's contract."""
-    device = spec.device if isinstance(spec.device, str) else next(iter((spec.device or {}).values()), "")
-    env = {
-        "HYBRIDJOBS_JOB_FOLDER": str(folder.path),
-        "HYBRIDJOBS_ATTEMPT": str(epoch),
-        "AMZN_BRAKET_JOB_NAME": spec.name,
-        "AMZN_BRAKET_DEVICE_ARN": device or "local:none/none",
-        "AMZN_BRAKET_JOB_RESULTS_DIR": str(folder.results),
-        "AMZN_BRAKET_CHECKPOINT_DIR": str(folder.checkpoints),
-        "AMZN_BRAKET_HP_FILE": str(folder.attempt(epoch).hyperparameters),
-    }
-    if spec.inputs:
-        env["AMZN_BRAKET_INPUT_DIR"] = str(folder.inputs)
-    return env
-
-
-def hyperparameters(params: Mapping[str, Any]) -> dict[str, str]:
-    """Arguments as Braket hands them over: text for text."""
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}

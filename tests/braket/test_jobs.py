@@ -57,6 +57,14 @@ def test_a_request_is_legal_for_botocores_model(job):
     assert all(1 <= len(value) <= 2500 and "\n" not in value for value in asked["hyperParameters"].values())
 
 
+def test_code_of_two_jobs_under_one_place_stays_apart():
+    options = RequestOptions(code_s3="s3://b/code/")
+
+    one, two = (Places.of(options, "amazon-braket-x", name).source for name in ("one", "two"))
+
+    assert (one, two) == ("s3://b/code/one/source.tar.gz", "s3://b/code/two/source.tar.gz")
+
+
 def test_the_same_job_gives_the_same_request_and_another_run_another_one():
     assert made(spec()) == made(spec())
     again = made(spec(), order=Order(ORDER.job, 2, "resume", ORDER.bundle, ORDER.payload, "3.12"))
@@ -134,6 +142,7 @@ def test_a_job_runs_in_the_region_of_its_device():
         ({"bucket": "s3://mine"}, {}, "no name of a bucket"),
         ({"output_s3": "/tmp"}, {}, "no place in S3"),
         ({"checkpoint_s3": "mine"}, {}, "no place in S3"),
+        ({"code_s3": "mine"}, {}, "no place in S3"),
         ({"reservation_arn": "mine"}, {}, "reservation"),
         ({"hyperparameters": {"a": 1}}, {}, "must be text, not int"),
         ({"hyperparameters": {"a": ""}}, {}, "1 to 2500 characters"),

@@ -17,6 +17,7 @@ def undecided(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
         monkeypatch.delenv(name, raising=False)
     for name in setting._FILES:
         monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "no-such-file"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(setting, "_said", set())
     yield
     braket.use(None)

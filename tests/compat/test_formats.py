@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pl_hybridjobs import hybrid_job, open_job
 from pl_hybridjobs.compat import braket as ours
-from pl_hybridjobs.errors import CheckpointError, CodecError, Fenced, JobStopRequested
+from pl_hybridjobs.errors import CodecError, Fenced, JobStopRequested
 from pl_hybridjobs.jobs import context
 
 PLAIN = st.recursive(
@@ -204,7 +204,7 @@ def test_what_is_not_there_or_damaged_is_said(named):
     with pytest.raises(FileNotFoundError, match=r"there are: vqe-1_other\.json"):
         ours.load_job_checkpoint()
     (named / "checkpoints" / "vqe-1.json").write_text("")
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(ValueError, match="is damaged"):
         ours.load_job_checkpoint()
     (named / "results.json").write_text('{"dataDictionary": {}, "dataFormat": "xml"}')
     with pytest.raises(ValueError, match="xml"):

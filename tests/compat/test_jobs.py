@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import boto3
 import pytest
 
 from pl_hybridjobs import hybrid_job as native_hybrid_job
@@ -42,6 +43,13 @@ from pl_hybridjobs.errors import InvalidCall, JobCancelled, JobFailed, JobInterr
 
 SV1 = "arn:aws:braket:::device/quantum-simulator/amazon/sv1"
 WAIT_S = 120
+FLIP = json.dumps(
+    {
+        "braketSchemaHeader": {"name": "braket.ir.openqasm.program", "version": "1"},
+        "source": "OPENQASM 3.0;\nbit[1] b;\nqubit[1] q;\nx q[0];\nb[0] = measure q[0];\n",
+        "inputs": {},
+    }
+)
 
 
 def test_a_job_from_call_to_result(here, capfd):
@@ -78,6 +86,10 @@ def test_a_job_from_call_to_result(here, capfd):
     told = job.metadata()
     assert (told["jobName"], told["jobArn"], told["status"], told["tags"]) == (job.name, job.arn, "COMPLETED", {"team": "a"})
     assert told["deviceConfig"] == {"device": SV1}
+    answers = boto3.client("braket", "us-east-1").meta.service_model.operation_model("GetJob").output_shape
+    assert set(answers.required_members) <= set(told) <= set(answers.members)
+    for name in ("algorithmSpecification", "instanceConfig", "outputDataConfig"):
+        assert set(answers.members[name].required_members) <= set(told[name]) <= set(answers.members[name].members)
     assert told["stoppingCondition"] == {"maxRuntimeInSeconds": 600}
     assert told["createdAt"] <= told["startedAt"] <= told["endedAt"] <= datetime.now(UTC)
     assert told["billableDuration"] > 0
@@ -98,12 +110,12 @@ def test_a_failed_job_raises(here, capfd):
     job = fails()
     job.logs(wait=True)
 
-    assert f"{job.name} is FAILED: no convergence" in capfd.readouterr().err
+    assert f"{job.name} is FAILED: ValueError: no convergence" in capfd.readouterr().err
     with pytest.raises(ValueError, match="no convergence") as caught:
         job.result(WAIT_S)
     assert isinstance(caught.value, JobFailed)
     assert job.state() == "FAILED"
-    assert job.metadata()["failureReason"] == "no convergence"
+    assert job.metadata()["failureReason"] == "ValueError: no convergence"
 
 
 def test_a_job_can_be_cancelled_and_then_says_so(here):
@@ -292,17 +304,28 @@ def test_what_is_wrong_is_told_at_once_and_before_anything_is_written(here):
         job_name="my_job",
         input_data={"a": "nowhere", "b": "s3://bucket/x", "c": 5},
         instance_config={"instanceType": "ml.m5.large"},  # type: ignore[arg-type] # on purpose
+        distribution="data_parallel",
         checkpoint_config=CheckpointConfig(),
         copy_checkpoints_from_job="nobody",
     )
 
-    with pytest.raises(ValueError, match="6 problems") as caught:
+    with pytest.raises(ValueError, match="7 problems") as caught:
         wrong(work)(1)
 
-    for part in ("'my-job' would be one", "InstanceConfig", "no file, folder", "s3://bucket/x", "not 5", "nobody"):
+    for part in ("'my-job' would be one", "InstanceConfig", "no file, folder", "s3://bucket/x", "not 5", "nobody", "one process"):
         assert part in str(caught.value)
+    with pytest.raises(InvalidCall, match="instanceCount=2, and this machine is one"):
+        hybrid_job(device=None, instance_config=InstanceConfig(instanceCount=2))(work)(1)
     with pytest.raises(InvalidCall, match="no_such_package"):
         hybrid_job(device=None, dependencies=["no_such_package"])(work)(1)
+    for message, keywords in {
+        "include_modules: there is no module": {"include_modules": "no_such_module"},
+        "dependencies: there is no file": {"dependencies": "nowhere.txt"},
+        "stopping_condition.maxRuntimeInSeconds must be": {"stopping_condition": StoppingCondition(0)},
+        "input_data has the channel name 'a b'": {"input_data": {"a b": __file__}},
+    }.items():
+        with pytest.raises(InvalidCall, match=message):
+            hybrid_job(device=None, **keywords)(work)(1)  # type: ignore[arg-type] # of various types
     with pytest.raises(InvalidCall, match="'m'"):
         hybrid_job(device=None)(work)(m=1)
     with pytest.raises(ValueError, match="no format 'json'"):
@@ -312,12 +335,13 @@ def test_what_is_wrong_is_told_at_once_and_before_anything_is_written(here):
     assert list_jobs() == []
 
 
-def test_a_callers_configuration_is_not_changed(here):
-    configuration, inputs = CheckpointConfig(), {"input": __file__}
+def test_a_callers_configuration_is_not_changed(here, capsys):
+    configuration, inputs = CheckpointConfig("/opt/mine"), {"input": __file__}
 
     hybrid_job(device=None, checkpoint_config=configuration, input_data=inputs)(lambda: 1)().result(WAIT_S)
 
-    assert (configuration, inputs) == (CheckpointConfig(), {"input": __file__})
+    assert (configuration, inputs) == (CheckpointConfig("/opt/mine"), {"input": __file__})
+    assert "there will be no /opt/mine (localPath)" in capsys.readouterr().err
 
 
 def test_the_tasks_that_a_job_bought_are_listed_oldest_first():
@@ -357,6 +381,16 @@ def test_a_run_that_is_only_being_uploaded_is_none_yet(tmp_path):
     assert service.answer(tmp_path) == {"jobArn": "arn:one"}
 
 
+def test_who_asks_amazon_on_this_machine_is_told_what_to_do(here, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+    job = hybrid_job(device=SV1)(lambda: boto3.client("braket"))()
+
+    with pytest.raises(JobFailed, match="HYBRIDJOBS_BRAKET=rehearsal runs the job against an emulator"):
+        job.result(WAIT_S)
+
+
 @pytest.mark.slow
 def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     (tmp_path / "given.txt").write_text("given")
@@ -366,6 +400,9 @@ def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     def work(n):
         log_metric("val-loss", 0.5, iteration_number=n)
         save_job_checkpoint({"n": n})
+        place = {"outputS3Bucket": os.environ["AMZN_BRAKET_OUT_S3_BUCKET"], "outputS3KeyPrefix": "tasks"}
+        token = os.environ["AMZN_BRAKET_JOB_TOKEN"]  # so does AwsDevice, of which our ledger knows nothing
+        boto3.client("braket").create_quantum_task(deviceArn=SV1, shots=9, action=FLIP, jobToken=token, **place)
         return [Path(get_input_data_dir(), "given.txt").read_text(), get_job_device_arn(), get_hyperparameters()]
 
     job = work(3)
@@ -373,6 +410,8 @@ def test_a_rehearsed_job_answers_as_one_at_amazon_braket(tmp_path):
     assert job.result(WAIT_S) == {"result": ["given", SV1, {"n": "3"}]}
     assert job.arn.startswith("arn:aws:braket:us-east-1:")
     assert AwsQuantumJob(job.arn) == job
+    [task] = job.get_tasks()
+    assert (task.shots, task.device, task.usd, task.created_at.tzinfo) == (9, SV1, None, UTC)
     assert job.metrics()["val-loss"] == [0.5]
     told = job.metadata()
     assert told["roleArn"].startswith("arn:aws:iam::")

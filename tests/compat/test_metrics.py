@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pl_hybridjobs import hybrid_job, log_metric, open_job
 from pl_hybridjobs.compat import braket as ours
 from pl_hybridjobs.compat.braket import LogMetricsParser, MetricStatistic, MetricType
-from pl_hybridjobs.compat.braket.metrics import metric_line
 from pl_hybridjobs.compat.braket.metrics_data import rows_of, table
 from pl_hybridjobs.errors import MetricError
+from pl_hybridjobs.jobs.contract import metric_line
 from pl_hybridjobs.jobs.metrics import MetricWriter, Record, read_records
 
 NAME = st.from_regex(r"[A-Za-z_]\w{0,8}", fullmatch=True).filter(lambda name: name not in ("timestamp", "iteration_number", "node_id"))

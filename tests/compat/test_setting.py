@@ -42,6 +42,7 @@ class Elsewhere:
     volume_gb: int = 30
     output_s3: str | None = None
     checkpoint_s3: str | None = None
+    code_s3: str | None = None
     kms_key_id: str | None = None
     reservation_arn: str | None = None
     distribution: str | None = None
@@ -148,6 +149,7 @@ def test_all_settings_of_amazon_braket_become_options_of_its_runner(elsewhere, m
         "volume_gb": 50,
         "output_s3": "s3://b/out",
         "checkpoint_s3": "s3://b/checkpoints",
+        "code_s3": None,
         "kms_key_id": "key",
         "reservation_arn": "arn:aws:braket:eu-north-1:1:reservation/r",
         "distribution": "data_parallel",
@@ -178,6 +180,7 @@ _NAMES = [
     "profile",
     "output_s3",
     "checkpoint_s3",
+    "code_s3",
     "kms_key_id",
     "reservation_arn",
     "distribution",

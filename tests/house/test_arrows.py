@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "emulator": {"errors"},
     "dashboard": {"", "errors", "home", "jobs", "cost"},
     "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
-    "compat": {"", "errors", "jobs", "cost"},  # `get_tasks()` lists what a job bought
+    "compat": {"", "errors", "jobs", "cost", "braket"},  # Amazon's answers in a folder, and S3; `get_tasks()` lists what a job bought
 }
 
 # Module -> the only places that may import it.

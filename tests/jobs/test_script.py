@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from pathlib import Path
@@ -72,6 +73,18 @@ def test_a_script_runs_as_main_with_its_parameters(script):
     seen = (job.folder / "results" / "seen.json").read_text()
     assert seen == '[["--alpha", "0.5", "--name", "x y"], {"alpha": 0.5, "name": "x y"}, 8]'
     assert job.name == "train"
+
+
+def test_a_script_reads_its_parameters_whole(tmp_path):
+    (tmp_path / "reads.py").write_text(
+        "import json, os\nfrom pl_hybridjobs import save_result\nsave_result(json.load(open(os.environ['AMZN_BRAKET_HP_FILE'])))\n"
+    )
+    params = {"text": "x" * 5000, "api_token": "told", "sizes": list(range(500)), "on": True}
+
+    job = submit_script(tmp_path / "reads.py", params=params)
+
+    assert job.result(WAIT_S) == {"text": "x" * 5000, "api_token": "told", "sizes": json.dumps(list(range(500))), "on": "true"}
+    assert job.params["api_token"] == "***"
 
 
 def test_a_script_that_exits_with_a_code_has_failed(script):

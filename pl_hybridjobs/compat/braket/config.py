@@ -12,7 +12,7 @@ class CheckpointConfig:
     """Where checkpoints are kept.
 
     Attributes:
-        localPath: Not used: the job's own folder holds them, and ``get_checkpoint_dir()`` tells where.
+        localPath: Not used, which is said: the job's own folder holds them, and ``get_checkpoint_dir()`` tells where.
         s3Uri: Where they are copied to at Amazon Braket.
     """
 
@@ -22,7 +22,7 @@ class CheckpointConfig:
 
 @dataclass
 class InstanceConfig:
-    """The machines at Amazon Braket. On this machine it says nothing."""
+    """The machines at Amazon Braket. On this machine it says nothing; more than one are refused."""
 
     instanceType: str = "ml.m5.large"  # noqa: N815
     volumeSizeInGb: int = 30  # noqa: N815

@@ -15,10 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pl_hybridjobs.compat.braket import devices, service, setting
+from pl_hybridjobs.compat.braket import devices, s3, service, setting
+from pl_hybridjobs.compat.braket.config import CheckpointConfig
 from pl_hybridjobs.compat.braket.running import COPIED, Entry, Link, Surroundings
-from pl_hybridjobs.errors import InvalidCall
+from pl_hybridjobs.errors import InvalidCall, ProviderError
 from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.contract import DEVICE, ENTRY_POINT
 from pl_hybridjobs.jobs.decorator import HybridFunction
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job, open_job
@@ -33,10 +35,18 @@ _CONFIGURATIONS = {
     "output_data_config": ("s3Path", "kmsKeyId"),
 }
 
+# How complaints begin that the program could not understand.
+_KEYWORDS = {
+    "include:": "include_modules:",
+    "inputs": "input_data",
+    "requirements:": "dependencies:",
+    "resources.timeout_s": "stopping_condition.maxRuntimeInSeconds",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """The keywords that the decorator and ``create`` have in common; see ``hybrid_job``."""
+    """The keywords of the decorator and of ``create``; see there. ``entry_point`` is what ``$AMZN_BRAKET_SCRIPT_ENTRY_POINT`` says."""
 
     device: Any = None
     local: bool = False
@@ -52,6 +62,8 @@ class Wishes:
     stopping_condition: Any = None
     output_data_config: Any = None
     aws_session: Any = None
+    code_location: str | None = None
+    entry_point: str = ""
     tags: Mapping[str, str] | None = None
     reservation_arn: str | None = None
     include: Sequence[str | Path | ModuleType] = field(default=())
@@ -78,12 +90,12 @@ def submit(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
     where = getattr(fn, "__name__", None) or wishes.default_name
     found = _complaints(wishes, runner)
     with tempfile.TemporaryDirectory(prefix="hybridjobs-inputs-") as staging:
-        channels, links = _inputs(wishes.input_data, runner, Path(staging), found)
+        channels, links = _inputs(wishes.input_data, runner, Path(staging), found, wishes.aws_session)
         old = _old_checkpoints(wishes.copy_checkpoints_from_job, found)
         if found:
             raise InvalidCall(f"{where}(...)", found)
         text = devices.text_of(wishes.device)
-        env = {"AMZN_BRAKET_DEVICE_ARN": text}
+        env = {DEVICE: text, **({ENTRY_POINT: wishes.entry_point} if wishes.entry_point else {})}
         if setting.chosen():
             env[setting.VARIABLE] = setting.chosen()
         seconds = None if wishes.stopping_condition is None else wishes.stopping_condition.maxRuntimeInSeconds
@@ -98,7 +110,16 @@ def submit(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
             tags=wishes.tags,
         )
         entry = Entry(fn, dataclasses.replace(around, links=links))
-        return HybridFunction(entry, options)(*args, **kwargs)
+        try:
+            return HybridFunction(entry, options)(*args, **kwargs)
+        except InvalidCall as error:
+            raise InvalidCall(error.where, [_in_their_words(complaint) for complaint in error.complaints]) from error
+
+
+def _in_their_words(complaint: str) -> str:
+    """A complaint about our keyword, about Amazon Braket's."""
+    ours = next((name for name in _KEYWORDS if complaint.startswith(name)), "")
+    return _KEYWORDS.get(ours, "") + complaint.removeprefix(ours)
 
 
 def stem_of(name: str) -> str:
@@ -108,7 +129,7 @@ def stem_of(name: str) -> str:
 
 def _complaints(wishes: Wishes, runner: str) -> list[str]:
     found = []
-    if wishes.job_name is not None and (not isinstance(wishes.job_name, str) or not _NAME.fullmatch(wishes.job_name)):
+    if wishes.job_name and (not isinstance(wishes.job_name, str) or not _NAME.fullmatch(wishes.job_name)):
         legal = f"; {stem_of(wishes.job_name)!r} would be one" if isinstance(wishes.job_name, str) else ""
         found.append(
             f"Invalid quantum job name: {wishes.job_name!r}. Use between 1 and 50 characters (letters, digits, hyphens); no underscores or "
@@ -119,8 +140,23 @@ def _complaints(wishes: Wishes, runner: str) -> list[str]:
         if value is not None and not all(hasattr(value, attribute) for attribute in attributes):
             expected = "".join(part.capitalize() for part in name.split("_"))
             found.append(f"'{name}' should be a {expected}, with {', '.join(attributes)}, not {value!r}")
+    if runner == "local":
+        found += _many(wishes)
+    place = getattr(wishes.checkpoint_config, "localPath", None) or CheckpointConfig.localPath
+    if place != CheckpointConfig.localPath:
+        setting.say_once(f"there will be no {place} (localPath); get_checkpoint_dir() tells a job where its checkpoints are")
     if runner == "rehearsal" and wishes.aws_session is not None:
         setting.say_once("a rehearsal has an account of its own; aws_session is not used")
+    return found
+
+
+def _many(wishes: Wishes) -> list[str]:
+    """What asks for several processes or machines, of which here there is one."""
+    found = []
+    if wishes.distribution is not None:
+        found.append(f"distribution={wishes.distribution!r}: on this machine a job is one process; leave it out, or start processes in it")
+    if (count := getattr(wishes.instance_config, "instanceCount", 1)) != 1:
+        found.append(f"instance_config: instanceCount={count}, and this machine is one; make it 1")
     return found
 
 
@@ -136,24 +172,20 @@ def _runner(name: str, wishes: Wishes) -> runners.Runner:
 
 def braket_options(wishes: Wishes) -> dict[str, Any]:
     """The wishes as options of ``BraketRunner``; None where nothing was said."""
-    instance, output, checkpoints, session = (
-        wishes.instance_config,
-        wishes.output_data_config,
-        wishes.checkpoint_config,
-        wishes.aws_session,
-    )
-    boto = getattr(session, "boto_session", session)
+    instance, output, checkpoints = wishes.instance_config, wishes.output_data_config, wishes.checkpoint_config
+    account = s3.account(wishes.aws_session)
     return {
+        "region": account.get("region"),
+        "profile": account.get("profile"),
         "role_arn": wishes.role_arn or os.environ.get("BRAKET_JOBS_ROLE_ARN"),
         "image_uri": wishes.image_uri,
-        "region": getattr(session, "region", None) or getattr(boto, "region_name", None),
-        "profile": None if getattr(boto, "profile_name", None) == "default" else getattr(boto, "profile_name", None),
         "instance_type": instance and str(instance.instanceType),
         "instance_count": instance and instance.instanceCount,
         "volume_gb": instance and instance.volumeSizeInGb,
         "output_s3": output and output.s3Path,
         "kms_key_id": output and output.kmsKeyId,
         "checkpoint_s3": checkpoints and checkpoints.s3Uri,
+        "code_s3": wishes.code_location,
         "reservation_arn": wishes.reservation_arn,
         "distribution": wishes.distribution,
     }
@@ -162,7 +194,9 @@ def braket_options(wishes: Wishes) -> dict[str, Any]:
 # Inputs -------------------------------------------------------------------------------------------------------------------
 
 
-def _inputs(given: Any, runner: str, staging: Path, found: list[str]) -> tuple[dict[str, str | Path], tuple[Link, ...]]:
+def _inputs(
+    given: Any, runner: str, staging: Path, found: list[str], session: Any = None
+) -> tuple[dict[str, str | Path], tuple[Link, ...]]:
     """Channels, and the links by which a program opens them under their old paths.
 
     A path that exists is meant; else it is the beginning of the names of several, as at Amazon Braket.
@@ -172,11 +206,15 @@ def _inputs(given: Any, runner: str, staging: Path, found: list[str]) -> tuple[d
     channels: dict[str, str | Path] = {}
     links: list[Link] = []
     for channel, data in (given if isinstance(given, Mapping) else {"input": given}).items():
-        s3 = _s3_uri(data)
-        if s3 and runner == "local":
-            found.append(f"input_data[{channel!r}] is {s3}, which this machine does not have; copy it here and name the local path")
-        elif s3:
-            channels[channel] = s3
+        uri = _s3_uri(data)
+        if uri and runner == "local":
+            channels[channel] = target = staging / str(len(channels))
+            try:
+                s3.copy(uri, target, session)
+            except ProviderError as error:
+                found.append(f"input_data[{channel!r}] is {uri}, which cannot be fetched: {error} Or copy it here, and name the local path")
+        elif uri:
+            channels[channel] = uri
         elif not isinstance(data, str | os.PathLike):
             found.append(f"input_data[{channel!r}] must be a local path, an S3 URI or an S3DataSourceConfig, not {data!r}")
         elif channel == COPIED:

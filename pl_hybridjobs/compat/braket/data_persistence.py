@@ -20,12 +20,12 @@ from typing import Any
 
 from pl_hybridjobs.compat.braket.config import PersistedJobDataFormat
 from pl_hybridjobs.compat.braket.environment_variables import get_checkpoint_dir, get_job_name, get_results_dir
-from pl_hybridjobs.errors import CheckpointError, CodecError, InvalidCall
+from pl_hybridjobs.errors import CodecError, InvalidCall
+from pl_hybridjobs.jobs import contract
 from pl_hybridjobs.jobs.context import current_job
+from pl_hybridjobs.jobs.contract import RESULTS, SCHEMA
 from pl_hybridjobs.jobs.durable import write_bytes
 
-RESULTS = "results.json"
-_HEADER = {"name": "braket.jobs_data.persisted_job_data", "version": "1"}
 _ALIASES = {"plaintext": PersistedJobDataFormat.PLAINTEXT, "pickle": PersistedJobDataFormat.PICKLED_V4}
 
 
@@ -69,22 +69,17 @@ def load_job_checkpoint(job_name: str | None = None, checkpoint_file_suffix: str
 
     Raises:
         FileNotFoundError: There is none; the message lists those that are there.
-        CheckpointError: The file is damaged.
+        ValueError: The file is damaged.
         RuntimeError: It holds pickled data, and ``allow_pickle`` is false.
     """
     path = _checkpoint_file(job_name or get_job_name(), checkpoint_file_suffix)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         there = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
         raise FileNotFoundError(
             f"There is no checkpoint {path.name} in {path.parent}; there are: {', '.join(there) or 'none'}. "
             "One that was copied from another job has that job's name: load_job_checkpoint(job_name=...)."
-        ) from None
-    try:
-        return Persisted.from_json(text).values(allow_pickle)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint of Amazon Braket's format: {error}") from error
+        )
+    return Persisted.read(path).values(allow_pickle)
 
 
 def save_job_result(result_data: dict[str, Any] | Any, data_format: PersistedJobDataFormat | str | None = None) -> None:
@@ -100,7 +95,6 @@ def save_job_result(result_data: dict[str, Any] | Any, data_format: PersistedJob
         ValueError: There is no such format, or the file that is there is none of this schema.
     """
     wanted = None if data_format is None else format_of(data_format)
-    added = result_data if isinstance(result_data, dict) else {"result": result_data}
     path = Path(get_results_dir()) / RESULTS
     before = Persisted.read(path)
     if before.is_pickled and wanted is PersistedJobDataFormat.PLAINTEXT:
@@ -108,7 +102,7 @@ def save_job_result(result_data: dict[str, Any] | Any, data_format: PersistedJob
     final = PersistedJobDataFormat.PICKLED_V4 if before.is_pickled else wanted or PersistedJobDataFormat.PLAINTEXT
     if final is PersistedJobDataFormat.PICKLED_V4 and not before.is_pickled:
         before = Persisted.of(before.data, final, RESULTS)
-    new = Persisted.of(added, final, "result")
+    new = Persisted.of(contract.named(result_data), final, "result")
     _write(path, Persisted({**before.data, **new.data}, final).to_json())
 
 
@@ -188,7 +182,7 @@ class Persisted:
         try:
             return cls.from_json(text)
         except ValueError as error:
-            raise ValueError(f"{path} is damaged or not of Amazon Braket's format for results: {error}") from error
+            raise ValueError(f"{path} is damaged or not of Amazon Braket's format: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Persisted:
@@ -200,14 +194,13 @@ class Persisted:
         found = json.loads(text)
         if not isinstance(found, dict) or not isinstance(found.get("dataDictionary"), dict) or "dataFormat" not in found:
             raise ValueError("it has no dataDictionary and dataFormat")
-        if found.get("braketSchemaHeader", _HEADER) != _HEADER:
-            raise ValueError(f"its schema is {found['braketSchemaHeader']}, not {_HEADER}")
+        if found.get("braketSchemaHeader", SCHEMA) != SCHEMA:
+            raise ValueError(f"its schema is {found['braketSchemaHeader']}, not {SCHEMA}")
         return cls(found["dataDictionary"], PersistedJobDataFormat(found["dataFormat"]))
 
     def to_json(self) -> bytes:
-        """As a file's content. NaN and infinities stand bare in it, as Amazon Braket writes them."""
-        value = {"braketSchemaHeader": _HEADER, "dataDictionary": self.data, "dataFormat": self.data_format.value}
-        return json.dumps(value, default=_plain).encode()
+        """As a file's content."""
+        return contract.persisted(self.data, self.data_format.value, _plain)
 
     def values(self, allow_pickle: bool) -> dict[str, Any]:
         """The values themselves.

@@ -18,8 +18,8 @@ from typing import Any
 from pl_hybridjobs.compat.braket import setting
 from pl_hybridjobs.errors import InvalidCall
 from pl_hybridjobs.jobs import device as names
+from pl_hybridjobs.jobs.contract import NO_DEVICE
 
-NONE = "local:none/none"
 _SIMULATORS = {"sv1": "hybridjobs.qubit", "tn1": "hybridjobs.qubit", "dm1": "hybridjobs.mixed"}
 _MIXED_BACKENDS = {"braket_dm"}
 _PURE_BACKENDS = {"default", "braket_sv", "braket_sv_v2", "braket_oq3_sv", "simulator"}
@@ -33,7 +33,7 @@ def text_of(device: object) -> str:
         InvalidCall: It is something else.
     """
     if device is None:
-        return NONE
+        return NO_DEVICE
     for form in (device, getattr(device, "value", None), getattr(device, "arn", None)):
         if isinstance(form, str):
             return str(form)
@@ -42,13 +42,13 @@ def text_of(device: object) -> str:
 
 def native(text: str) -> str | None:
     """The device that ``job_device()`` gives in a job for a device of this name; None: what it gives where none is named."""
-    if text == NONE:
+    if text == NO_DEVICE:
         return None
     if setting.is_local() and (found := stand_in(text)):
         setting.say_once(f"{text} is {found} here{_caveat(text)} ({setting.VARIABLE}=local)")
         return found
     if text.startswith("local:") and names.complaints_of_name(text):
-        return NONE  # such texts are the user's own notes, at Amazon Braket
+        return NO_DEVICE  # such texts are the user's own notes, at Amazon Braket
     return text
 
 

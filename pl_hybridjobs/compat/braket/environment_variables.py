@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from pl_hybridjobs.jobs.contract import DEVICE, HYPERPARAMETERS, NO_DEVICE
+
 
 def get_job_name() -> str:
     """The job's name; ``""`` outside a job."""
@@ -14,7 +16,7 @@ def get_job_name() -> str:
 
 def get_job_device_arn() -> str:
     """The device as the job's creator named it; ``"local:none/none"`` outside a job."""
-    return os.environ.get("AMZN_BRAKET_DEVICE_ARN", "local:none/none")
+    return os.environ.get(DEVICE, NO_DEVICE)
 
 
 def get_input_data_dir(channel: str = "input") -> str:
@@ -35,7 +37,7 @@ def get_checkpoint_dir() -> str:
 
 def get_hyperparameters() -> dict[str, str]:
     """The job's hyperparameters, all as text; ``{}`` outside a job."""
-    file = os.environ.get("AMZN_BRAKET_HP_FILE")
+    file = os.environ.get(HYPERPARAMETERS)
     if not file:
         return {}
     found = json.loads(Path(file).read_text(encoding="utf-8"))

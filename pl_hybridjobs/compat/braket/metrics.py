@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from pl_hybridjobs.jobs import context
+from pl_hybridjobs.jobs import context, contract
 from pl_hybridjobs.jobs.metrics import real_number
 
 
@@ -29,10 +29,4 @@ def log_metric(metric_name: str, value: float, timestamp: float | None = None, i
     if here:
         context.log_metric(metric_name, number, iteration_number, timestamp=when)
     if not here or "AMZN_BRAKET_JOB_TOKEN" not in os.environ:  # at Amazon Braket our runner prints all metrics, under names that survive
-        print(metric_line(metric_name, number, when, iteration_number))
-
-
-def metric_line(name: str, value: float, timestamp: float, iteration_number: int | None = None) -> str:
-    """A metric as Amazon Braket prints it. ``metrics_data.LogMetricsParser`` reads it."""
-    line = f"Metrics - timestamp={timestamp}; {name}={value};"
-    return line if iteration_number is None else f"{line} iteration_number={iteration_number};"
+        print(contract.metric_line(metric_name, number, when, iteration_number))

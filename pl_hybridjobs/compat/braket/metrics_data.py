@@ -8,12 +8,12 @@ from enum import Enum
 from logging import Logger, getLogger
 from typing import Any
 
+from pl_hybridjobs.jobs.contract import METRICS
 from pl_hybridjobs.jobs.metrics import Record
 
 Row = dict[str, Any]
 
 TIMESTAMP, ITERATION_NUMBER, NODE_ID = "timestamp", "iteration_number", "node_id"
-METRICS = "Metrics - "  #: how a line of metrics begins
 _NODE = re.compile(r"^\[([^\]]*)\]\s*")
 _WORDS = re.compile(r"(\w+)\s*=\s*([^;]+)\s*;")
 

@@ -13,7 +13,7 @@ from logging import Logger, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pl_hybridjobs.compat.braket import creation, service
+from pl_hybridjobs.compat.braket import creation, service, source
 from pl_hybridjobs.compat.braket.config import (
     CheckpointConfig,
     InstanceConfig,
@@ -21,10 +21,10 @@ from pl_hybridjobs.compat.braket.config import (
     S3DataSourceConfig,
     StoppingCondition,
 )
-from pl_hybridjobs.compat.braket.data_persistence import RESULTS, load_job_result
-from pl_hybridjobs.compat.braket.metrics_data import METRICS, LogMetricsParser, MetricStatistic, MetricType, rows_of, table
-from pl_hybridjobs.compat.braket.source import Source
+from pl_hybridjobs.compat.braket.data_persistence import load_job_result
+from pl_hybridjobs.compat.braket.metrics_data import LogMetricsParser, MetricStatistic, MetricType, rows_of, table
 from pl_hybridjobs.errors import FolderCorrupt, InvalidCall, JobNotFound
+from pl_hybridjobs.jobs.contract import DEVICE, ENTRY_POINT, METRICS, NO_DEVICE, RESULTS, named
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
 from pl_hybridjobs.jobs.lease import Lease
@@ -60,14 +60,14 @@ class HybridJobQueueInfo:
 
 @dataclass(frozen=True)
 class JobTask:
-    """A quantum task that a job bought, as the job's ledger knows it.
+    """A quantum task of a job.
 
     Attributes:
         id: The provider's name of it: at Amazon Braket its ARN.
         device: The device's ARN.
         shots: Of all its circuits together.
         status: As Amazon Braket calls it: ``"COMPLETED"``, ``"QUEUED"``, ...
-        created_at: When it was reserved, UTC.
+        created_at: When it was created (in the ledger: reserved), UTC.
         usd: What it costs, or will; None if that is not known.
     """
 
@@ -88,7 +88,7 @@ class JobTask:
         return self.status
 
     def metadata(self) -> dict[str, Any]:
-        """In the shape of an answer of GetQuantumTask, as far as the ledger knows."""
+        """In the shape of an answer of GetQuantumTask, as far as it is known."""
         return {
             "quantumTaskArn": self.id,
             "deviceArn": self.device,
@@ -192,7 +192,7 @@ class QuantumJob:
             print(_TIME.sub("", line), flush=True)
         state = self.job.state()
         if state.status is not Status.COMPLETED:
-            print(f"{self.name} is {self._state(state)}: {state.detail}", file=sys.stderr)
+            print(f"{self.name} is {self._state(state)}: {state.reason}", file=sys.stderr)
 
     def _watch(self) -> None:
         """Wait for the end, with the log unless that is not wanted."""
@@ -239,7 +239,7 @@ class QuantumJob:
         file = self.job.folder / "results" / RESULTS
         if file.exists() or value is None:
             return load_job_result(file, allow_pickle)
-        return value if isinstance(value, dict) else {"result": value}
+        return named(value)
 
     def download_result(
         self,
@@ -262,7 +262,9 @@ class QuantumJob:
         _copy_visible(self.job.folder / "results", Path(extract_to or Path.cwd()) / self.name)
 
     def get_tasks(self, use_cached_value: bool = False) -> list[JobTask]:
-        """The quantum tasks that the job bought, oldest first.
+        """The quantum tasks of the job, oldest first: those in its ledger, and those that Amazon Braket has of it.
+
+        What no longer answers (a rehearsal's emulator) adds none.
 
         Args:
             use_cached_value: Not used.
@@ -271,9 +273,8 @@ class QuantumJob:
 
         del use_cached_value
         self.job.state()  # brings what has come from elsewhere
-        entries = sorted(account.of_job(self.job.folder).ledger.entries(), key=lambda entry: entry.created)
-        return [
-            JobTask(
+        found = {
+            entry.task_id: JobTask(
                 entry.task_id,
                 entry.target,
                 entry.shots,
@@ -281,9 +282,14 @@ class QuantumJob:
                 service.utc(entry.created),
                 None if entry.usd is None else float(entry.usd),
             )
-            for entry in entries
+            for entry in account.of_job(self.job.folder).ledger.entries()
             if entry.task_id
-        ]
+        }
+        for told in service.tasks(self.job):
+            arn = str(told["quantumTaskArn"])
+            usd = found[arn].usd if arn in found else None
+            found[arn] = JobTask(arn, told["deviceArn"], told["shots"], told["status"], told["createdAt"], usd)
+        return sorted(found.values(), key=lambda task: task.created_at)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.arn == other.arn
@@ -344,11 +350,12 @@ class AwsQuantumJob(QuantumJob):
 
         Args:
             device: See ``hybrid_job``.
-            source_module: A Python file or a folder. ``requirements.txt`` files in a folder name what it needs.
+            source_module: A Python file or a folder, or ``s3://...tar.gz``. ``requirements.txt`` files in a folder name what it needs.
             entry_point: ``module`` (run as ``__main__``) or ``module:function``, seen from beside ``source_module``. Default: its name.
+                An archive in S3 needs one.
             image_uri: See ``hybrid_job``.
             job_name: See ``hybrid_job``.
-            code_location: Not used: the code lies with the job.
+            code_location: Under which the code lies at Amazon Braket, as ``s3://...``.
             role_arn: See ``hybrid_job``.
             wait_until_complete: See ``hybrid_job``.
             hyperparameters: Become text. If they are all parameters of the function they are its arguments, by its annotations.
@@ -368,8 +375,7 @@ class AwsQuantumJob(QuantumJob):
         Raises:
             InvalidCall: No such module or function, or anything else that is wrong. A ``ValueError``.
         """
-        del code_location, logger
-        source = Source.of(source_module, entry_point)
+        del logger
         wishes = creation.Wishes(
             device=device,
             job_name=job_name,
@@ -384,10 +390,12 @@ class AwsQuantumJob(QuantumJob):
             stopping_condition=stopping_condition,
             output_data_config=output_data_config,
             aws_session=aws_session,
+            code_location=code_location,
             tags=tags,
             reservation_arn=reservation_arn,
         )
-        return cls.of(source.submit(hyperparameters, wishes), quiet=quiet).begin(wait_until_complete=wait_until_complete)
+        job = source.submit(source_module, entry_point, hyperparameters, wishes)
+        return cls.of(job, quiet=quiet).begin(wait_until_complete=wait_until_complete)
 
     def begin(self, *, wait_until_complete: bool) -> Self:
         """Print the log until the end, if that was asked for."""
@@ -444,14 +452,13 @@ class LocalQuantumJob(QuantumJob):
             input_data: See ``hybrid_job``; local paths.
             output_data_config: Not used.
             checkpoint_config: Not used.
-            aws_session: Not used.
+            aws_session: With whose region and profile a ``source_module`` in S3 is read.
             local_container_update: Not used.
 
         Raises:
             InvalidCall: No such module or function, or anything else that is wrong. A ``ValueError``.
         """
-        del code_location, role_arn, aws_session, local_container_update
-        source = Source.of(source_module, entry_point)
+        del code_location, role_arn, local_container_update
         check_local_folder(job_name)
         wishes = creation.Wishes(
             device=device,
@@ -461,8 +468,9 @@ class LocalQuantumJob(QuantumJob):
             input_data=input_data,
             output_data_config=output_data_config,
             checkpoint_config=checkpoint_config,
+            aws_session=aws_session,
         )
-        return cls.of(source.submit(hyperparameters, wishes)).finish()
+        return cls.of(source.submit(source_module, entry_point, hyperparameters, wishes)).finish()
 
     @property
     def run_log(self) -> str:
@@ -485,7 +493,7 @@ def check_local_folder(name: str | None) -> None:
     Raises:
         InvalidCall: It is not. A ``ValueError``.
     """
-    if name is not None and Path(str(name)).is_dir():
+    if name and Path(str(name)).is_dir():
         raise InvalidCall(
             "job_name", [f"A local directory called {name} already exists. Please use a different job name (or remove that folder)."]
         )
@@ -524,12 +532,23 @@ def _described(job: Job, state: State) -> dict[str, Any]:
         "jobName": spec.name,
         "createdAt": service.utc(spec.created),
         "hyperParameters": {name: str(value) for name, value in spec.params.items()},
-        "deviceConfig": {"device": spec.resources.env.get("AMZN_BRAKET_DEVICE_ARN") or spec.device_text or "local:none/none"},
-        "algorithmSpecification": {"scriptModeConfig": {"entryPoint": spec.function}},
+        "deviceConfig": {"device": spec.resources.env.get(DEVICE) or spec.device_text or NO_DEVICE},
+        "algorithmSpecification": {
+            "scriptModeConfig": {
+                "entryPoint": spec.resources.env.get(ENTRY_POINT, spec.function),
+                "s3Uri": str(job.folder / "bundle"),
+                "compressionType": "NONE",
+            }
+        },
+        "roleArn": "",
         "inputDataConfig": [{"channelName": channel} for channel in spec.inputs],
-        "checkpointConfig": {"localPath": str(job.folder / "checkpoints")},
+        "checkpointConfig": dict.fromkeys(("localPath", "s3Uri"), str(job.folder / "checkpoints")),
         "outputDataConfig": {"s3Path": str(job.folder / "results")},
-        "instanceConfig": {"instanceType": "this machine", "instanceCount": 1},
+        "instanceConfig": {
+            "instanceType": "this machine",
+            "instanceCount": 1,
+            "volumeSizeInGb": shutil.disk_usage(job.folder).total // 10**9,
+        },
         "stoppingCondition": {} if timeout_s is None else {"maxRuntimeInSeconds": math.ceil(timeout_s)},
         "tags": dict(spec.tags),
         "events": [
@@ -545,7 +564,7 @@ def _described(job: Job, state: State) -> dict[str, Any]:
         told["endedAt"] = service.utc(ended)
         told["billableDuration"] = round(1000 * sum((end or begun) - begun for begun, end in times))
     if state.status.is_over and state.status is not Status.COMPLETED:
-        told["failureReason"] = state.detail
+        told["failureReason"] = state.reason
     return told
 
 

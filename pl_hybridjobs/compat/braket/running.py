@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pl_hybridjobs.compat.braket import setting
 from pl_hybridjobs.compat.braket.data_persistence import format_of, save_job_result
 from pl_hybridjobs.compat.braket.environment_variables import get_checkpoint_dir, get_input_data_dir
-from pl_hybridjobs.jobs import arguments, worker
+from pl_hybridjobs.jobs import arguments, contract, worker
 from pl_hybridjobs.jobs.context import current_job
 from pl_hybridjobs.jobs.decorator import name_of
-from pl_hybridjobs.jobs.durable import dump_json, rename_folder, sync_tree, temporary_folder, write_bytes
+from pl_hybridjobs.jobs.durable import rename_folder, sync_tree, temporary_folder, write_bytes
 
 #: The input channel by which another job's checkpoints come.
 COPIED = "checkpoints-of-another-job"
@@ -50,13 +51,13 @@ class Surroundings:
     Attributes:
         hyperparameters: As text, whole: what ``get_hyperparameters()`` gives.
         links: Inputs that lie at their old paths.
-        source: The source module's path in the bundle, for script mode.
+        sources: In script mode: what lies in the working folder, by paths in the bundle.
         data_format: How the return value is kept; "" in script mode, where it is not.
     """
 
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
-    source: str = ""
+    sources: tuple[str, ...] = ()
     data_format: str = ""
 
 
@@ -77,7 +78,7 @@ class Entry:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it. A pickled result stays in ``results.json``; any other is the job's outcome as well."""
-        with surrounded(self.around):
+        with surrounded(self.around), _advised():
             value = self.__wrapped__(*args, **kwargs)
             if isinstance(value, types.CoroutineType):
                 value = worker.awaited(value)
@@ -91,16 +92,29 @@ class Entry:
 @contextlib.contextmanager
 def surrounded(around: Surroundings) -> Iterator[None]:
     """Make the surroundings, and take the links away at the end: the working folder is the results folder."""
-    write_bytes(Path(os.environ["AMZN_BRAKET_HP_FILE"]), dump_json(dict(around.hyperparameters)), durable=False)
+    contract.tell_hyperparameters(around.hyperparameters)
     _adopt_checkpoints()
     with contextlib.ExitStack() as links:
         for link in around.links:
             target = Path(get_input_data_dir(link.channel), link.file)
             links.enter_context(_linked(Path(link.path), target.absolute()))
-        if around.source:
-            source = bundled(around.source)
+        for source in map(bundled, around.sources):
             links.enter_context(_linked(Path(source.name), source))
         yield
+
+
+@contextlib.contextmanager
+def _advised() -> Iterator[None]:
+    """Says of boto3's word that there is no account what to do on this machine."""
+    try:
+        yield
+    except Exception as error:
+        if setting.is_local() and type(error).__name__ in ("NoRegionError", "NoCredentialsError"):
+            error.add_note(
+                f"AwsDevice and AwsSession go to Amazon, also from this machine. {setting.VARIABLE}=rehearsal runs the job against an "
+                "emulator; qml.device('braket.aws.qubit', device_arn=...) and LocalSimulator() work here"
+            )
+        raise
 
 
 @contextlib.contextmanager
@@ -170,10 +184,14 @@ class Script:
         return self.function or self.module
 
     def __call__(self, /, **hyperparameters: str) -> Any:
-        """Run it. ``sys.exit()`` and ``sys.exit(0)`` are a good end. Hyperparameters become arguments if the function takes all of them."""
+        """Run it. ``sys.exit()`` and ``sys.exit(0)`` are a good end.
+
+        Hyperparameters become arguments if the function takes all of them. A module finds them in ``sys.argv`` as ``--name value``, as the
+        SageMaker toolkit of Amazon's images has it.
+        """
         sys.path.insert(0, str(bundled(self.source).parent))
         importlib.invalidate_caches()
-        sys.argv[1:] = []
+        sys.argv[1:] = [] if self.function else [part for name, value in hyperparameters.items() for part in (f"--{name}", value)]
         if not self.function:
             try:
                 runpy.run_module(self.module, run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""What a job's folder holds of its runs at Braket: ``braket/<n>/``, as ``braket.record`` keeps it, which this room may not import."""
+"""What a job's folder holds of Amazon's answers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.errors import FolderCorrupt, JobNotFound
-from pl_hybridjobs.jobs.durable import read_json, read_sealed
+from pl_hybridjobs.braket import record
+from pl_hybridjobs.errors import FolderCorrupt, JobNotFound, ProviderError
+from pl_hybridjobs.jobs import runner as runners
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
 from pl_hybridjobs.jobs.store import Store
 
@@ -17,18 +19,14 @@ _TIMES = ("createdAt", "startedAt", "endedAt")
 
 def answer(folder: Path) -> dict[str, Any]:
     """What GetJob said last of a job's newest run, with times as datetimes in UTC; empty for a job of this machine."""
-    begun = (path.parent for path in (folder / "braket").glob("*/intent.json") if path.parent.name.isdecimal())
-    runs = sorted(begun, key=lambda path: int(path.name))
-    if not runs:
+    run = record.latest(JobFolder(folder))
+    if run is None:
         return {}
-    told: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError, FolderCorrupt):  # nobody asked yet, or it is asked again
-        told = dict(read_json(runs[-1] / "answer.json")["answer"])
+    told = run.answer
     told |= {name: utc(told[name]) for name in _TIMES if name in told}
     if "events" in told:
         told["events"] = [{**event, "timeOfEvent": utc(event["timeOfEvent"])} for event in told["events"]]
-    arn = _arn(runs[-1])
-    return {**told, "jobArn": arn} if arn else told
+    return {**told, "jobArn": run.arn} if run.arn else told
 
 
 def find(arn: str) -> Job:
@@ -38,15 +36,22 @@ def find(arn: str) -> Job:
         JobNotFound: It was submitted elsewhere, or not by this package.
     """
     for path in Store().jobs.glob("*/braket/*/arn.json"):
-        if _arn(path.parent) == arn:
-            return Job(path.parents[2])
+        with contextlib.suppress(FolderCorrupt):  # another job's
+            if record.Run(path.parent).arn == arn:
+                return Job(path.parents[2])
     raise JobNotFound(f"no job here is {arn}; one that another machine submitted with this package comes by: hybridjobs attach {arn}")
 
 
-def _arn(run: Path) -> str:
-    with contextlib.suppress(FileNotFoundError, FolderCorrupt, KeyError):
-        return str(read_sealed(run / "arn.json")["arn"])
-    return ""
+def tasks(job: Job) -> list[dict[str, Any]]:
+    """The quantum tasks that Amazon Braket has of a job, with times as datetimes in UTC; none where nobody answers."""
+    from pl_hybridjobs.braket.runner import BraketRunner
+
+    runner = runners.resolve(job.spec.runner, job.spec.runner_options)
+    if not isinstance(runner, BraketRunner):
+        return []
+    with contextlib.suppress(ProviderError):
+        return [{**told, "createdAt": utc(told["createdAt"])} for told in runner.tasks(JobFolder(job.folder))]
+    return []
 
 
 def utc(when: float) -> datetime:

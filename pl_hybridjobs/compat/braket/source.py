@@ -2,60 +2,113 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pl_hybridjobs.compat.braket import creation
+from pl_hybridjobs.compat.braket import creation, s3
 from pl_hybridjobs.compat.braket.running import Script, Surroundings, defined_names
-from pl_hybridjobs.errors import InvalidCall, did_you_mean
+from pl_hybridjobs.errors import InvalidCall, ProviderError, did_you_mean
 from pl_hybridjobs.jobs.handle import Job
+from pl_hybridjobs.jobs.inputs import is_remote
 
 _WHERE = "create"
 
 
+def submit(source_module: str | Path, entry_point: str | None, hyperparameters: object, wishes: creation.Wishes) -> Job:
+    """Create the job of a file, a folder, or an archive in S3, which is fetched.
+
+    Raises:
+        InvalidCall: It is not there, has no such module or function, a hyperparameter cannot be text, or anything else is wrong.
+    """
+    texts = _texts({} if hyperparameters is None else hyperparameters)
+    with tempfile.TemporaryDirectory(prefix="hybridjobs-source-") as folder:
+        if is_remote(source_module):
+            source = _unpacked(str(source_module), entry_point, Path(folder), wishes.aws_session)
+        else:
+            source = _found(source_module, entry_point)
+        wanted = [line for file in source.requirement_files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        full = replace(wishes, include=source.parts, requirements=wanted or None, entry_point=source.entry_point)
+        places = tuple(part.relative_to(source.root).as_posix() for part in source.parts)
+        return creation.submit(source.script, (), texts, full, Surroundings(hyperparameters=texts, sources=places))
+
+
 @dataclass(frozen=True)
 class Source:
-    """A source module and its entry point, checked.
+    """Code with its entry point, checked.
 
     Attributes:
-        path: The file or folder, absolute.
-        script: What runs.
+        root: What places in the bundle are relative to.
+        parts: The files and folders in it that travel.
+        main: The one of them that holds the entry point.
+        entry_point: ``module`` or ``module:function``.
     """
 
-    path: Path
-    script: Script
+    root: Path
+    parts: tuple[Path, ...]
+    main: Path
+    entry_point: str
 
-    @classmethod
-    def of(cls, source_module: str | Path, entry_point: str | None) -> Source:
-        """Look at a source module.
+    @property
+    def script(self) -> Script:
+        """What runs."""
+        module, _, function = self.entry_point.partition(":")
+        return Script(self.main.relative_to(self.root).as_posix(), module, function)
 
-        Raises:
-            InvalidCall: It is not there, or has no such module or function.
-        """
-        if str(source_module).startswith("s3://"):
-            raise InvalidCall(
-                _WHERE,
-                [f"source_module is {source_module}; copy it here, unpack it and name its folder: aws s3 cp {source_module} - | tar xz"],
-            )
-        path = Path(source_module).expanduser().resolve()
-        if not path.exists():
-            raise InvalidCall(_WHERE, [f"Source module not found: {source_module} (looked from {Path.cwd()})"])
-        module, _, function = (entry_point or path.stem).partition(":")
-        _check_entry(path, module, function)
-        return cls(path, Script(path.relative_to(_root(path)).as_posix(), module, function))
+    @property
+    def requirement_files(self) -> list[Path]:
+        """What names packages that it needs."""
+        return sorted(file for part in self.parts if part.is_dir() for file in part.rglob("requirements.txt"))
 
-    def submit(self, hyperparameters: Mapping[Any, Any] | None, wishes: creation.Wishes) -> Job:
-        """Create the job.
 
-        Raises:
-            InvalidCall: A hyperparameter cannot be text, or anything else is wrong.
-        """
-        texts = _texts(hyperparameters or {})
-        wanted = [line for file in _requirement_files(self.path) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        full = replace(wishes, include=(self.path,), requirements=wanted or None)
-        return creation.submit(self.script, (), texts, full, Surroundings(hyperparameters=texts, source=self.script.source))
+def _found(source_module: str | Path, entry_point: str | None) -> Source:
+    path = Path(source_module).expanduser().resolve()
+    if not path.exists():
+        raise InvalidCall(_WHERE, [f"Source module not found: {source_module} (looked from {Path.cwd()})"])
+    named = entry_point or path.stem
+    _check_entry(path, *_split(named))
+    return Source(_root(path), (path,), path, named)
+
+
+def _unpacked(uri: str, entry_point: str | None, folder: Path, session: Any) -> Source:
+    """An archive in S3, as it lies on Amazon's instance: its content is the working folder, and modules are imported from there."""
+    if not entry_point:
+        raise InvalidCall(_WHERE, [f"If source_module is an S3 URI ({uri}), entry_point must be provided."])
+    if not uri.lower().endswith(".tar.gz"):
+        raise InvalidCall(_WHERE, [f"If source_module is an S3 URI, it must point to a tar.gz file, which {uri} does not"])
+    _fetch(uri, folder, session)
+    parts = tuple(sorted(part for part in folder.iterdir() if not part.name.startswith(".")))
+    module, function = _split(entry_point)
+    top = module.partition(".")[0]
+    main = next((part for part in parts if part.name in (top, f"{top}.py")), None)
+    if main is None:
+        there = ", ".join(part.name for part in parts) or "nothing"
+        raise InvalidCall(_WHERE, [f"Entry point module was not found: {module}. {uri} holds {there}"])
+    _check_entry(main, module, function)
+    return Source(folder, parts, main, entry_point)
+
+
+def _fetch(uri: str, folder: Path, session: Any) -> None:
+    instead = f"Or copy it here, unpack it and name its folder: aws s3 cp {uri} - | tar xz"
+    try:
+        content = s3.read(uri, session)
+    except ProviderError as error:
+        raise InvalidCall(_WHERE, [f"source_module {uri} cannot be fetched. {error} {instead}"]) from error
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(folder, filter="data")
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise InvalidCall(_WHERE, [f"source_module {uri} is no archive that can be unpacked: {error}"]) from error
+
+
+def _split(entry_point: str) -> tuple[str, str]:
+    module, _, function = entry_point.partition(":")
+    return module, function
 
 
 def _root(path: Path) -> Path:
@@ -64,10 +117,6 @@ def _root(path: Path) -> Path:
     while (root / "__init__.py").is_file():
         root = root.parent
     return root
-
-
-def _requirement_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("requirements.txt")) if path.is_dir() else []
 
 
 def _check_entry(source: Path, module: str, function: str) -> None:
@@ -99,7 +148,9 @@ def _modules(source: Path) -> list[str]:
     return [".".join(path.relative_to(source.parent).with_suffix("").parts).removesuffix(".__init__") for path in source.rglob("*.py")]
 
 
-def _texts(hyperparameters: Mapping[Any, Any]) -> dict[str, str]:
+def _texts(hyperparameters: object) -> dict[str, str]:
+    if not isinstance(hyperparameters, Mapping):
+        raise InvalidCall(_WHERE, [f"hyperparameters must be a mapping of names to values, not {type(hyperparameters).__name__}"])
     texts: dict[str, str] = {}
     found = []
     for name, value in hyperparameters.items():
