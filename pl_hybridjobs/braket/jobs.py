@@ -111,10 +111,10 @@ class RequestOptions:
                 if isinstance(value, bool) or not isinstance(value, int) or value < self._NUMBERS[name]:
                     found[name] = [f"{name} must be a whole number of at least 1, not {value!r}"]
             elif name == "hyperparameters":
-                found[name] = _hyperparameter_complaints(value)
+                found |= {name: problems} if (problems := _hyperparameter_complaints(value)) else {}
             elif not (isinstance(value, str) and value) and not (value is None and name not in self._TEXTS):
                 found[name] = [f"{name} must be text that is not empty{'' if name in self._TEXTS else ', or None'}, not {value!r}"]
-        usable = replace(self, **{field.name: field.default for field in fields(RequestOptions) if found.get(field.name)})
+        usable: RequestOptions = replace(self, **{name: getattr(RequestOptions, name) for name in found})
         return [*(problem for problems in found.values() for problem in problems), *usable._pattern_complaints()]
 
     def _pattern_complaints(self) -> list[str]:

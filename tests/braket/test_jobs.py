@@ -157,7 +157,7 @@ def test_what_the_service_would_refuse_is_found_before(options, job, complaint):
 
 def test_all_that_is_wrong_is_said_at_once():
     assert len(RequestOptions(role_arn="x", bucket="y z", framework="z").complaints(spec())) == 3
-    assert len(RequestOptions(prefix="", volume_gb=0, role_arn="x", hyperparameters={"a": 1}).complaints(spec())) == 4
+    assert len(RequestOptions(prefix="", volume_gb=0, role_arn="x", hyperparameters={"a": ""}).complaints(spec())) == 4
     assert RequestOptions().complaints(spec()) == []
 
 
