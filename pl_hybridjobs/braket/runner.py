@@ -195,6 +195,8 @@ class BraketRunner(RequestOptions):
                 self._submit(session, last, again=True)
                 return
             if last is not None and not last.is_closed:
+                if cause == "start":  # another client with the same key was first
+                    return
                 raise RunnerError(f"{spec.name} runs already, as {last.arn}.")
             bucket, _ = session.location()
             run = record.after(folder, last)
@@ -281,7 +283,7 @@ class BraketRunner(RequestOptions):
                     if is_ours and not run.is_closed:
                         self._look(folder, run)
         except ProviderError as error:
-            return State(Status.UNKNOWN, self._attempt(folder), str(error).strip().split("\n")[0])
+            return State(Status.UNKNOWN, self._attempt(folder), str(error).strip().split("\n")[0].rstrip("."))
         latest = record.latest(folder)
         if latest is None or latest.is_closed:
             return observe_here(folder)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_a_client_that_dies_while_it_submits_and_tries_again_has_one_job(service
 
     assert (died.returncode, again.returncode) == (86, 0)
     assert len(running.jobs) == 1
+
+
+def test_clients_that_submit_under_one_key_at_once_have_one_job(service):
+    running = service()
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: braket_job(functions.sleep, 30, options={"key": "once"}), range(3)))
+
+    assert len(set(found)) == len(running.jobs) == 1
+    running.kill_job(running.jobs[0].arn)
 
 
 def test_a_refused_job_leaves_no_trace_and_says_why(service):
