@@ -7,10 +7,12 @@ and is a file of its own: nothing of ours is imported before its SHA-256, which 
 Environment and folders: https://github.com/amazon-braket/amazon-braket-containers (``src/braket_container.py``).
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -39,7 +41,7 @@ def main() -> None:
         print(f"hybridjobs: {error}", flush=True)
         tell(str(error))
         sys.exit(1)
-    distribution = str(work / "dist")
+    distribution = str(_settled(work / "dist"))
     inherited = os.environ.get("PYTHONPATH", "")
     environment = {**os.environ, "PYTHONPATH": distribution + (os.pathsep + inherited if inherited else "")}
     sys.stdout.flush()
@@ -112,6 +114,24 @@ def _unpack(archive: Path, order: dict[str, str], work: Path) -> None:
                 content.extractall(work, filter="data")
         except OSError as error:
             raise CannotBegin(f"the source cannot be unpacked into {work}: {error}. Is the disk full? volume_gb= asks for more") from error
+
+
+def _settled(package: Path) -> Path:
+    """The package at a place that is the same for all jobs with these contents, where the machine has a cache that jobs share.
+
+    Machine code is found again by the path of its source: elsewhere each job would compile the simulator anew.
+    """
+    cache, records = os.environ.get("XDG_CACHE_HOME"), list(package.glob("*.dist-info/RECORD"))  # the digest of every file
+    if not cache or len(records) != 1:
+        return package
+    place = Path(cache, "pl_hybridjobs", f"own-{hashlib.sha256(records[0].read_bytes()).hexdigest()[:24]}")
+    if not place.is_dir():
+        with contextlib.suppress(OSError):  # the cache cannot be written, or another job was first just now
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".own-") as temporary:
+                shutil.copytree(package, Path(temporary, "own"))
+                Path(temporary, "own").rename(place)
+    return place if place.is_dir() else package
 
 
 if __name__ == "__main__":

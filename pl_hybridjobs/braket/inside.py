@@ -38,6 +38,8 @@ from pl_hybridjobs.jobs.supervisor import supervise
 SNAPSHOT = "spend.snapshot"
 #: Before the first line of an attempt's log; no line of a log begins so.
 ATTEMPT_MARK = "hybridjobs: attempt "
+#: What an input folder without files has in S3, which has no empty folders.
+EMPTY = ".hybridjobs-empty"
 
 _POLL_S = 0.1
 _RESERVED = {"timestamp", "iteration_number", "node_id"}
@@ -86,7 +88,10 @@ def prepare(work: Path, checkpoints: Path, job_id: str) -> JobFolder:
     write_bytes(folder.spec_file, (work / "job.json").read_bytes())
     _link(folder.bundle, work / "bundle")
     for channel in folder.spec().inputs:
-        _link(folder.inputs / channel, Path(os.environ.get("AMZN_BRAKET_INPUT_DIR", "/opt/braket/input/data"), channel))
+        source = Path(os.environ.get("AMZN_BRAKET_INPUT_DIR", "/opt/braket/input/data"), channel)
+        with contextlib.suppress(OSError):  # none, or a folder that is read-only
+            (source / EMPTY).unlink()
+        _link(folder.inputs / channel, source)
     for attempt in folder.attempt_list():  # S3 keeps no empty folders, and a lease is what makes an attempt
         if not attempt.lease.exists():
             shutil.rmtree(attempt.path)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -108,19 +108,18 @@ class RequestOptions:
         return [*self._own_complaints(), *self._complaints_of(spec)]
 
     def _own_complaints(self) -> list[str]:
-        found = []
+        found: dict[str, list[str]] = {}  # by field
         for field in fields(RequestOptions):
-            value = getattr(self, field.name)
-            if field.name in self._NUMBERS:
-                if isinstance(value, bool) or not isinstance(value, int) or value < self._NUMBERS[field.name]:
-                    found.append(f"{field.name} must be a whole number of at least 1, not {value!r}")
-            elif field.name == "hyperparameters":
-                found += _hyperparameter_complaints(value)
-            elif not (isinstance(value, str) and value) and not (value is None and field.name not in self._TEXTS):
-                found.append(
-                    f"{field.name} must be text that is not empty{'' if field.name in self._TEXTS else ', or None'}, not {value!r}"
-                )
-        return found or [*self._pattern_complaints()]
+            name, value = field.name, getattr(self, field.name)
+            if name in self._NUMBERS:
+                if isinstance(value, bool) or not isinstance(value, int) or value < self._NUMBERS[name]:
+                    found[name] = [f"{name} must be a whole number of at least 1, not {value!r}"]
+            elif name == "hyperparameters":
+                found |= {name: problems} if (problems := _hyperparameter_complaints(value)) else {}
+            elif not (isinstance(value, str) and value) and not (value is None and name not in self._TEXTS):
+                found[name] = [f"{name} must be text that is not empty{'' if name in self._TEXTS else ', or None'}, not {value!r}"]
+        usable: RequestOptions = replace(self, **{name: getattr(RequestOptions, name) for name in found})
+        return [*(problem for problems in found.values() for problem in problems), *usable._pattern_complaints()]
 
     def _pattern_complaints(self) -> list[str]:
         found = []

@@ -11,11 +11,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,14 +25,15 @@ from pl_hybridjobs.braket import jobs, record
 from pl_hybridjobs.braket.jobs import RequestOptions
 from pl_hybridjobs.braket.mirror import Mirror
 from pl_hybridjobs.braket.record import Run
-from pl_hybridjobs.braket.runner import BraketRunner, this_python
+from pl_hybridjobs.braket.runner import BraketRunner, input_problems, this_python
 from pl_hybridjobs.braket.session import Retries, Session, shared
-from pl_hybridjobs.errors import HybridJobsError, InvalidCall, RunnerError
+from pl_hybridjobs.errors import HybridJobsError, InvalidCall, ProviderError, RunnerError
 from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, locked, read_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.inputs import is_remote
 from pl_hybridjobs.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -79,7 +82,17 @@ class RehearsalRunner(BraketRunner):
     def _emulator_complaints(self) -> list[str]:
         from pl_hybridjobs.emulator import Faults
 
-        found = [] if self.latency_s >= 0 else [f"latency_s={self.latency_s} is no time"]
+        found = []
+        if isinstance(self.latency_s, bool) or not isinstance(self.latency_s, int | float) or not 0 <= self.latency_s < inf:
+            found.append(f"latency_s must be a number of seconds, not {self.latency_s!r}")
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
+            found.append(f"seed must be a whole number of at least 0, or None, not {self.seed!r}")
+        if self.endpoint_url is not None and not re.fullmatch(r"https?://[^/\s]+/?", str(self.endpoint_url)):
+            found.append(
+                f"endpoint_url={self.endpoint_url!r} is no address; `hybridjobs emulator` shows its own, as in http://127.0.0.1:4566"
+            )
+        if not isinstance(self.faults, str):
+            return [*found, f"faults must be text such as 'throttle=0.1,kill=1', not {self.faults!r}"]
         try:
             Faults.parse(self.faults)
         except InvalidCall as error:
@@ -88,11 +101,14 @@ class RehearsalRunner(BraketRunner):
 
     def preflight(self, spec: JobSpec) -> list[str]:
         """What Amazon Braket would refuse and can be told without it; what depends on an account stands in the report."""
-        session = Session(region=self.region_for(spec) or REGION, credentials=_CREDENTIALS)
+        url = self.endpoint_url or ""
+        session = Session(region=self.region_for(spec) or REGION, endpoint_url=url, retries=Retries(attempts=2), credentials=_CREDENTIALS)
         known = session.choices("braket", "InstanceType")
-        if self.instance_type in known:
-            return []
-        return [self.unknown_instance(known)]
+        found = [] if self.instance_type in known else [self.unknown_instance(known)]
+        try:
+            return found + (input_problems(session, spec) if url else _not_in_the_emulator(spec))
+        except ProviderError as error:
+            return [*found, str(error)]
 
     def session(self, spec: JobSpec, folder: JobFolder | None = None, retries: Retries | None = None) -> Session:
         """The way to the emulator of a job's newest run; before that, to the one that is running for it."""
@@ -133,6 +149,15 @@ class RehearsalRunner(BraketRunner):
         run.heard({**run.answer, **gone})
         spec = folder.spec()
         self._close(folder, spec, run, Mirror(self.session(spec, folder), folder, run, is_bought=False), [])
+
+
+def _not_in_the_emulator(spec: JobSpec) -> list[str]:
+    return [
+        f"inputs[{name!r}]: {place} lies in Amazon's S3, and a rehearsal has one of its own. Name a local copy, or an emulator with that "
+        "object in it: endpoint_url="
+        for name, place in spec.inputs.items()
+        if is_remote(place)
+    ]
 
 
 def _digest(options: dict[str, Any]) -> str:

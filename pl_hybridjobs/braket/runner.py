@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pl_hybridjobs.braket import jobs, payload, record
+from pl_hybridjobs.braket.inside import EMPTY
 from pl_hybridjobs.braket.jobs import Fate, Order, Places, RequestOptions
 from pl_hybridjobs.braket.logs import LogReader
 from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
-from pl_hybridjobs.braket.session import Refusal, Retries, Session, shared
+from pl_hybridjobs.braket.session import Refusal, Retries, Session, is_missing, shared
 from pl_hybridjobs.errors import BudgetExceeded, Fenced, ProviderError, RunnerError, StoreError, did_you_mean
 from pl_hybridjobs.jobs import bundle, lanes, outcome, process
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, read_sealed, try_locked, write_bytes
@@ -72,6 +73,7 @@ class BraketRunner(RequestOptions):
             session.check_bucket()
         except ProviderError as error:
             found.append(str(error))
+        found += input_problems(session, spec)
         found += self._role_problems(session)
         found += self._instance_problems(session)
         found += self.image_complaints(region, self._image_python(session, region) or jobs.IMAGE_PYTHON, this_python())
@@ -191,6 +193,8 @@ class BraketRunner(RequestOptions):
                 self._submit(session, last, again=True)
                 return
             if last is not None and not last.is_closed:
+                if cause == "start":  # another client with the same key was first
+                    return
                 raise RunnerError(f"{spec.name} runs already, as {last.arn}.")
             bucket, _ = session.location()
             run = record.after(folder, last)
@@ -262,7 +266,7 @@ class BraketRunner(RequestOptions):
         files = [(path.relative_to(root).as_posix(), path) for path in sorted(root.rglob("*")) if path.is_file()]
         put_files(session, bucket, prefix.rstrip("/"), files)
         if not files:  # the service has no empty channels
-            session.call("s3", "put_object", Bucket=bucket, Key=f"{prefix}.empty", Body=b"")
+            session.call("s3", "put_object", Bucket=bucket, Key=f"{prefix}{EMPTY}", Body=b"")
 
     def _submit(self, session: Session, run: Run, *, again: bool) -> None:
         """Send CreateJob, or find what was created when it was sent before, perhaps by a process that died."""
@@ -306,7 +310,7 @@ class BraketRunner(RequestOptions):
                     if is_ours and not run.is_closed:
                         self._look(folder, run)
         except ProviderError as error:
-            return State(Status.UNKNOWN, self._attempt(folder), str(error).strip().split("\n")[0])
+            return State(Status.UNKNOWN, self._attempt(folder), str(error).strip().split("\n")[0].rstrip("."))
         latest = record.latest(folder)
         if latest is None or latest.is_closed:
             return observe_here(folder)
@@ -494,6 +498,20 @@ class BraketRunner(RequestOptions):
 
         price = price_of(f"{INSTANCE}:{self.instance_type}")
         return [f"{self.instance_type}: {f'{show(price.per_hour_usd)} an hour' if price else 'its price is not known'}"]
+
+
+def input_problems(session: Session, spec: JobSpec) -> list[str]:
+    """Which inputs in S3 are not there: the service finds that out when an instance has been started for them."""
+    found = []
+    for name, place in spec.inputs.items():
+        bucket, prefix = jobs.split_place(place)
+        try:
+            if is_remote(place) and not session.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
+                found.append(f"inputs[{name!r}]: there is nothing at {place}")
+        except Refusal as refusal:
+            if is_missing(refusal):  # whoever may not look here may be allowed to as the job's role
+                found.append(f"inputs[{name!r}]: there is no bucket {bucket!r}")
+    return found
 
 
 def _began(folder: JobFolder, run: Run) -> bool:

@@ -11,8 +11,10 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,6 +36,7 @@ _NOT_STARTED = 125  # both engines: the fault is theirs, not the program's
 _NO_PROGRAM = (126, 127)
 _KILLED = 137  # 128 + SIGKILL, as shells have it
 _LOG_TAIL_BYTES = 4000
+_LEAST_PIDS = 8  # of the worker itself, before it calls anything
 #: Of the caller's variables these go in, if there is a network: credentials are never written anywhere.
 _CREDENTIALS = ("AWS_", "BRAKET_")
 _SETTINGS = "HYBRIDJOBS_"
@@ -103,7 +106,7 @@ class ContainerRunner(SupervisedRunner):
         found = [
             f"ContainerRunner: {name} must be a text that is not empty, not {value!r}"
             for name, value in (("image", self.image), ("python", self.python))
-            if value is not None and (not isinstance(value, str) or not value or value.startswith("-"))
+            if (name, value) != ("image", None) and (not isinstance(value, str) or not value or value.startswith("-"))
         ]
         if self.engine not in (None, *engine.ENGINES):
             found.append(f"ContainerRunner: engine must be 'podman', 'docker' or None, not {self.engine!r}")
@@ -120,21 +123,21 @@ class ContainerRunner(SupervisedRunner):
 
     def _number_complaints(self) -> list[str]:
         found = []
-        if self.pids is not None and (isinstance(self.pids, bool) or not isinstance(self.pids, int) or self.pids < 1):
-            found.append(f"ContainerRunner: pids must be a whole number of at least 1 or None, not {self.pids!r}")
-        if self.cpus is not None and (isinstance(self.cpus, bool) or not isinstance(self.cpus, int | float) or not self.cpus > 0):
-            found.append(f"ContainerRunner: cpus must be a positive number or None, not {self.cpus!r}")
-        text = str(self.gpus)
-        if self.gpus is not None and (isinstance(self.gpus, bool) or (text != "all" and not text.replace(",", "").isdecimal())):
-            found.append(f"ContainerRunner: gpus must be 'all', a number or indices like '0,2', not {self.gpus!r}")
+        if self.pids is not None and (isinstance(self.pids, bool) or not isinstance(self.pids, int) or self.pids < _LEAST_PIDS):
+            found.append(f"ContainerRunner: pids must be a whole number of at least {_LEAST_PIDS} or None, not {self.pids!r}")
+        if self.cpus is not None and (isinstance(self.cpus, bool) or not isinstance(self.cpus, int | float) or not 0.01 <= self.cpus < inf):
+            found.append(f"ContainerRunner: cpus must be a number of at least 0.01 or None, not {self.cpus!r}")
+        is_number = isinstance(self.gpus, int) and not isinstance(self.gpus, bool) and self.gpus > 0
+        if not is_number and not (self.gpus is None or (isinstance(self.gpus, str) and re.fullmatch(r"all|\d+(,\d+)*", self.gpus))):
+            found.append(f"ContainerRunner: gpus must be 'all', a number of at least 1 or indices like '0,2', not {self.gpus!r}")
         return found
 
     def _mount_complaints(self) -> list[str]:
-        if isinstance(self.mounts, str):
-            return ["ContainerRunner: mounts must be a list of texts, not one text"]
+        if not isinstance(self.mounts, tuple) or not all(isinstance(text, str) for text in self.mounts):
+            return [f"ContainerRunner: mounts must be a list of texts, not {self.mounts!r}"]
         found = []
         for text in self.mounts:
-            source, _, rest = str(text).partition(":")
+            source, _, rest = text.partition(":")
             target, _, mode = rest.partition(":")
             if mode not in ("", "ro", "rw") or not os.path.isabs(source) or not os.path.isabs(target or source):  # noqa: PTH117
                 found.append(f"ContainerRunner: mounts has {text!r}; write '/source', '/source:/target' or '/source:/target:rw'")
@@ -265,6 +268,8 @@ class Box:
         try:
             value = json.loads(self.engine.run(*options))
         except RunnerError as error:
+            if f"exit code {_KILLED}" in str(error) and self.spec.resources.memory_mb:
+                raise RunnerError(f"memory_mb={self.spec.resources.memory_mb:g} is too little: Python itself does not start.") from error
             if any(f"exit code {code}" in str(error) for code in _NO_PROGRAM) and not engine.cure_for(str(error)):
                 advice = "Name its interpreter with python=, or build one with `hybridjobs image build`."
                 raise RunnerError(f"image {self.image!r} has no {self.runner.python} that starts. {advice}\n{error}") from error

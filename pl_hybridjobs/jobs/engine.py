@@ -34,6 +34,8 @@ _IDS = """Rootless containers need user ids of their own: `sudo apt-get install 
 `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` and `podman system migrate`."""
 _NAME_SPACES = "Let users make name spaces: `sudo sysctl -w kernel.unprivileged_userns_clone=1` (or user.max_user_namespaces=15000)."
 _FULL = "The disk of the engine's storage is full: `podman system prune` (or `docker system prune`) takes away what nothing uses."
+_NAME = "This is no name of an image: small letters, as in `name:tag` or `registry.example/name:tag`."
+_REGISTRY = "The registry cannot be reached. Take an image that is here: `--base IMAGE`, or one without a registry (containers/README.md)."
 _NVIDIA = "Install the NVIDIA Container Toolkit, and for podman `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
 #: What an engine says -> what helps. The first that matches is told.
 _CURES = {
@@ -48,6 +50,9 @@ _CURES = {
     r"runtime \"?[\w-]+\"? not found|could not find a working .*runtime": "It has no runtime: `sudo apt-get install crun` (or runc).",
     r"fuse-overlayfs|overlay.*(not supported|operation not permitted|invalid argument)": "`sudo apt-get install fuse-overlayfs` helps.",
     r"no space left": _FULL,
+    r"unable to set memory limit|minimum memory limit|memory limit too low": "No container starts with so little: take a larger memory_mb.",
+    r"invalid reference format|must be lowercase": _NAME,
+    r"dial tcp|pinging container registry|no such host|connection refused": _REGISTRY,
     r"nvidia|CDI|could not select device driver": _NVIDIA,
 }
 
@@ -101,7 +106,7 @@ class Engine:
         except RunnerError as error:
             if re.search(r"no such image|image not known|failed to find image|no image", str(error), re.IGNORECASE):
                 return None
-            raise
+            raise RunnerError(f"{image!r}: {error}") from error
 
     def user(self) -> list[str]:
         """The options by which files that a container writes belong to the caller.

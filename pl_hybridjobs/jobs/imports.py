@@ -6,12 +6,15 @@ import ast
 import dis
 import functools
 import re
+import threading
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _BY_NAME = {"import_module", "__import__"}
+#: CPython counts the depth of trees once for all threads: of two that parse at once, one gets a SystemError.
+_one_parses = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Import:
 def of_source(source: bytes, path: str) -> tuple[Import, ...]:
     """Every import in a file, inside functions too, except those that only a type checker or the file as a script would run."""
     try:
-        tree = ast.parse(source, path)
+        with _one_parses:
+            tree = ast.parse(source, path)
     except (SyntaxError, ValueError):  # a template, or code for another Python: whoever imports it will hear of it
         return ()
     return tuple(dict.fromkeys(_of_tree(tree)))

@@ -73,6 +73,37 @@ def test_the_log_on_standard_output_is_the_log_line_by_line(tmp_path):
     assert [line.partition(" ")[2] for line in log.splitlines()] == ["to stdout", "to stderr", "no newline"]
 
 
+def test_an_empty_input_is_empty_there_too(tmp_path):
+    (empty := tmp_path / "nothing").mkdir()
+    box = Box(tmp_path / "box", packed(functions.list_input, "set", options={"inputs": {"set": empty}}))
+    (box.root / "opt/ml/input/data/set").mkdir(parents=True)
+    (box.root / "opt/ml/input/data/set" / inside.EMPTY).touch()  # as it is uploaded: S3 has no empty folders
+
+    box.run()
+
+    assert json.loads((box.model / "results.json").read_text())["dataDictionary"] == {"result": []}
+
+
+def where_the_package_is():
+    """The folder that this package is imported from."""
+    import pl_hybridjobs
+
+    return os.path.dirname(pl_hybridjobs.__file__)
+
+
+def test_jobs_that_share_a_cache_share_the_simulators_machine_code_too(tmp_path):
+    """It is found by the path of its source."""
+    seen = []
+    for name in ("one", "two"):
+        box = Box(tmp_path / name, packed(where_the_package_is))
+        code, output = box.run(XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert code == 0, output
+        seen.append(json.loads((box.model / "results.json").read_text())["dataDictionary"]["result"])
+
+    assert seen[0] == seen[1]
+    assert Path(seen[0]).is_relative_to(tmp_path / "cache")
+
+
 def test_a_failure_is_told_to_the_service(tmp_path):
     box = Box(tmp_path, packed(functions.fail, "no luck"))
 

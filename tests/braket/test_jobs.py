@@ -60,9 +60,9 @@ def test_a_request_is_legal_for_botocores_model(job):
 def test_code_of_two_jobs_under_one_place_stays_apart():
     options = RequestOptions(code_s3="s3://b/code/")
 
-    one, two = (Places.of(options, "amazon-braket-x", name).source for name in ("one", "two"))
+    one, two = (Places.of(options, "amazon-braket-x", name).source("0a") for name in ("one", "two"))
 
-    assert (one, two) == ("s3://b/code/one/source.tar.gz", "s3://b/code/two/source.tar.gz")
+    assert (one, two) == ("s3://b/code/one/0a/source.tar.gz", "s3://b/code/two/0a/source.tar.gz")
 
 
 def test_the_same_job_gives_the_same_request_and_another_run_another_one():
@@ -167,6 +167,7 @@ def test_what_the_service_would_refuse_is_found_before(options, job, complaint):
 
 def test_all_that_is_wrong_is_said_at_once():
     assert len(RequestOptions(role_arn="x", bucket="y z", framework="z").complaints(spec())) == 3
+    assert len(RequestOptions(prefix="", volume_gb=0, role_arn="x", hyperparameters={"a": ""}).complaints(spec())) == 4
     assert RequestOptions().complaints(spec()) == []
 
 

@@ -116,14 +116,25 @@ def test_the_command_line_rehearses_a_script_and_says_what_amazon_would(quick, t
     ("options", "complaint"),
     [
         ({"faults": "thunder=1"}, "thunder"),
-        ({"latency_s": -1.0}, "latency_s=-1.0"),
+        ({"latency_s": -1.0}, "not -1.0"),
         ({"instance_type": "ml.m5.larg"}, "Did you mean 'ml.m5.large'"),
         ({"role_arn": "x"}, "no role"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"latency_s": "x"}, "latency_s must be a number"),
+        ({"faults": 1}, "faults must be text"),
+        ({"endpoint_url": "localhost"}, "endpoint_url='localhost' is no address"),
     ],
 )
 def test_what_would_be_refused_is_said_before_anything_starts(jobs_home, options, complaint):
     with pytest.raises(InvalidCall, match=complaint):
         hybrid_job(functions.add, runner=RehearsalRunner(**options))(1)
+
+    assert not (jobs_home / "rehearsal").exists()
+
+
+def test_an_input_in_amazons_s3_is_none_of_the_emulators(jobs_home):
+    with pytest.raises(InvalidCall, match="lies in Amazon's S3, and a rehearsal has one of its own"):
+        hybrid_job(functions.read_input, runner="rehearsal", inputs={"set": "s3://bucket/key"})("set")
 
     assert not (jobs_home / "rehearsal").exists()
 

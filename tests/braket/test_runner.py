@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from pl_hybridjobs import Status, hybrid_job, open_job
 from pl_hybridjobs.braket import record
 from pl_hybridjobs.braket.attach import attach
 from pl_hybridjobs.braket.mirror import Mirror
-from pl_hybridjobs.braket.runner import BraketRunner, instance_cost
+from pl_hybridjobs.braket.runner import BraketRunner, input_problems, instance_cost
+from pl_hybridjobs.braket.session import Session
 from pl_hybridjobs.cost.account import of_user
 from pl_hybridjobs.emulator.job_options import JobOptions
 from pl_hybridjobs.errors import (
@@ -96,6 +99,16 @@ def test_a_client_that_dies_while_it_submits_and_tries_again_has_one_job(service
 
     assert (died.returncode, again.returncode) == (86, 0)
     assert len(running.jobs) == 1
+
+
+def test_clients_that_submit_under_one_key_at_once_have_one_job(service):
+    running = service()
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: braket_job(functions.sleep, 30, options={"key": "once"}), range(3)))
+
+    assert len(set(found)) == len(running.jobs) == 1
+    running.kill_job(running.jobs[0].arn)
 
 
 def test_a_refused_job_leaves_no_trace_and_says_why(service):
@@ -197,6 +210,21 @@ def test_everything_that_would_be_refused_is_said_at_once(account):
     assert "no role for jobs" in found[1]
     assert "quota of ml.p3.2xlarge for jobs is 0" in found[2]
     assert "Amazon's images have 3.9" in found[3]
+
+
+@pytest.mark.parametrize(
+    ("reply", "complaints"),
+    [
+        (Reply(body=b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"), ["inputs['set']: there is nothing at s3://mine/key"]),
+        (Reply(404, b"<Error><Code>NoSuchBucket</Code></Error>"), ["inputs['set']: there is no bucket 'mine'"]),
+        (Reply(403, b"<Error><Code>AccessDenied</Code></Error>"), []),  # the job's role may be allowed to
+    ],
+)
+def test_an_input_that_is_not_there_is_found_before_an_instance_is_paid_for(account, reply, complaints):
+    with scripted(lambda _: reply) as double:
+        session = Session(region="us-east-1", endpoint_url=double.url)
+
+        assert input_problems(session, replace(SPEC, inputs={"set": "s3://mine/key", "here": "a.txt"})) == complaints
 
 
 def test_a_missing_permission_is_named(account):

@@ -65,6 +65,11 @@ def write_artefact():
     return str(results_dir())
 
 
+def list_input(channel):
+    """Names of what is in an input channel."""
+    return sorted(path.name for path in input_path(channel).iterdir())
+
+
 def read_input(channel):
     return input_path(channel).read_text()
 

@@ -255,8 +255,20 @@ def test_all_complaints_about_the_options_come_at_once():
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{"python": None}, {"mounts": 3}, {"mounts": [Path("/etc")]}, {"gpus": 0}, {"gpus": "0,"}, {"cpus": float("inf")}, {"pids": 2}],
+)
+def test_an_option_of_the_wrong_kind_is_a_complaint(options):
+    with pytest.raises(InvalidCall, match=f"ContainerRunner: {next(iter(options))} must be"):
+        hybrid_job(functions.add, runner=ContainerRunner(**options))(1)
+
+
+@pytest.mark.parametrize(
     ("said", "cure"),
     [
+        ("Error: inspecting object: invalid reference format", "no name of an image"),
+        ("pinging container registry registry-1.docker.io: dial tcp: lookup registry-1.docker.io: no such host", "--base IMAGE"),
+        ("container init: error setting cgroup config: unable to set memory limit to 1000000 (current usage: 2678784)", "larger memory_mb"),
         ("crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted: OCI permission denied", "default_ulimits"),
         ("Error: crun: cgroups in hybrid mode not supported, drop all controllers from cgroupv2", 'runtime = "runc"'),
         ("Error: cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "systemctl start docker"),

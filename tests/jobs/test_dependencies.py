@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import gc
+import inspect
 import json
 import os
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -52,6 +56,26 @@ def test_every_import_of_a_source_is_found_except_those_that_no_job_runs():
     assert {one.module for one in found} == {
         *("a.b", "c", "near", "", "e", "late", "optional", "fallback", "by.name", "not_for_types"),
     }
+
+
+def test_threads_may_submit_at_once():
+    """CPython loses count of a tree's depth where another thread parses meanwhile, which Python code in the collector makes likely."""
+
+    def elsewhere(*_):
+        time.sleep(0)
+
+    source = inspect.getsource(dependencies).encode()
+    threshold = gc.get_threshold()
+    gc.callbacks.append(elsewhere)
+    gc.set_threshold(200)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = set(pool.map(lambda _: imports.of_source(source, "a.py"), range(12)))
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(elsewhere)
+
+    assert len(found) == 1
 
 
 def test_every_import_of_a_code_object_is_found():
