@@ -23,7 +23,7 @@ from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Retries, Session, shared
 from pl_hybridjobs.errors import Fenced, ProviderError, RunnerError, StoreError, did_you_mean
-from pl_hybridjobs.jobs import bundle, outcome, process
+from pl_hybridjobs.jobs import bundle, outcome, process, trackers
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, read_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.inputs import is_remote
@@ -200,6 +200,7 @@ class BraketRunner(RequestOptions):
                 self._seal(folder, last, "resumed")
             self._upload(session, folder, spec, run, bucket, digest, cause)
             self._submit(session, run, again=False)
+            trackers.begin(folder, spec.mirrors)
         except ProviderError as error:
             raise RunnerError(f"{spec.name} could not be submitted: {error}") from error
 

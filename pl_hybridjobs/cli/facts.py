@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.cost.prices import plain
 from pl_hybridjobs.errors import HybridJobsError
-from pl_hybridjobs.jobs import progress
+from pl_hybridjobs.jobs import progress, trackers
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import State
@@ -80,6 +80,7 @@ def details(job: Job) -> dict[str, Any]:
         "continues": spec.continues,
         "place": job.place,
         "cost": {**cost(job.cost), "text": str(job.cost)},
+        "mirrors": trackers.last_words(JobFolder(job.folder)),
         "budget": job.budget.to_json(),
         "folder": str(job.folder),
     }

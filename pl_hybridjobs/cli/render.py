@@ -222,6 +222,8 @@ def details(job: dict[str, Any]) -> None:
         grid.add_row("git", Text(f"{job['provenance']['git_commit'][:12]}{dirty}"))
     if job["place"]:
         grid.add_row("runs as", Text(job["place"]))
+    for row, (mirror, said) in enumerate(job["mirrors"].items()):
+        grid.add_row("" if row else "mirrors", Text(f"{mirror}: {said}"))
     if job["continues"]:
         grid.add_row("continues", Text(job["continues"]))
     grid.add_row("cost", Text(job["cost"]["text"]))

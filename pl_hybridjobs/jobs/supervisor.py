@@ -14,11 +14,12 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import Fenced, RunnerError
-from pl_hybridjobs.jobs import launch, outcome, process
+from pl_hybridjobs.jobs import launch, outcome, process, trackers
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
     _keep_own_errors(folder.supervisor_log)
     while folder is not None:
         spec = folder.spec()
-        if not supervise(folder, spec, digest or spec.bundle_digest, cause):
+        mirrors = partial(trackers.begin, folder, spec.mirrors)
+        if not supervise(folder, spec, digest or spec.bundle_digest, cause, began=mirrors):
             return EXIT_STOPPED
         folder = next_job(folder, spec)
         digest, cause = "", "start"
@@ -65,8 +67,22 @@ def _keep_own_errors(path: Path) -> None:
     os.close(fd)
 
 
-def supervise(folder: JobFolder, spec: JobSpec, digest: str, cause: str) -> bool:
+def supervise(
+    folder: JobFolder,
+    spec: JobSpec,
+    digest: str,
+    cause: str,
+    *,
+    began: Callable[[], None] = lambda: None,
+) -> bool:
     """Run a job's attempts until it has ended or must not go on.
+
+    Args:
+        folder: The job.
+        spec: What it is.
+        digest: SHA-256 of its bundle's manifest.
+        cause: ``start``, ``retry`` or ``resume``.
+        began: Called whenever an attempt has begun.
 
     Returns:
         False if this process was asked to stop.
@@ -77,6 +93,7 @@ def supervise(folder: JobFolder, spec: JobSpec, digest: str, cause: str) -> bool
             lease = claim(folder, cause, interruptions=used.interruptions, errors=used.errors)
         except Fenced:
             return True
+        began()
         end = Attempt(folder, spec, digest, lease).run()
         if end.stopped:
             return False
