@@ -1,9 +1,11 @@
 """TensorBoard's event files, written with TensorBoard's own parts; TensorFlow is not needed.
 
-Each job is a run: a folder of its name in the log folder, with one event file. Values that come in the order of their steps are
-appended. Where others come (a job that went on from a checkpoint, for example) a new file replaces the old one: it begins with the
-mark of a restart at step 0, on which a TensorBoard that is running forgets what it has read (``SessionLog.START``, as in
-``tensorboard/backend/event_processing/event_accumulator.py``), so that no step is shown twice.
+Each job is a run: a folder of its name in the log folder. Values that come in the order of their steps are appended. Before others (of a
+job that went on from a checkpoint, for example) stands the mark of a restart: what was read with this step or a higher one is to be
+forgotten (``SessionLog.START``, as in ``tensorboard/backend/event_processing/event_accumulator.py``). What counts follows.
+
+A mirror that begins writes a new file, with such a mark at step 0 and everything, and empties the older ones. They are not deleted: a
+TensorBoard that is running would not find the next file from one that is gone.
 
 Scalars are single precision there: about seven digits.
 """
@@ -14,7 +16,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +50,22 @@ class TensorBoard:
         self._folder = Path(target) / f"{spec.name}-{spec.id[-8:]}"
         self._path: Path | None = None
         self._writer: Any = None
-        self._last: dict[str, int] = {}  # metric -> its highest step
+        self._sent: dict[str, list[Series]] = {}  # what the file holds of each metric, in pieces
         self._told: Status | None = None
 
     def hold(self, series: Mapping[str, Series], *, final: bool) -> None:
-        """See ``Tracker.hold``. The older files are deleted when the new one is whole."""
+        """See ``Tracker.hold``."""
         del final
+        if self._path is None or not self._path.exists():
+            self._begin(series)
+            return
+        first = _first_difference(self._sent, series)
+        if first is not None:
+            self._restart(first)
+            self._write_series({name: _part(s, int(s.step.searchsorted(first))) for name, s in series.items()})
+        self._sent = {name: [columns] for name, columns in series.items() if len(columns.step)}
+
+    def _begin(self, series: Mapping[str, Series]) -> None:
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
         older = sorted(self._folder.glob(f"{_PREFIX}*"))
@@ -61,17 +73,17 @@ class TensorBoard:
         newest = max((int(path.name.removeprefix(_PREFIX)[:10]) for path in older), default=0)
         self._path = self._folder / f"{_PREFIX}{max(int(time.time()), newest + 1):010d}.{socket.gethostname()}.{os.getpid()}"
         self._writer = self._record_writer(self._path.open("wb"))
-        self._last, self._told = {}, None
+        self._sent, self._told = {}, None
         self._write(self._spec.created, file_version="brain.Event:2")
-        self._write(self._spec.created, session_log=self._event.SessionLog(status=self._event.SessionLog.START))
+        self._restart(0)
         self._write_hparams()
         self._write_series(series)
         for path in older:
-            path.unlink(missing_ok=True)
+            os.truncate(path, 0)
 
     def append(self, series: Mapping[str, Series]) -> bool:
         """See ``Tracker.append``."""
-        in_order = all(not len(s.step) or s.step[0] >= self._last.get(name, 0) for name, s in series.items())
+        in_order = all(not len(s.step) or s.step[0] >= self._last(name) for name, s in series.items())
         if not in_order or self._path is None or not self._path.exists():
             return False
         self._write_series(series)
@@ -95,8 +107,16 @@ class TensorBoard:
             self._writer.close()
             self._writer = self._path = None
 
+    def _last(self, name: str) -> int:
+        """The highest step of a metric that the file holds."""
+        parts = self._sent.get(name)
+        return int(parts[-1].step[-1]) if parts else 0
+
     def _write(self, when: float, **content: Any) -> None:
         self._writer.write(self._event.Event(wall_time=when, **content).SerializeToString())
+
+    def _restart(self, step: int) -> None:
+        self._write(time.time(), step=step, session_log=self._event.SessionLog(status=self._event.SessionLog.START))
 
     def _write_series(self, series: Mapping[str, Series]) -> None:
         event, summary, value_of = self._event.Event, self._summary.Summary, self._summary.Summary.Value
@@ -106,7 +126,7 @@ class TensorBoard:
                 scalar = summary(value=[value_of(tag=name, simple_value=shown)])
                 self._writer.write(event(wall_time=when, step=step, summary=scalar).SerializeToString())
             if len(columns.step):
-                self._last[name] = int(columns.step[-1])
+                self._sent.setdefault(name, []).append(columns)
         self._writer.flush()
 
     def _write_hparams(self) -> None:
@@ -129,3 +149,26 @@ class TensorBoard:
         described = self._metadata.create_summary_metadata(data)
         value = self._summary.Summary.Value(tag=tag, metadata=described, tensor=self._metadata.NULL_TENSOR)
         self._write(when, summary=self._summary.Summary(value=[value]))
+
+
+def _part(series: Series, start: int) -> Series:
+    return type(series)(*(column[start:] for column in series))
+
+
+def _first_difference(sent: Mapping[str, Sequence[Series]], series: Mapping[str, Series]) -> int | None:
+    """The lowest step at which what was sent is not what counts; None where both are the same."""
+    import numpy as np
+
+    found = []
+    for name, now in series.items():
+        steps, values = now.step, now.value.view(np.int64)  # as bits: NaN is the same as NaN
+        old_steps, old_values = (np.concatenate([np.empty(0, kind), *columns]) for kind, columns in _columns(sent.get(name, ())))
+        length = min(len(steps), len(old_steps))
+        differ = (steps[:length] != old_steps[:length]) | (values[:length] != old_values.view(np.int64)[:length])
+        at = int(differ.argmax()) if differ.any() else length
+        found += [int(column[at]) for column in (steps, old_steps) if at < len(column)]
+    return min(found, default=None)
+
+
+def _columns(parts: Sequence[Series]) -> list[tuple[str, list[Any]]]:
+    return [("q", [part.step for part in parts]), ("d", [part.value for part in parts])]
