@@ -160,6 +160,19 @@ def test_metrics_come_as_table_csv_and_json(script):
     assert "sum  step 0  3" in hj("metrics", "-f", "add")
 
 
+def test_metrics_are_exported_into_files_and_to_trackers(script, tmp_path):
+    hj("run", f"{script}:add", "--arg", "a=3", "--mirror", f"tensorboard={tmp_path / 'runs'}")
+
+    assert "x.csv" in hj("export", "add", "--format", "csv", tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == open_job("add").metrics().to_csv()
+    assert "Give the file to write" in hj("export", "add", "--format", "parquet", code=2)
+    hj("export", "add", "--format", "tensorboard", tmp_path / "other runs")
+    assert len(list((tmp_path / "other runs").glob("add-*/events.out.tfevents.*"))) == 1
+    assert "everything is there; the job is completed" in hj("mirror", "add", "-f", "tensorboard", tmp_path / "third")
+    assert "tensorboard-" in hj("show", "add")
+    assert "no tracker 'x'" in hj("run", f"{script}:add", "--arg", "a=3", "--mirror", "x", code=2)
+
+
 def test_resume_and_rm(script):
     hj("run", f"{script}:die", code=4)
     hj("resume", "die", code=4)

@@ -71,6 +71,7 @@ class TrackingServer:
         self.port = 0
 
     def start(self) -> None:
+        self._freed.clear()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), partial(_Handler, self))
         self._server.daemon_threads = True
         self.port = self._server.server_port
@@ -91,12 +92,19 @@ class TrackingServer:
         self.requests.append(operation)
         if self.fault == "hang":
             self._freed.wait(30)
+            return 503, {}
         if self.fault == "refuse":
             return 503, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "down for an hour"}
         return 200, getattr(self, operation.replace("/", "_").replace("-", "_"))(asked)
 
     def experiments_get_by_name(self, asked: dict[str, Any]) -> Any:
-        return {"experiment": _json(self.store.get_experiment_by_name(asked["experiment_name"]))}
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+        found = self.store.get_experiment_by_name(asked["experiment_name"])
+        if found is None:
+            raise MlflowException(f"no experiment {asked['experiment_name']}", RESOURCE_DOES_NOT_EXIST)
+        return {"experiment": _json(found)}
 
     def experiments_create(self, asked: dict[str, Any]) -> Any:
         return {"experiment_id": self.store.create_experiment(asked["name"])}
@@ -176,7 +184,7 @@ def _entities() -> Any:
 def _json(entity: Any) -> Any:
     from mlflow.utils.proto_json_utils import message_to_json
 
-    return None if entity is None else json.loads(message_to_json(entity.to_proto()))
+    return json.loads(message_to_json(entity.to_proto()))
 
 
 @contextlib.contextmanager

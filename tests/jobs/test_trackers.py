@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import metadata
 from pl_hybridjobs import hybrid_job, open_job
 from pl_hybridjobs.errors import InvalidCall, TrackerError
 from pl_hybridjobs.jobs import trackers
-from pl_hybridjobs.jobs.trackers import MirrorFiles, open_tracker
+from pl_hybridjobs.jobs.trackers import MirrorFiles, Tracker, open_tracker
 from pl_hybridjobs.jobs.trackers.mirror import Mirror, mirror, send
 from tests.jobs.mirrored import PlayedJob
 
@@ -35,7 +35,7 @@ def opened():
         tracker.close()
 
 
-_opened = []
+_opened: list[Tracker] = []
 
 
 def mirror_of(job, runs):
@@ -147,7 +147,7 @@ def test_files_that_somebody_deleted_are_written_again(runs):
     assert shown(reader_of(job, runs)) == {"cost": [(0, 1.0), (1, 2.0)]}
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_happens_what_is_shown_is_what_counts(tmp_path_factory, data):
     runs = tmp_path_factory.mktemp("runs")

@@ -22,6 +22,7 @@ LOOK_ELSEWHERE_EVERY_S = 5.0  # at a job that a service must be asked for
 LONGEST_PAUSE_S = 60.0
 GIVE_UP_S = 86400.0
 _SHARE = 4.0  # after a look that took long there is a pause of so many times as long
+_LONGEST_TEXT = 300
 
 Say = Callable[[str], None]
 
@@ -222,6 +223,11 @@ def _is_over(folder: JobFolder) -> bool:
 
 
 def _text(error: Exception) -> str:
-    """An error in one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    """An error in one line; of what an operating system or a network says the words at the root."""
+    root: BaseException = error
+    while (inner := root.__cause__ or root.__context__) is not None:
+        root = inner
+    shown = root if isinstance(root, OSError) else error
+    text = " ".join(f"{type(shown).__name__}: {shown}".split())
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"  # what went wrong often stands last
