@@ -44,6 +44,10 @@ class Mirror:
         self._sent = 0  # lines of the log that the tracker has got
         self._attempt: int | None = None  # of the last line; None where the tracker must be looked at anew
 
+    def close(self) -> None:
+        """Let go of the tracker."""
+        self._tracker.close()
+
     def look(self) -> Standing:
         """Bring the tracker up to date with the log as it is now.
 
