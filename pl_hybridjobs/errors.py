@@ -33,6 +33,7 @@
     │   └── TaskCancelled               somebody cancelled a task; it is not submitted again
     ├── SweepFailed (ExceptionGroup)    jobs of a sweep did not complete: the errors of all of them
     ├── RunnerError                     the runner cannot start, see or stop the job
+    ├── TrackerError                    TensorBoard or MLflow is missing, cannot be reached, or refuses; no job minds
     └── JobError                        how a job ended, raised by ``Job.result()``
         ├── JobFailed                   also an instance of the original class where that is importable
         ├── JobTimeout (TimeoutError)   the job ran into ``Resources.timeout_s``
@@ -211,6 +212,10 @@ class TaskCancelled(QPUError):
 
 class RunnerError(HybridJobsError):
     """A runner cannot start, see or stop a job."""
+
+
+class TrackerError(HybridJobsError):
+    """A tracker (TensorBoard, MLflow) is not installed, cannot be reached, or refuses. The job itself is not touched by it."""
 
 
 class ResultNotReady(HybridJobsError, TimeoutError):

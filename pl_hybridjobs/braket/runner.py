@@ -23,7 +23,7 @@ from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Retries, Session, is_missing, shared
 from pl_hybridjobs.errors import BudgetExceeded, Fenced, ProviderError, RunnerError, StoreError, did_you_mean
-from pl_hybridjobs.jobs import bundle, lanes, outcome, process
+from pl_hybridjobs.jobs import bundle, lanes, outcome, process, trackers
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 from pl_hybridjobs.jobs.inputs import is_remote
@@ -207,6 +207,7 @@ class BraketRunner(RequestOptions):
             finally:
                 if record.latest(folder) == last:  # it was not, for certain
                     self._give_back(folder, run)
+            trackers.begin(folder, spec.mirrors)
         except ProviderError as error:
             raise RunnerError(f"{spec.name} could not be submitted: {error}") from error
 

@@ -16,7 +16,9 @@ from pl_hybridjobs.cli.dashboard import dashboard
 from pl_hybridjobs.cli.emulator import emulator
 from pl_hybridjobs.cli.image import image
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -100,6 +102,9 @@ def cli() -> None:
 @click.option("--memory", "memory_mb", type=float, metavar="MB", help="Stop an attempt that uses more.")
 @click.option("--threads", type=int, help="How many cores it may use.")
 @click.option("--retries", type=int, help="New attempts after interruptions.")
+@click.option(
+    "--mirror", "mirrors", multiple=True, metavar="TRACKER[=PLACE]", help="Show its metrics in tensorboard or mlflow; repeat for both."
+)
 @click.option("--key", help="Idempotency key: the same key gives the same job.")
 @_limits
 @click.option("--detach", "-d", is_flag=True, help="Print the job's name and leave.")
@@ -237,6 +242,66 @@ def metrics(name: str, metrics: tuple[str, ...], follow: bool, as_csv: bool, as_
         click.echo(table.to_csv(), nl=False)
     else:
         render.metrics(table)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("target", metavar="PATH_OR_URI", required=False)
+@click.option("--format", "-f", "kind", type=click.Choice(["csv", "parquet", *TRACKERS]), required=True, help="What to write.")
+def export(name: str, target: str | None, kind: str) -> None:
+    """Write a job's metrics, as they are now, into a file or to a tracker. Doing it again adds what is new.
+
+    \b
+    Example:
+      hybridjobs export vqe --format parquet vqe.parquet
+      hybridjobs export vqe --format tensorboard runs
+      hybridjobs export vqe --format mlflow http://127.0.0.1:5000
+    """
+    job = _open(name)
+    if kind in TRACKERS:
+        from pl_hybridjobs.jobs.trackers.mirror import be_patient
+
+        be_patient()
+        job.export(kind, target)
+    elif target is None:
+        raise click.UsageError(f"Give the file to write: hybridjobs export {name} --format {kind} {name}.{kind}")
+    else:
+        job.export(kind, target)
+        click.echo(target)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("target", metavar="PATH_OR_URI", required=False)
+@click.option("--format", "-f", "kind", type=click.Choice(list(TRACKERS)), help="Which tracker; default: what the job was submitted with.")
+@click.option("--detach", "-d", is_flag=True, help="Do it in the background; `show` tells how it stands.")
+def mirror(name: str, target: str | None, kind: str | None, detach: bool) -> None:
+    """Keep a tracker up to date with a job's metrics until the job is over. Killed, it goes on where it was when begun again.
+
+    \b
+    Example:
+      hybridjobs mirror vqe --format tensorboard runs
+      hybridjobs mirror vqe --detach
+    """
+    from pl_hybridjobs.jobs import trackers
+    from pl_hybridjobs.jobs.trackers.mirror import be_patient
+    from pl_hybridjobs.jobs.trackers.mirror import mirror as follow
+
+    job = _open(name)
+    places = dict(job.spec.mirrors) if kind is None else {kind: trackers.place(kind, target)}
+    if not places:
+        raise click.UsageError(f"{job.name} was submitted without mirror=; say where to: --format tensorboard runs")
+    folder = JobFolder(job.folder)
+    if detach:
+        trackers.begin(folder, places)
+        return
+    if len(places) > 1:
+        raise click.UsageError(f"{job.name} has {' and '.join(places)}; choose one by --format, or take both with --detach.")
+    be_patient()
+    ((tracker, place),) = places.items()
+    done: list[bool] = []
+    _interruptible(lambda: done.append(follow(folder, tracker, place, lambda text: click.echo(f"{tracker}: {text}", err=True))))
+    sys.exit(0 if done[0] else EXIT_ERROR)
 
 
 @cli.command()
@@ -663,6 +728,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         options["tags"] = dict(_pairs(given["tags"], "--tag"))
     if given.get("inputs"):
         options["inputs"] = {c or "input": p for c, e, p in (t.partition("=") if "=" in t else ("", "", t) for t in given["inputs"])}
+    if given.get("mirrors"):
+        options["mirror"] = {tracker: place or None for tracker, _, place in (text.partition("=") for text in given["mirrors"])}
     if limits := _budget(given):
         options["budget"] = limits
     resources = {name: given[name] for name in ("timeout_s", "memory_mb", "threads") if given.get(name) is not None}

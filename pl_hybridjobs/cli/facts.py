@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.cost.prices import plain
 from pl_hybridjobs.errors import HybridJobsError
-from pl_hybridjobs.jobs import progress
+from pl_hybridjobs.jobs import progress, trackers
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metric_lines import strict_number
 from pl_hybridjobs.jobs.spec import Status
@@ -82,6 +82,7 @@ def details(job: Job) -> dict[str, Any]:
         "sweep": spec.sweep.id if spec.sweep else None,
         "place": job.place,
         "cost": {**cost(job.cost), "text": str(job.cost)},
+        "mirrors": trackers.last_words(JobFolder(job.folder)),
         "budget": job.budget.to_json(),
         "folder": str(job.folder),
     }

@@ -224,6 +224,8 @@ def details(job: dict[str, Any]) -> None:
         grid.add_row("runs as", Text(job["place"]))
     if job["sweep"]:
         grid.add_row("sweep", Text(job["sweep"]))
+    for row, (mirror, said) in enumerate(job["mirrors"].items()):
+        grid.add_row("" if row else "mirrors", Text(f"{mirror}: {said}"))
     if job["continues"]:
         grid.add_row("continues", Text(job["continues"]))
     grid.add_row("cost", Text(job["cost"]["text"]))

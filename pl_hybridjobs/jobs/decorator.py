@@ -143,6 +143,7 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
     budget: Budget | Mapping[str, Any] | None = None,
     retries: int | Mapping[str, Any] | Retries = 0,
     tags: Mapping[str, str] | None = None,
+    mirror: str | Mapping[str, str] | None = None,
     key: str | None = None,
     allow_secrets: Sequence[str] = (),
 ) -> Any:
@@ -166,6 +167,9 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
             submission to a remote device; when it runs out, the job stops and ``job.resume(budget=...)`` goes on.
         retries: How often to try again after an interruption; or a dict of ``interruptions``, ``errors``, ``backoff_s``.
         tags: Text to text, to find the job by.
+        mirror: Show the job's metrics in a tracker while it runs: ``"tensorboard"``, ``"mlflow"``, or a dict of these to a folder and an
+            address: ``{"tensorboard": "runs", "mlflow": "http://tracker:5000"}``. A process of its own does it, so that a tracker that is
+            down costs the job nothing. See ``docs/guides/trackers.md``.
         key: Idempotency key: the second submission with the same key gives the first one's job (or, of ``map``, sweep).
         allow_secrets: Names of globals or arguments that look like a credential but may travel.
 
@@ -185,6 +189,7 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
         budget=budget,
         retries=retries,
         tags=tags,
+        mirror=mirror,
         key=key,
         allow_secrets=allow_secrets,
     )

@@ -131,6 +131,11 @@ class JobFolder:
         return self.path / "launch.json"
 
     @property
+    def mirrors(self) -> Path:
+        """What the mirrors to trackers have to say, and their locks."""
+        return self.path / "mirrors"
+
+    @property
     def lock(self) -> Path:
         """Locked for each change of state."""
         return self.path / ".lock"

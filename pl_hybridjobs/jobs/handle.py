@@ -27,6 +27,7 @@ from pl_hybridjobs.errors import (
     ResultNotReady,
     RunnerError,
     StoreError,
+    did_you_mean,
 )
 from pl_hybridjobs.jobs import bundle, codec, lanes, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
@@ -299,6 +300,34 @@ class Job:
             return (record for record in records if not names or record.name in names)
         self._catch_up()
         return read_metrics(self._folder.metrics, names)
+
+    def export(self, kind: str, target: str | Path | None = None) -> None:
+        """Write the metrics, as they are now, into a file or to a tracker; doing it again adds what is new.
+
+        Args:
+            kind: ``csv``, ``parquet``, ``tensorboard`` or ``mlflow``.
+            target: The file; TensorBoard's log folder; MLflow's tracking URI, with the experiment's name behind ``#`` if it is not to be
+                the function's. Trackers have defaults, as in ``hybrid_job(mirror=...)``.
+
+        Raises:
+            InvalidCall: There is no such kind, or the target is none.
+            TrackerError: The tracker is not installed, cannot be reached, or refuses.
+            MetricError: pyarrow is not installed.
+        """
+        from pl_hybridjobs.jobs.trackers import TRACKERS, place
+        from pl_hybridjobs.jobs.trackers.mirror import send
+
+        if kind in TRACKERS:
+            self._catch_up()
+            send(self._folder, kind, place(kind, target))
+            return
+        kinds = ["csv", "parquet", *TRACKERS]
+        if kind not in kinds:
+            raise InvalidCall("Job.export", [f"there is no kind {kind!r}; known are {', '.join(kinds)}.{did_you_mean(kind, kinds)}"])
+        if target is None:
+            raise InvalidCall("Job.export", [f"name the file to write: job.export({kind!r}, '{self.name}.{kind}')"])
+        table = self.metrics()
+        (table.to_csv if kind == "csv" else table.to_parquet)(target)
 
     def progress(self) -> Progress | None:
         """How far the loop is that began last; None before the first."""

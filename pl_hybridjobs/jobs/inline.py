@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pl_hybridjobs.errors import Fenced
-from pl_hybridjobs.jobs import bundle, contract, outcome, worker
+from pl_hybridjobs.jobs import bundle, contract, outcome, trackers, worker
 from pl_hybridjobs.jobs.context import JobContext, Planned, activate
 from pl_hybridjobs.jobs.durable import dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_RETRY
@@ -46,6 +46,7 @@ class InlineRunner:
         errors = 0
         while True:
             lease = claim(folder, cause, errors=errors)
+            trackers.begin(folder, spec.mirrors)
 
             def load() -> Callable[[], Any]:
                 fn, args, kwargs = bundle.load(folder.bundle, digest or spec.bundle_digest or None)
@@ -158,6 +159,7 @@ def run_here(folder: JobFolder, spec: JobSpec, call: Callable[[], Any]) -> Any:
         return box["value"]
 
     lease = claim(folder, "start")
+    trackers.begin(folder, spec.mirrors)
     with in_process(folder, spec, lease) as context:
         code = worker.run(context, lambda: remember, may_retry=False)
     record_exit(folder, lease, code)

@@ -66,6 +66,19 @@ class Rows:
     names: tuple[str, ...]
     problems: tuple[str, ...]
 
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    def since(self, start: int) -> Rows:
+        """The rows from the ``start``-th on."""
+        seq, attempt, code, value, step, time = self.columns
+        return Rows(seq[start:], attempt[start:], code[start:], value[start:], step[start:], time[start:], self.names, self.problems)
+
+    @property
+    def columns(self) -> tuple[Array, Array, Array, Array, Array, Array]:
+        """All columns, in the order of a line."""
+        return self.seq, self.attempt, self.code, self.value, self.step, self.time
+
 
 class _Part(NamedTuple):
     """The rows of a block. ``seq``, ``attempt``, ``code`` and ``step`` are int64, ``value`` and ``time`` float64."""

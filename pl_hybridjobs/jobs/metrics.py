@@ -23,7 +23,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, overload
 
 from pl_hybridjobs.errors import MetricError, did_you_mean
 from pl_hybridjobs.jobs.durable import PLANTED_BUG, disk_errors
@@ -36,6 +36,7 @@ _CHECK_EVERY_S = 0.05
 _HOLD_S = 0.02
 _TAIL_BLOCK = 1 << 12
 _LARGEST_STEP = (1 << 63) - 1
+_TABLE_COLUMNS = ("name", "step", "value", "time")
 # Proves that the torture suite notices when an owner that lost its job goes on writing.
 _FENCED_OFF = PLANTED_BUG != "fencing"
 
@@ -440,16 +441,62 @@ class MetricTable:
             for value, step, when in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
-    def to_csv(self) -> str:
-        """All values as CSV with a header: name, step, value, time."""
-        import csv
+    @overload
+    def to_csv(self, path: None = None) -> str: ...
+    @overload
+    def to_csv(self, path: str | Path) -> None: ...
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """All values as CSV with a header: name, step, value, time. Each number reads back as the same bits.
+
+        Args:
+            path: The file to write; None: the text is returned.
+        """
         import io
 
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, ["name", "step", "value", "time"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
-        return buffer.getvalue()
+        if path is None:
+            buffer = io.StringIO()
+            self._write_csv(buffer)
+            return buffer.getvalue()
+        with disk_errors(Path(path)), Path(path).open("w", encoding="utf-8", newline="") as file:
+            self._write_csv(file)
+        return None
+
+    def _write_csv(self, file: TextIO) -> None:
+        import csv
+        import itertools
+
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_TABLE_COLUMNS)
+        for name, (value, step, when) in self._columns.items():
+            writer.writerows(zip(itertools.repeat(name), step.tolist(), value.tolist(), when.tolist(), strict=False))
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write all values as a Parquet file: name (text), step (int64), value (float64), time (UTC, microseconds), a row for each value.
+
+        Args:
+            path: The file to write.
+
+        Raises:
+            MetricError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError:
+            raise MetricError("MetricTable.to_parquet() needs pyarrow: pip install pyarrow. Without it: to_csv()") from None
+        import numpy as np
+
+        columns = list(self._columns.values())
+        code = np.repeat(np.arange(len(columns), dtype=np.int32), [len(column[0]) for column in columns])
+        value, step, when = (np.concatenate([np.empty(0, kind), *parts]) for kind, *parts in zip("dqd", *columns, strict=True))
+        arrays = [
+            pa.DictionaryArray.from_arrays(pa.array(code), pa.array(self.names, pa.string())),
+            pa.array(step),
+            pa.array(value),
+            pa.array(np.round(when * 1e6).astype(np.int64)).cast(pa.timestamp("us", "UTC")),
+        ]
+        with disk_errors(Path(path)):
+            pq.write_table(pa.Table.from_arrays(arrays, list(_TABLE_COLUMNS)), path)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame: a row for each step, a column for each metric, NaN where a metric has no value at a step.
@@ -516,6 +563,38 @@ def read_records(path: Path) -> list[Record]:
     columns = (rows.seq, rows.attempt, rows.code, rows.value, rows.step, rows.time)
     counting = zip(*(column[_counting(rows)].tolist() for column in columns), strict=True)
     return [Record(seq, attempt, rows.names[code], value, step, time) for seq, attempt, code, value, step, time in counting]
+
+
+class Series(NamedTuple):
+    """One metric's values that count, in the order of their steps; a step that one attempt logged twice is there twice."""
+
+    value: Array  #: float64, shape (values,)
+    step: Array  #: int64, shape (values,), not descending
+    time: Array  #: float64, shape (values,), Unix time in seconds
+
+
+def series_of(rows: Rows) -> dict[str, Series]:
+    """The values that count, by metric: of each step those of the latest attempt that logged it.
+
+    A metric of which nothing counts any more is empty.
+
+    Args:
+        rows: All rows of a log, or, where no older attempt and no rewind is among them, some.
+    """
+    import numpy as np
+
+    index = _counting(rows)
+    found: dict[str, Series] = {}
+    for code, name in enumerate(rows.names):  # names as they first came
+        mine = index[rows.code[index] == code]
+        mine = mine[np.argsort(rows.step[mine], kind="stable")]
+        step, attempt = rows.step[mine], rows.attempt[mine]
+        first = np.append(True, step[1:] != step[:-1])[: len(mine)]
+        if len(mine):
+            newest = np.maximum.reduceat(attempt, np.flatnonzero(first))[np.cumsum(first) - 1]
+            mine = mine[attempt == newest]
+        found[name] = Series(rows.value[mine], rows.step[mine], rows.time[mine])
+    return found
 
 
 def carry_over(source: Path, target: Path) -> None:

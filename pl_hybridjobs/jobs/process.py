@@ -18,7 +18,7 @@ from typing import Any
 
 #: Every process of a job inherits this variable; leftovers are found by it.
 TOKEN_VARIABLE = "HYBRIDJOBS_TOKEN"  # noqa: S105 - a variable's name, no secret
-#: A supervisor carries it: one that was started from inside a job is no leftover of that job.
+#: Supervisors and mirrors carry it: one that was started from inside a job is no leftover of that job.
 OWNER_VARIABLE = "HYBRIDJOBS_SUPERVISOR"
 _OF_A_JOB = {TOKEN_VARIABLE, OWNER_VARIABLE, "HYBRIDJOBS_JOB_FOLDER", "HYBRIDJOBS_ATTEMPT"}
 _PROC = Path("/proc")
@@ -146,9 +146,11 @@ def own_environment() -> dict[str, str]:
 
 
 def _owns_another_job(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return f"{OWNER_VARIABLE}=1".encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    return False
+    if _PROC.joinpath("self").exists():
+        with contextlib.suppress(OSError):
+            return f"{OWNER_VARIABLE}=1".encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        return False
+    return f"{OWNER_VARIABLE}=1" in _ask("ps", "-E", "-o", "command=", "-p", str(pid)).split()
 
 
 def reap(pid: int) -> None:

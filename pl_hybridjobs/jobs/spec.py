@@ -156,6 +156,7 @@ class JobSpec:
     bundle_digest: str = ""  #: SHA-256 of the bundle's manifest; "" where there is no bundle
     budget: dict[str, Any] = field(default_factory=dict)  #: as ``Budget.to_json`` gives it; what raised it later is in ``budget.json``
     purse: str = ""  #: id of the job whose purchases this one goes on with; "" for its own
+    mirrors: dict[str, str] = field(default_factory=dict)  #: tracker -> where to, as ``trackers.targets`` gives it
     created: float = 0.0  #: Unix time, seconds
     provenance: dict[str, Any] = field(default_factory=dict)
 

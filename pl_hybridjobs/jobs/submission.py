@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.errors import InvalidCall, KeyConflict
-from pl_hybridjobs.jobs import arguments, device, inputs, packing, provenance
+from pl_hybridjobs.jobs import arguments, device, inputs, packing, provenance, trackers
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
@@ -41,6 +41,7 @@ class Options:
     budget: Budget | Mapping[str, Any] | None = None
     retries: int | Mapping[str, Any] | Retries = 0
     tags: Mapping[str, str] | None = None
+    mirror: str | Mapping[str, str] | None = None
     key: str | None = None
     allow_secrets: Sequence[str] = ()
 
@@ -71,6 +72,7 @@ class Options:
             found += str(error).splitlines()
         if isinstance(self.allow_secrets, str):
             found.append("allow_secrets must be a list of names, not one text")
+        found += trackers.complaints(self.mirror, contact=contact)
         if contact:
             found += device.complaints(self.device)
             found += inputs.complaints(self.inputs)
@@ -382,6 +384,7 @@ def _draft(call: Call, options: Options, runner: runners.Runner, job_id: str) ->
         budget=options.budget_value(),
         tags=dict(options.tags or {}),
         inputs=inputs.record(options.inputs),
+        mirrors=trackers.targets(options.mirror),
         key=options.key,
         created=time.time(),
         provenance=provenance.of_folder(_source_folder(call.fn)) if job_id else {},

@@ -13,10 +13,11 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pl_hybridjobs.errors import Fenced, RunnerError
-from pl_hybridjobs.jobs import contract, lanes, launch, outcome, process
+from pl_hybridjobs.jobs import contract, lanes, launch, outcome, process, trackers
 from pl_hybridjobs.jobs.durable import crash_point, dump_json, dump_sealed, locked, write_bytes, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
@@ -49,7 +50,8 @@ def main(argv: list[str]) -> int:
     _keep_own_errors(folder.supervisor_log)
     while folder is not None:
         spec = folder.spec()
-        if not supervise(folder, spec, digest or spec.bundle_digest, cause):
+        mirrors = partial(trackers.begin, folder, spec.mirrors)
+        if not supervise(folder, spec, digest or spec.bundle_digest, cause, began=mirrors):
             return EXIT_STOPPED
         # No look that mends: what that starts would be ours, and would end with the attempt.
         sweep = lanes.of_job(folder, spec)
@@ -66,8 +68,22 @@ def _keep_own_errors(path: Path) -> None:
     os.close(fd)
 
 
-def supervise(folder: JobFolder, spec: JobSpec, digest: str, cause: str) -> bool:
+def supervise(
+    folder: JobFolder,
+    spec: JobSpec,
+    digest: str,
+    cause: str,
+    *,
+    began: Callable[[], None] = lambda: None,
+) -> bool:
     """Run a job's attempts until it has ended or must not go on.
+
+    Args:
+        folder: The job.
+        spec: What it is.
+        digest: SHA-256 of its bundle's manifest.
+        cause: ``start``, ``retry`` or ``resume``.
+        began: Called whenever an attempt has begun.
 
     Returns:
         False if this process was asked to stop.
@@ -79,6 +95,7 @@ def supervise(folder: JobFolder, spec: JobSpec, digest: str, cause: str) -> bool
         except Fenced:
             return True
         attempt = Attempt(folder, spec, digest, lease)
+        began()
         end = attempt.run()
         if end.stopped:
             return False

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pl_hybridjobs import hybrid_job, open_job
+from pl_hybridjobs import hybrid_job, log_metric, open_job
 from pl_hybridjobs.cli.commands import cli
 from tests.jobs import functions
 
@@ -176,6 +176,23 @@ def test_metrics_come_as_table_csv_and_json(script):
     assert json.loads(hj("metrics", "add", "sum", "--json"))[0]["value"] == 3.0
     assert "Did you mean 'sum'" in hj("metrics", "add", "sun", code=2)
     assert "sum  step 0  3" in hj("metrics", "-f", "add")
+
+
+def test_metrics_are_exported_into_files_and_to_trackers(tmp_path):
+    def say(*args, code=0):
+        done = CliRunner().invoke(cli, [str(arg) for arg in args])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    hybrid_job(lambda: log_metric("sum", 3.0), name="add").inline()
+
+    say("export", "add", "--format", "csv", tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == open_job("add").metrics().to_csv()
+    assert "Give the file to write" in say("export", "add", "--format", "parquet", code=2)
+    say("export", "add", "--format", "tensorboard", tmp_path / "runs")
+    assert len(list((tmp_path / "runs").glob("add-*/events.out.tfevents.*"))) == 1
+    assert "everything is there; the job is completed" in say("mirror", "add", "-f", "tensorboard", tmp_path / "more")
+    assert "without mirror=" in say("mirror", "add", code=2)
 
 
 def test_resume_and_rm(script):

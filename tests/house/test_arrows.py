@@ -42,6 +42,8 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "click": ("pl_hybridjobs.cli",),
     "starlette": ("pl_hybridjobs.dashboard",),
     "uvicorn": ("pl_hybridjobs.dashboard",),
+    "tensorboard": ("pl_hybridjobs.jobs.trackers.tensorboard",),
+    "mlflow": ("pl_hybridjobs.jobs.trackers.mlflow",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
 }
 
@@ -55,12 +57,13 @@ HEAVY = {
     "cloudpickle",
     "jax",
     "matplotlib",
+    "mlflow",
     "numba",
     "numpy",
     "optax",
     "pandas",
 }
-HEAVY |= {"pennylane", "rich", "scipy", "torch"}
+HEAVY |= {"pennylane", "pyarrow", "rich", "scipy", "tensorboard", "torch"}
 LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat"}
 
 
@@ -215,6 +218,7 @@ _DISTRIBUTIONS = {
     "PIL": "matplotlib",  # it draws with it
     "botocore": "boto3",
     "braket": "amazon_braket_default_simulator",
+    "mlflow": "mlflow_skinny",
     "nbformat": "nbclient",
     "sympy": "amazon_braket_default_simulator",  # it makes its symbols
     "werkzeug": "moto",  # its server
@@ -223,14 +227,15 @@ _DISTRIBUTIONS = {
 # Looked up where the user has it, never needed.
 # Catalyst and qsim are timed in an environment of their own, since they pin other versions of what we need.
 _OPTIONAL = {
-    "pl_hybridjobs": {"torch", "optax", "pandas", "IPython"},
+    "pl_hybridjobs": {"torch", "optax", "pandas", "pyarrow", "IPython"},
     "tests": {"torch", "catalyst", "cirq", "qsimcirq", "qaoa_source"},  # the last lies in tests/compat/programs
     "demos": {"optax"},
 }
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("pl_hybridjobs", ["plot", "dashboard", "emulator"]), ("tests", ["plot", "test"]), ("demos", ["plot"])]
+    ("folder", "extras"),
+    [("pl_hybridjobs", ["plot", "dashboard", "emulator", "tensorboard", "mlflow"]), ("tests", ["plot", "test"]), ("demos", ["plot"])],
 )
 def test_every_third_party_import_is_declared(folder, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -750,6 +750,46 @@ def test_an_unknown_name_suggests_near_ones(path, writer):
         read_metrics(path)["train/los"]
 
 
+def test_a_csv_file_holds_what_the_text_does(path, writer, tmp_path):
+    for name, value in [("<cost>", 0.1), ('ünï, "q"', math.nan), ("<cost>", math.inf)]:
+        writer.log(name, value)
+    table = read_metrics(path)
+
+    assert table.to_csv(tmp_path / "x.csv") is None
+
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8") == table.to_csv()
+
+
+def test_a_parquet_file_reads_back_to_the_same_bits(path, writer, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for step, (name, value) in enumerate([("b", 0.1), ("ünï", math.nan), ("b", math.inf), ("b", 5e-324)]):
+        writer.log(name, value, step, timestamp=1.7e9 + step / 8)
+    read_metrics(path).to_parquet(tmp_path / "x.parquet")
+
+    rows = parquet.read_table(tmp_path / "x.parquet").to_pylist()
+
+    assert [(row["name"], row["step"], repr(row["value"]), row["time"].timestamp()) for row in rows] == [
+        ("b", 0, "0.1", 1.7e9),
+        ("b", 2, "inf", 1.7e9 + 0.25),
+        ("b", 3, "5e-324", 1.7e9 + 0.375),
+        ("ünï", 1, "nan", 1.7e9 + 0.125),
+    ]
+
+
+def test_an_empty_table_makes_an_empty_parquet_file(path, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    read_metrics(path).to_parquet(tmp_path / "x.parquet")
+
+    assert parquet.read_table(tmp_path / "x.parquet").num_rows == 0
+
+
+def test_without_pyarrow_the_message_says_what_to_do(path, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(MetricError, match="pip install pyarrow"):
+        read_metrics(path).to_parquet(tmp_path / "x.parquet")
+
+
 def test_a_data_frame_has_a_column_for_each_metric(path, writer):
     pytest.importorskip("pandas")
     writer.log("a", 1.0, 0)
