@@ -31,3 +31,11 @@ def test_each_public_name_stands_in_the_reference(package):
 
 def test_the_reference_of_the_command_line_is_what_the_commands_say():
     assert cli_reference.PAGE.read_text() == cli_reference.text(), f"{cli_reference.PAGE.name} is old; run: {COMMAND}"
+
+
+def test_each_test_that_the_docs_name_is_there():
+    text = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text))
+
+    assert len(named) > 20
+    assert [f"{file}::{name}" for file, name in sorted(named) if f"def {name}(" not in (ROOT / file).read_text()] == []
