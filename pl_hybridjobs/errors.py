@@ -50,6 +50,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import wraps
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -279,6 +280,27 @@ class JobStopRequested(BaseException):
 
     Not an ``Exception``, so that ``except Exception`` in a training loop does not swallow it.
     """
+
+
+def unknown_options(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    """A complaint for each name that is not known, with near ones."""
+    names = list(known)
+    listed = ", ".join(sorted(names))
+    return [f"there is no option {name!r}; known are {listed}.{did_you_mean(name, names)}" for name in given if name not in names]
+
+
+def says_its_fields(kind: type[_T]) -> type[_T]:
+    """For dataclasses that people write: an unknown keyword is an ``InvalidCall`` which names the fields, and near ones."""
+    make, known = kind.__init__, [field.name for field in fields(kind) if field.init]  # type: ignore[arg-type]
+
+    @wraps(make)
+    def init(self: _T, *args: Any, **kwargs: Any) -> None:
+        if unknown := unknown_options(kwargs, known):
+            raise InvalidCall(f"{kind.__name__}(...)", unknown)
+        make(self, *args, **kwargs)
+
+    kind.__init__ = init  # type: ignore[assignment]
+    return kind
 
 
 def from_mapping(kind: type[_T], value: Mapping[str, Any], what: str) -> _T:

@@ -29,6 +29,14 @@ settings.register_profile("hunt", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For runners and providers of others: the contract suites are run on what is named."""
+    parser.addoption("--runner", help="the registered name of a runner: tests/jobs/test_runner_contract.py is run on it alone")
+    parser.addoption(
+        "--provider", help="MODULE:CLASS, as in tests/devices/providers.py: tests/devices/test_qpu_contract.py is run on it alone"
+    )
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One process on each core, four at most; what measures, prints or kills at length has the machine for itself."""
     alone = config.option.capture == "no" or "not benchmark" not in config.option.markexpr

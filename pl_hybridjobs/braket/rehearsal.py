@@ -27,7 +27,7 @@ from pl_hybridjobs.braket.mirror import Mirror
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.runner import BraketRunner, input_problems, this_python
 from pl_hybridjobs.braket.session import Retries, Session, shared
-from pl_hybridjobs.errors import HybridJobsError, InvalidCall, ProviderError, RunnerError
+from pl_hybridjobs.errors import HybridJobsError, InvalidCall, ProviderError, RunnerError, says_its_fields
 from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs import runner as runners
@@ -49,6 +49,7 @@ _CHECKPOINTS_S = 0.25
 _LARGEST_MB = 250.0
 
 
+@says_its_fields
 @dataclass(frozen=True, kw_only=True)
 class RehearsalRunner(BraketRunner):
     """Each job is a hybrid job of an emulated Amazon Braket. Takes the options of ``BraketRunner`` and those of the emulator.

@@ -22,7 +22,7 @@ from pl_hybridjobs.braket.logs import LogReader
 from pl_hybridjobs.braket.mirror import Mirror, Object, put_files
 from pl_hybridjobs.braket.record import Run
 from pl_hybridjobs.braket.session import Refusal, Retries, Session, is_missing, shared
-from pl_hybridjobs.errors import BudgetExceeded, Fenced, ProviderError, RunnerError, StoreError, did_you_mean
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, ProviderError, RunnerError, StoreError, did_you_mean, says_its_fields
 from pl_hybridjobs.jobs import bundle, lanes, outcome, process, trackers
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
@@ -42,6 +42,7 @@ _TAG_PYTHON = re.compile(r"py(\d)(\d+)")
 _NO_LOGS = ("AccessDeniedException", "UnrecognizedClientException")
 
 
+@says_its_fields
 @dataclass(frozen=True, kw_only=True)
 class BraketRunner(RequestOptions):
     """Each job is an Amazon Braket Hybrid Job; the caller, and this machine, may leave. See ``RequestOptions`` for the options."""

@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from pl_hybridjobs.cost.prices import money, plain, show
-from pl_hybridjobs.errors import from_mapping
+from pl_hybridjobs.errors import from_mapping, says_its_fields
 
 
+@says_its_fields
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How much may be bought; None means no limit, 0 means nothing. Asked before each submission to a remote device.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import cmath
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.exceptions import DeviceError
+from pennylane.devices.preprocess import validate_device_wires, validate_measurements
+from pennylane.exceptions import DeviceError, WireError
 from pennylane.measurements import MeasurementProcess
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -18,14 +19,15 @@ from pennylane.transforms import transform
 from scipy.sparse import issparse
 
 from pl_hybridjobs.devices import translate
-from pl_hybridjobs.errors import SimulationError
+from pl_hybridjobs.errors import SimulationError, unknown_options
 
 _LONGEST = 200  # of what is quoted
+_OPTIONS = ("wires", "shots", "seed", "c_dtype")
 
 
-def wrong_options(wires: Any, c_dtype: Any) -> list[str]:
-    """What is wrong with a simulator's options."""
-    wrong = wrong_wires(wires)
+def wrong_options(wires: Any, c_dtype: Any, unknown: Iterable[str], *others: str) -> list[str]:
+    """What is wrong with a simulator's options: those that all have, and ``others``."""
+    wrong = [*unknown_options(unknown, [*_OPTIONS, *others]), *wrong_wires(wires)]
     try:
         known = np.dtype(c_dtype).name in ("complex64", "complex128")
     except TypeError:
@@ -87,6 +89,34 @@ def check_observables(mp: MeasurementProcess) -> None:
             found = [f"the number {wrong}" for value in observable.data for wrong in not_finite(value)]
         if found:
             raise SimulationError(f"the observable {short(observable)} has {found[0]}; look where it comes from")
+
+
+@transform
+def check_wires(tape: QuantumScript, wires: Any, name: str) -> Any:
+    """PennyLane's ``validate_device_wires``, with the cure.
+
+    Raises:
+        WireError: The circuit acts on wires that the device does not have.
+    """
+    try:
+        return validate_device_wires(tape, wires, name=name)
+    except WireError as error:
+        raise WireError(f"{error}; it has {list(wires)}. Make it with more wires, or without wires=, for those of each circuit") from None
+
+
+@transform
+def check_measurements(tape: QuantumScript, analytic: Callable[[Any], bool], sample: Callable[[Any], bool], name: str) -> Any:
+    """PennyLane's ``validate_measurements``, with the cure.
+
+    Raises:
+        DeviceError: A measurement that cannot be had with shots, or not without.
+    """
+    try:
+        return validate_measurements(tape, analytic_measurements=analytic, sample_measurements=sample, name=name)
+    except DeviceError as error:
+        wanted = "without shots: qml.set_shots(circuit, None)" if tape.shots else "with shots: qml.set_shots(circuit, 1000)"
+        could = all(map(analytic if tape.shots else sample, tape.measurements))
+        raise DeviceError(f"{str(error).rstrip('.')}{f'; it can be had {wanted}' if could else ''}") from None
 
 
 def _observables(mp: MeasurementProcess) -> Iterator[Operator]:

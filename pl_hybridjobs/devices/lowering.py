@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pennylane as qml
 from pennylane.devices import ExecutionConfig
-from pennylane.devices.preprocess import decompose, device_resolve_dynamic_wires, validate_device_wires
+from pennylane.devices.preprocess import decompose, device_resolve_dynamic_wires
 from pennylane.exceptions import DeviceError
 from pennylane.measurements import (
     ClassicalShadowMP,
@@ -30,7 +30,7 @@ from pennylane.transforms import defer_measurements, split_non_commuting, split_
 from pennylane.wires import Wires
 
 from pl_hybridjobs.devices import batches, decomposition
-from pl_hybridjobs.devices.checks import check_numbers, short
+from pl_hybridjobs.devices.checks import check_numbers, check_wires, short
 from pl_hybridjobs.devices.provider import Capabilities
 
 _KINDS: dict[type[MeasurementProcess], str] = {
@@ -73,7 +73,7 @@ def pipeline(
     steps.add_transform(batches.one_by_one)
     if not verbatim:
         steps.add_transform(device_resolve_dynamic_wires, wires=wires, allow_resets=capabilities.mid_circuit)
-    steps.add_transform(validate_device_wires, wires, name=name)
+    steps.add_transform(check_wires, wires, name=name)
     steps.add_transform(_fill_in_wires)
     if gradient:
         steps.add_transform(_split_trainable)

@@ -17,7 +17,6 @@ from pennylane.devices.preprocess import (
     device_resolve_dynamic_wires,
     no_sampling,
     validate_adjoint_trainable_params,
-    validate_device_wires,
     validate_measurements,
     validate_observables,
 )
@@ -38,7 +37,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import defer_measurements, transform
 
 from pl_hybridjobs.devices import batches, decomposition, density_measure, density_tape, density_trace, midcircuit, translate
-from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
+from pl_hybridjobs.devices.checks import check_measurements, check_numbers, check_wires, refuse, short, wrong_options
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
@@ -133,9 +132,16 @@ class HybridMixed(HybridQubit):
     config_filepath: ClassVar[str] = str(Path(__file__).with_name("mixed.toml"))
 
     def __init__(
-        self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128, readout_prob: float | None = None
+        self,
+        wires: Any = None,
+        shots: Any = None,
+        *,
+        seed: Any = "global",
+        c_dtype: Any = np.complex128,
+        readout_prob: float | None = None,
+        **unknown: Any,
     ) -> None:
-        wrong = wrong_options(wires, c_dtype)
+        wrong = wrong_options(wires, c_dtype, unknown, "readout_prob")
         if readout_prob is not None and not (isinstance(readout_prob, Real) and 0 <= readout_prob <= 1):
             wrong.append(f"readout_prob must be a number between 0 and 1, not {readout_prob!r}")
         refuse(self.name, wrong)
@@ -157,10 +163,8 @@ class HybridMixed(HybridQubit):
             name=self.name,
         )
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=False)
-        pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
-        pipeline.add_transform(
-            validate_measurements, analytic_measurements=_is_measurable, sample_measurements=_is_sampleable, name=self.name
-        )
+        pipeline.add_transform(check_wires, self.wires, name=self.name)
+        pipeline.add_transform(check_measurements, _is_measurable, _is_sampleable, name=self.name)
         pipeline.add_transform(_expand_shadows)
         if self.readout_prob:
             pipeline.add_transform(_warn_of_readout)

@@ -210,6 +210,9 @@ class HybridQPU(Device):
         if execution_config is None:
             return True
         method = execution_config.gradient_method
+        if method == "backprop":
+            instead = "use diff_method='best' or 'parameter-shift', which is one submission"
+            raise QuantumFunctionError(f"{self.name} does not support backprop: {self.target} runs elsewhere, out of sight; {instead}")
         if method not in _BY_DEVICE:
             return False
         why_not = None if circuit is None else self._why_not(execution_config, circuit)

@@ -16,7 +16,6 @@ from pennylane.devices.preprocess import (
     device_resolve_dynamic_wires,
     no_sampling,
     validate_adjoint_trainable_params,
-    validate_device_wires,
     validate_measurements,
     validate_observables,
 )
@@ -30,7 +29,7 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms import convert_to_numpy_parameters, defer_measurements, split_to_single_terms, transform
 
 from pl_hybridjobs.devices import backprop, batches, decomposition, measure, midcircuit, translate
-from pl_hybridjobs.devices.checks import check_numbers, refuse, short, wrong_options
+from pl_hybridjobs.devices.checks import check_measurements, check_numbers, check_wires, refuse, short, wrong_options
 from pl_hybridjobs.errors import SimulationError
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
@@ -112,8 +111,8 @@ class HybridQubit(Device):
     config_filepath: ClassVar[str] = str(Path(__file__).with_name("qubit.toml"))
     compiles_fast: ClassVar[bool] = True  #: a circuit is one node of a JAX program, whatever its depth
 
-    def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128) -> None:
-        refuse(self.name, wrong_options(wires, c_dtype))
+    def __init__(self, wires: Any = None, shots: Any = None, *, seed: Any = "global", c_dtype: Any = np.complex128, **unknown: Any) -> None:
+        refuse(self.name, wrong_options(wires, c_dtype, unknown))
         super().__init__(wires=wires, shots=shots)
         self.c_dtype = np.dtype(c_dtype)
         self._debugger: Any = None  # set by qml.snapshots
@@ -228,10 +227,8 @@ class HybridQubit(Device):
             name=self.name,
         )
         pipeline.add_transform(device_resolve_dynamic_wires, wires=self.wires, allow_resets=not deferred)
-        pipeline.add_transform(validate_device_wires, self.wires, name=self.name)
-        pipeline.add_transform(
-            validate_measurements, analytic_measurements=measure.is_measurable, sample_measurements=measure.is_sampleable, name=self.name
-        )
+        pipeline.add_transform(check_wires, self.wires, name=self.name)
+        pipeline.add_transform(check_measurements, measure.is_measurable, measure.is_sampleable, name=self.name)
         pipeline.add_transform(_expand_where_needed)
         if config.gradient_method == "backprop":
             pipeline.add_transform(no_sampling, name=f"backprop + {self.name}")

@@ -48,6 +48,8 @@ _GRACE_S = 3.0  # for what is on its way when a call is given up
 _SURE = 0.9  # of the time that the quickest task took
 _TALK_S = 60.0  # between two lines about waiting
 _THREADS = 50
+_OTHERWISE = "The device's options on_offline='wait' and on_offline='fallback:<target>' wait for it, or take another one."
+_AGAIN = "The same call, or the resumed job, buys it anew."
 
 
 @dataclass(frozen=True)
@@ -431,7 +433,7 @@ class Submission:
         reason = status.reason if status is not None and status.reason else "the provider gives no reason"
         if first.state == "cancelled":
             raise _cancelled(first.task_id, reason, self._qpu.target)
-        raise TaskFailed(first.task_id, reason, f"On {self._qpu.target}, one of {len(self._items)} tasks of this call: {summary}.")
+        raise TaskFailed(first.task_id, reason, f"On {self._qpu.target}, one of {len(self._items)} tasks of this call: {summary}. {_AGAIN}")
 
     def _talk(self, now_s: float) -> None:
         """Where waiting tasks stand, once a minute."""
@@ -480,6 +482,8 @@ class Submission:
             except DeviceOffline as error:
                 if item.was_sent:  # this is not known before the device is back
                     error.add_note("This purchase was under way when a process died: what became of it shows when the device is back.")
+                if self._policy.on_offline == "stop":
+                    error.args = (f"{str(error).rstrip('.')}. {_OTHERWISE}",)
                 if self._policy.on_offline != "wait":
                     raise
                 if not self._came_back(str(error)):

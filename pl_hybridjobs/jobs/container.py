@@ -18,7 +18,7 @@ from math import inf
 from pathlib import Path
 from typing import ClassVar
 
-from pl_hybridjobs.errors import RunnerError
+from pl_hybridjobs.errors import RunnerError, says_its_fields
 from pl_hybridjobs.home import default_home, home_of
 from pl_hybridjobs.jobs import device, engine, launch, own, process
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
@@ -64,6 +64,7 @@ print(json.dumps(found))
 """
 
 
+@says_its_fields
 @dataclass(frozen=True)
 class ContainerRunner(SupervisedRunner):
     """Each attempt is a container. ``Resources`` become limits of it: ``memory_mb``, and ``threads`` as cpus.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from pl_hybridjobs.errors import InvalidCall, did_you_mean
+from pl_hybridjobs.errors import InvalidCall, unknown_options
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -122,6 +122,16 @@ class HybridFunction(Generic[P, R]):
     def __reduce__(self) -> tuple[Any, ...]:
         return HybridFunction, (self.__wrapped__, self._options)
 
+    def __getattr__(self, name: str) -> Any:
+        """For those who forget to call it."""
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if not name.startswith("_"):
+            from pl_hybridjobs.jobs.handle import Job
+
+            if hasattr(Job, name):
+                text = f"{self.__name__} is a function that makes jobs, and {name!r} belongs to a job: {self.__name__}(...).{name}"
+        raise AttributeError(text, name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"<hybrid_job {self.__name__}, device={self._options.device!r}, runner={self._options.runner!r}>"
 
@@ -130,7 +140,7 @@ class HybridFunction(Generic[P, R]):
 def hybrid_job(fn: Callable[P, R], **options: Any) -> HybridFunction[P, R]: ...
 @overload
 def hybrid_job(fn: None = None, **options: Any) -> Callable[[Callable[P, R]], HybridFunction[P, R]]: ...
-def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords to the options' own check
+def hybrid_job(
     fn: Any = None,
     *,
     device: str | Mapping[str, str] | None = None,
@@ -146,6 +156,7 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
     mirror: str | Mapping[str, str] | None = None,
     key: str | None = None,
     allow_secrets: Sequence[str] = (),
+    **unknown: Any,
 ) -> Any:
     """Turn a function into a hybrid job: calling it submits the call and returns a ``Job``.
 
@@ -172,12 +183,15 @@ def hybrid_job(  # type: ignore[misc] # the second overload leaves the keywords 
             down costs the job nothing. See ``docs/guides/trackers.md``.
         key: Idempotency key: the second submission with the same key gives the first one's job (or, of ``map``, sweep).
         allow_secrets: Names of globals or arguments that look like a credential but may travel.
+        **unknown: None; names that are near an option's are told.
 
     Raises:
         InvalidCall: An unknown or wrong option, a generator function, or something that is not callable.
     """
     from pl_hybridjobs.jobs.submission import Options
 
+    if found := unknown_options(unknown, _names_of(Options)):
+        raise InvalidCall("hybrid_job" if fn is None else f"hybrid_job({name_of(fn)})", found)
     options = Options(
         device=device,
         runner=runner,
@@ -228,15 +242,13 @@ def _decorate(fn: Any, options: Options) -> HybridFunction[..., Any]:
 
 def _changed(options: Options, changed: Mapping[str, Any], where: str) -> Options:
     """Options with some changed; unknown names are refused with near ones."""
-    known = {f.name for f in fields(options)}
-    found = [
-        f"there is no option {name!r}; known are {', '.join(sorted(known))}.{did_you_mean(name, known)}"
-        for name in changed
-        if name not in known
-    ]
-    if found:
+    if found := unknown_options(changed, _names_of(options)):
         raise InvalidCall(where, found)
     return replace(options, **changed)
+
+
+def _names_of(options: Options | type[Options]) -> list[str]:
+    return [field.name for field in fields(options)]
 
 
 def _checked(where: str, options: Options) -> Options:

@@ -401,12 +401,16 @@ def _is_module(name: str, index: Installed) -> bool:
     return module is not None and (bool(module.file) or not Path(name).exists())
 
 
+def _modules() -> set[str]:
+    return {name for name in sys.modules if not name.startswith("_") and "." not in name}
+
+
 def _look_up_path(path: Path, paths: dict[str, Path]) -> str | None:
     full = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - links are kept: a name may be one on purpose
     try:
         mode = full.stat().st_mode
     except OSError as error:
-        near = did_you_mean(full.name, [*_neighbours(full.parent), *sys.modules]) if isinstance(error, FileNotFoundError) else ""
+        near = did_you_mean(full.name, [*_neighbours(full.parent), *_modules()]) if isinstance(error, FileNotFoundError) else ""
         return f"include: there is no module and no file {str(path)!r} (looked from {Path.cwd()}: {error.strerror}).{near}"
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         return f"include: {path} is neither a plain file nor a folder"

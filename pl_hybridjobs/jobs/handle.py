@@ -541,20 +541,33 @@ def _error_text(error: JobError, state: State, reason: str) -> str:
     if state.status is Status.INTERRUPTED:
         head = f"{name} was interrupted: {state.detail}. Its checkpoints are kept; go on with `hybridjobs resume {name}` or job.resume()."
     elif state.status is Status.CANCELLED:
-        head = f"{name} was cancelled ({error.remote_message})."
+        how = error.remote_message.removeprefix("cancelled").lstrip("; ")
+        head = f"{name} was cancelled{f' ({how})' if how else ''}. A new job goes on from its newest checkpoint: job.resume()."
     elif not state.status.is_final:
         head = f"{name} is {state.status}."
     elif reason == "error":
         head = f"{name} failed: {error.remote_type}: {error.remote_message}"
     else:
         head = f"{name} failed ({reason}): {error.remote_message}"
-    parts = [head]
+    parts = [head + _cure(error, reason)]
     if error.remote_traceback:
         parts.append(f"The traceback, from the job:\n{error.remote_traceback.rstrip()}")
     elif error.log_tail and reason != "result":  # of which the log says the same as we do
         parts.append(f"The log's last lines:\n{error.log_tail.rstrip()}")
     parts.append(f"All of it: hybridjobs logs {name}")
     return "\n\n".join(parts)
+
+
+def _cure(error: JobError, reason: str) -> str:
+    """What to do, where the job itself does not say it."""
+    if reason in ("timeout", "memory"):
+        return f" Give it more (resources={{'{reason}_{'s' if reason == 'timeout' else 'mb'}': ...}}), or let it do less."
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            "\nA package must be installed where the job runs (here: pip install), or be named in requirements= of a job that installs "
+            "them (LocalRunner(environment='locked')). A module of your own whose import the code does not show travels by include=."
+        )
+    return ""
 
 
 @functools.lru_cache(maxsize=128)  # a class made once is the same class each time
@@ -687,7 +700,10 @@ def list_jobs(
         given = [status] if isinstance(status, str) else list(status)
         unknown = [s for s in given if s not in set(Status)]
         if unknown:
-            raise InvalidCall("list_jobs", [f"there is no status {s!r}; known are {', '.join(Status)}" for s in unknown])
+            known = ", ".join(Status)
+            raise InvalidCall(
+                "list_jobs", [f"there is no status {s!r}; known are {known}.{did_you_mean(s, map(str, Status))}" for s in unknown]
+            )
         statuses = frozenset(Status(s) for s in given)
     store = Store(Path(home).expanduser().absolute() if home else None)
     folders = store.select(statuses=statuses, tags=dict(tags or {}), name=name, since=_unix(since), until=_unix(until))

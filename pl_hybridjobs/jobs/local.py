@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pl_hybridjobs.errors import says_its_fields
 from pl_hybridjobs.jobs import device
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.supervised import SupervisedRunner
@@ -12,6 +13,7 @@ from pl_hybridjobs.jobs.supervised import SupervisedRunner
 ENVIRONMENTS = ("own", "locked")
 
 
+@says_its_fields
 @dataclass(frozen=True)
 class LocalRunner(SupervisedRunner):
     """Each job is a child process in its own session, with this interpreter; the caller may exit at once.

@@ -104,7 +104,9 @@ def complaint(runner: object) -> str | None:
         if runner in _OURS or runner in _registered():
             return None
         return f"there is no runner {runner!r}; known are {', '.join(sorted(_registered()))}.{did_you_mean(runner, _registered())}"
-    if isinstance(runner, type) or not isinstance(runner, Runner):
+    if isinstance(runner, type):
+        return f"runner is the class {runner.__name__}; give an instance: {runner.__name__}(...)"
+    if not isinstance(runner, Runner):
         return f"runner must be a runner's name or a runner object, not {runner!r}"
     return None
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from pl_hybridjobs.errors import from_mapping
+from pl_hybridjobs.errors import from_mapping, says_its_fields
 
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
@@ -42,6 +42,7 @@ class Status(StrEnum):
         return self.is_final or self is Status.INTERRUPTED
 
 
+@says_its_fields
 @dataclass(frozen=True)
 class Resources:
     """What one attempt of a job may use. Enforced by the runner; None means no limit.

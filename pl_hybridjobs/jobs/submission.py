@@ -56,6 +56,8 @@ class Options:
             found.append(problem)
         try:
             found += self.resources_value().complaints()
+        except InvalidCall as error:
+            found += [f"resources: {complaint}" for complaint in error.complaints]
         except TypeError as error:
             found.append(f"resources: {error}; give Resources(timeout_s=, memory_mb=, threads=, env=)")
         try:

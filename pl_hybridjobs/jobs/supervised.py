@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ _CODE = launches.program("pl_hybridjobs.jobs.supervisor")
 class SupervisedRunner:
     """Starts supervisors, and looks after what they leave behind. How the worker itself is started is its ``Launch``'s."""
 
+    def prefix(self) -> list[str]:
+        """Words in front of the supervisor's command, such as ``["nice", "-n", "10"]``, for runners that are made of this one. What they
+        name must become the supervisor, or end when it does.
+        """
+        return []
+
     def start(self, folder: JobFolder, digest: str, cause: str) -> None:
         """See ``Runner.start``."""
         if not sys.executable:
@@ -32,11 +39,12 @@ class SupervisedRunner:
         crash_point("local.start")
         latest = folder.latest_attempt()
         # -S: the supervisor needs the standard library only, and starts in a third of the time.
-        argv = [sys.executable, "-P", "-S", "-c", _CODE, str(launches.ROOT), str(folder.path), digest, cause]
+        argv = [*self.prefix(), sys.executable, "-P", "-S", "-c", _CODE, str(launches.ROOT), str(folder.path), digest, cause]
+        argv[0] = shutil.which(argv[0]) or argv[0]
         try:
             pid = process.spawn(argv, process.own_environment(), session=True)
         except OSError as error:
-            raise RunnerError(f"Cannot start {sys.executable}: {error.strerror}.") from error
+            raise RunnerError(f"Cannot start {argv[0]}: {error.strerror}.") from error
         identity = process.Identity.of(pid) or process.Identity("", "", pid, "")
         launch = {"epoch": latest.number + 1 if latest else 1, "process": identity.to_json()}
         write_bytes(folder.launch, dump_sealed(launch), durable=False)

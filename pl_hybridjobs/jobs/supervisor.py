@@ -378,7 +378,9 @@ def _prepare(command: Sequence[str], token: str, output: int, life: int) -> int:
 def _exit_text(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
-            return f"the worker was killed by {signal.Signals(-code).name}"
+            name = signal.Signals(-code).name
+            perhaps = " (by somebody, or by the system because memory ran out)" if code == -signal.SIGKILL else ""
+            return f"the worker was killed by {name}{perhaps}"
         return f"the worker was killed by signal {-code}"
     if code == EXIT_BUDGET:
         return OUT_OF_BUDGET

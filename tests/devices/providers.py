@@ -1,6 +1,6 @@
 """Providers of remote devices, as the contract suite drives them: what it buys, what the provider says was bought, what goes wrong there.
 
-A provider that is to pass the suite adds a class with these methods to ``PROVIDERS``.
+A provider that is to pass the suite adds a class with these methods to ``PROVIDERS``, or names it: ``--provider MODULE:CLASS``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import signal
 import threading
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:jax\.core\.\w+ is deprecated:De
 
 @pytest.fixture(params=PROVIDERS)
 def provider(request):
-    return PROVIDERS[request.param]()
+    module, _, name = (request.config.getoption("--provider") or "").partition(":")
+    return getattr(importlib.import_module(module), name)() if module else PROVIDERS[request.param]()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What every runner promises. A new runner joins by one line in ``RUNNERS``."""
+"""What every runner promises. A new runner joins by one line in ``RUNNERS``, one of somebody else by ``--runner NAME``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ RUNNERS = ["inline", "local", "container", "rehearsal"]
 WAIT_S = 60
 
 
-@pytest.fixture(params=RUNNERS)
+def pytest_generate_tests(metafunc):
+    if "submit" in metafunc.fixturenames:
+        named = metafunc.config.getoption("--runner")
+        metafunc.parametrize("submit", [named] if named else RUNNERS, indirect=True)
+
+
+@pytest.fixture
 def submit(request):
     runner = request.param
     if runner == "container":

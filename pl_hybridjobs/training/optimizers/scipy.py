@@ -46,7 +46,8 @@ def adapt(optimizer: Any, problem: Problem) -> Scipy | None:
     if optimizer.lower() not in known:
         hint = did_you_mean(optimizer.lower(), known)
         raise Misfit(
-            f"scipy.optimize.minimize has no method {optimizer!r} that train can use; there are {', '.join(known.values())}.{hint}"
+            f"scipy.optimize.minimize has no method {optimizer!r} that train can use; there are {', '.join(known.values())}.{hint} "
+            "Other optimizers are objects: qml.AdamOptimizer(0.1), optax.adam(0.1)"
         )
     if optimizer.lower() == "cobyqa" and not _has_cobyqa():
         raise Misfit("COBYQA needs SciPy 1.14 or later: pip install -U scipy, or use 'COBYLA'")
