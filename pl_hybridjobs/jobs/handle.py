@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import html
 import math
 import re
 import shutil
@@ -170,19 +169,14 @@ class Job:
         return Job, (self.folder,)
 
     def _repr_html_(self) -> str:
-        state = self.state()
-        rows = {
-            "status": f"{state.status} {state.detail}",
-            "attempt": state.attempt,
-            "function": self._spec.function,
-            "device": self._spec.device_text,
-            "params": ", ".join(f"{name}={value!r}" for name, value in self.params.items()),
-            "cost": self.cost,
-            "last metrics": ", ".join(f"{name}={value:g}" for name, value in self.metrics().last().items()),
-            "folder": self.folder,
-        }
-        cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
-        return f"<table><caption>{html.escape(self.name)}</caption>{cells}</table>"
+        from pl_hybridjobs.jobs import display
+
+        return display.html(self)
+
+    def _ipython_display_(self) -> None:
+        from pl_hybridjobs.jobs import display
+
+        display.show(self)
 
     def wait(self, timeout: float | None = None) -> Status:
         """Wait until the job is over.
@@ -602,6 +596,16 @@ class Sweep(Sequence[Job]):
         for job in self.jobs:
             counts[str(job.status)] = counts.get(str(job.status), 0) + 1
         return f"<Sweep of {len(self)} jobs: {', '.join(f'{n} {s}' for s, n in counts.items())}>"
+
+    def _repr_html_(self) -> str:
+        from pl_hybridjobs.jobs import display
+
+        return display.html(self)
+
+    def _ipython_display_(self) -> None:
+        from pl_hybridjobs.jobs import display
+
+        display.show(self)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all jobs are over. Restarts what a dead owner left undone.

@@ -18,15 +18,17 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "home": set(),
     "transactions": set(),
+    "curves": set(),
+    "notebook": {"curves"},
     "sim": {"errors"},
     "cost": {"errors", "home", "transactions"},
     "devices": {"errors", "sim", "cost"},
-    "jobs": {"errors", "home", "transactions", "cost"},
+    "jobs": {"errors", "home", "transactions", "cost", "notebook"},
     "training": {"errors", "jobs", "cost"},
     # The emulator: rehearsal.py starts one in the process that it makes, and looks after it and its jobs from inside.
     "braket": {"errors", "home", "jobs", "devices", "cost", "emulator"},
     "emulator": {"errors"},
-    "dashboard": {"", "errors", "home", "jobs", "cost"},
+    "dashboard": {"", "errors", "home", "jobs", "cost", "curves"},
     "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
     "compat": {"", "errors", "jobs", "cost"},  # `get_tasks()` lists what a job bought
 }
@@ -42,6 +44,8 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "click": ("pl_hybridjobs.cli",),
     "starlette": ("pl_hybridjobs.dashboard",),
     "uvicorn": ("pl_hybridjobs.dashboard",),
+    "IPython": ("pl_hybridjobs.notebook.live",),
+    "ipywidgets": ("pl_hybridjobs.notebook.live",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
 }
 
@@ -230,7 +234,8 @@ _OPTIONAL = {
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("pl_hybridjobs", ["plot", "dashboard", "emulator"]), ("tests", ["plot", "test"]), ("demos", ["plot"])]
+    ("folder", "extras"),
+    [("pl_hybridjobs", ["plot", "dashboard", "emulator", "notebook"]), ("tests", ["plot", "test"]), ("demos", ["plot"])],
 )
 def test_every_third_party_import_is_declared(folder, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
