@@ -27,7 +27,7 @@ _LONGEST_VALUE = 60
 
 def html(shown: Job | Sweep) -> str:
     """As it is now."""
-    return _subject(shown).look("").html
+    return _subject(shown).look(live.Notice()).html
 
 
 def show(shown: Job | Sweep) -> None:
@@ -75,7 +75,7 @@ class _JobSubject:
     def key(self) -> object:
         return self._job.folder
 
-    def look(self, notice: str) -> live.View:
+    def look(self, notice: live.Notice) -> live.View:
         job, state = self._job, self._job.state()
         table = self._reader.table()
         standing = progress.read(JobFolder(job.folder), table)
@@ -96,7 +96,7 @@ class _JobSubject:
         )
         return live.View(
             cards.card(facts),
-            _words(job, standing, table, notice),
+            _words(job, standing, table, notice.words),
             status=f"{state.status} {state.attempt}",
             is_over=state.status.is_over or _waits(job, state),
             is_final=state.status is Status.COMPLETED,
@@ -129,7 +129,7 @@ class _SweepSubject:
     def key(self) -> object:
         return self._sweep.home, self._sweep.id
 
-    def look(self, notice: str) -> live.View:
+    def look(self, notice: live.Notice) -> live.View:
         statuses = [self._status(n, job) for n, job in enumerate(self._sweep.jobs)]
         counts: dict[str, int] = {}
         for status in statuses:

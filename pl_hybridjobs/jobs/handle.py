@@ -211,8 +211,8 @@ class Job:
                 pause_s = min(pause_s * 1.3, 0.1)
         except KeyboardInterrupt:
             print(
-                f"\n{self.name} goes on. Come back with `hybridjobs logs -f {self.name}` or "
-                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}`.",
+                f"\n{self.name} goes on: wait again with job.result(), or come back with `hybridjobs logs -f {self.name}` or "
+                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}` or job.cancel().",
                 file=sys.stderr,
             )
             raise
@@ -548,9 +548,9 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
     from pl_hybridjobs.jobs.metrics import carry_over
 
     def fill(folder: Path) -> str:
-        for part in ("bundle", "inputs", "checkpoints"):
-            if (old.path / part).exists():
-                shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
+        for part, ignored in {"bundle": None, "inputs": None, "checkpoints": shutil.ignore_patterns(".*")}.items():
+            if (old.path / part).exists():  # in checkpoints such names are those of writes that a kill ended
+                shutil.copytree(old.path / part, folder / part, ignore=ignored)
         if old.metrics.exists():
             carry_over(old.metrics, folder / "metrics.jsonl")
         Ledger(old.path / LEDGER).copy(folder / LEDGER)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pl_hybridjobs.notebook.chart import Curve, chart, colour, dashes
+from pl_hybridjobs.notebook.live import Notice
 from pl_hybridjobs.notebook.markup import Markup, block, table, text
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Facts:
     log: Sequence[str] = ()
     problem: str = ""
     advice: str = ""
-    notice: str = ""
+    notice: Notice = field(default_factory=Notice)
     folder: str = ""
 
 
@@ -86,8 +87,9 @@ def card(job: Facts) -> str:
         _charts(drawn),
         _line(f"also logged: {rest}" if rest else ""),
         _log(job.log),
-        _problem(job.problem, job.advice),
+        _line(job.problem, "hj-bad"),
         _notice(job.notice),
+        _line(job.advice),
         _line(job.folder),
     )
 
@@ -143,7 +145,7 @@ class Group:
     rows: Sequence[Row]
     total: int
     metric: str = ""
-    notice: str = ""
+    notice: Notice = field(default_factory=Notice)
 
 
 def sweep(group: Group) -> str:
@@ -201,14 +203,9 @@ def _log(lines: Sequence[str]) -> str:
     return f'<div class="hj-log" role="log" aria-label="the end of the log"><pre>{shown}</pre></div>' if lines else ""
 
 
-def _notice(words: str) -> str:
+def _notice(notice: Notice) -> str:
     """What became of a press of a button; read aloud."""
-    return f'<div class="hj-bad" role="status">{text(words)}</div>' if words else ""
-
-
-def _problem(problem: str, advice: str) -> str:
-    words = "\n".join(filter(None, (problem, advice)))
-    return f'<div class="hj-bad">{text(words)}</div>' if words else ""
+    return f'<div class="{"hj-bad" if notice.is_bad else "hj-note"}" role="status">{text(notice.words)}</div>' if notice.words else ""
 
 
 def _bar(step: Step | None) -> str:

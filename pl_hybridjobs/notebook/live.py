@@ -47,6 +47,19 @@ class View:
     actions: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What became of a press of a button.
+
+    Attributes:
+        words: A line, or "".
+        is_bad: It could not be done.
+    """
+
+    words: str = ""
+    is_bad: bool = False
+
+
 class Subject(Protocol):
     """What a card shows."""
 
@@ -58,7 +71,7 @@ class Subject(Protocol):
     def actions(self) -> Mapping[str, Callable[[], str]]:
         """What its buttons do; each gives a line for the card, or ""."""
 
-    def look(self, notice: str) -> View:
+    def look(self, notice: Notice) -> View:
         """As it is now, with a line of the card's own. May take a while, may raise anything."""
 
 
@@ -93,7 +106,7 @@ class Card:
         self.view: View | None = None
         self.due = 0.0  # monotonic seconds
         self._lock = threading.RLock()
-        self._notice = ""
+        self._notice = Notice()
         self._acting = ""
         self._saved: tuple[str, str] = ("", "")  # HTML and status, as they stand in the notebook
         self._saved_at = 0.0
@@ -132,7 +145,7 @@ class Card:
             self._lock.release()
 
     def _look(self) -> None:
-        notice = f"{self._acting} ..." if self._acting else self._notice
+        notice = Notice(f"{self._acting} ...") if self._acting else self._notice
         try:
             self.view = self.subject.look(notice)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a job's files is shown, and does not end a cell
@@ -174,15 +187,15 @@ class Card:
         """A button was pressed. The deed may take long, so it has a thread of its own; pressed twice, it is done once."""
         if self._acting:
             return
-        self._acting, self._notice = name, ""
+        self._acting, self._notice = name, Notice()
         threading.Thread(target=self._do, args=(name,), name=f"hybridjobs-{name}", daemon=True).start()
         self.refresh()
 
     def _do(self, name: str) -> None:
         try:
-            self._notice = self.subject.actions[name]()
+            self._notice = Notice(self.subject.actions[name]())
         except Exception as error:  # noqa: BLE001 - nobody would hear of it but the person before the card
-            self._notice = f"{name}: {error}"
+            self._notice = Notice(f"{name}: {error}", is_bad=True)
         self._acting = ""
         self.refresh()
         _PULSE.follow(self)
@@ -233,6 +246,10 @@ class _Panel:
             button.disabled = bool(acting)
             button.layout.display = "" if name in view.actions or name == acting else "none"
         self._row.layout.display = "" if view.actions or acting else "none"
+        for button in self._buttons.values():
+            # ipykernel 7 takes a press to the shell that wrote to the widget last, where a cell may be waiting for the job. Without this
+            # mark it goes where the frontend sends it: JupyterLab has a subshell for widgets, which is free.
+            vars(button.comm).pop("_reply_subshell_id", None)
 
 
 def _panel(names: Mapping[str, Any], act: Callable[[str], None], seen: Callable[[], None]) -> _Panel | None:

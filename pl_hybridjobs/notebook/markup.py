@@ -25,10 +25,11 @@ _STYLE = """
 .hj-charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(250px,100%),1fr));gap:8px 16px;margin-top:8px}
 .hj-charts figure{margin:0;min-width:0;max-width:476px}
 .hj figcaption{overflow-wrap:anywhere;font-size:13px;margin:0;text-align:left}
-.hj-bad{border-left:3px solid #e0445c;padding:2px 0 2px 8px;margin:8px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
+.hj-bad,.hj-note{border-left:3px solid #e0445c;padding:2px 0 2px 8px;margin:8px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
+.hj-note{border-color:#2f80ed}
 .hj-log{display:flex;flex-direction:column-reverse;max-height:15em;overflow:auto;margin-top:8px;border-radius:4px;\
 background:rgba(128,128,128,.12)}
-.hj .hj-log pre{margin:0;padding:6px 8px;border:0;background:none;color:inherit;font:12px/1.4 ui-monospace,monospace;\
+.hj .hj-log pre{flex:none;margin:0;padding:6px 8px;border:0;background:none;color:inherit;font:12px/1.4 ui-monospace,monospace;\
 white-space:pre-wrap;overflow-wrap:anywhere}
 .hj-scroll{overflow-x:auto;margin-top:8px}
 .hj table.hj-table{border-collapse:collapse;margin:0;color:inherit;font-size:12.5px;width:auto}
