@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pl_hybridjobs.jobs.state import State
 
 _LOG_LINES = 12
+_MOST_CHARTS = 4
 _MOST_ROWS = 40  # of a sweep
 _LONGEST_VALUE = 60
+_STEP_TIME = "step_time_s"  # loops log it; it is told and not drawn
 
 
 def html(shown: Job | Sweep) -> str:
@@ -79,7 +81,7 @@ class _JobSubject:
         job, state = self._job, self._job.state()
         table = self._reader.table()
         standing = progress.read(JobFolder(job.folder), table)
-        log = _tail(job)
+        names = _in_order(table, standing)
         facts = cards.Facts(
             name=job.name,
             status=str(state.status),
@@ -87,8 +89,9 @@ class _JobSubject:
             facts=[*_facts(job, state)],
             arguments=_arguments(job.params),
             step=_step(standing),
-            curves=[Curve(name, table.steps(name), table[name]) for name in _in_order(table, standing)],
-            log=log,
+            curves=[Curve(name, table.steps(name), table[name]) for name in names],
+            drawn=min(_MOST_CHARTS, sum(name != _STEP_TIME for name in names)),
+            log=_tail(job),
             problem=_problem(state),
             advice=_advice(job, state),
             notice=notice,
@@ -121,8 +124,8 @@ class _SweepSubject:
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-        self._readers = [_Reader(job) for job in sweep.jobs[:_MOST_ROWS]]
-        self._over: dict[int, Status] = {}  # what is final is not asked again
+        self._readers: dict[str, _Reader] = {}
+        self._final: dict[str, Status] = {}  # what will not change is not asked again
         self.actions: Mapping[str, Callable[[], str]] = {"Cancel all": self._cancel}
 
     @property
@@ -130,17 +133,18 @@ class _SweepSubject:
         return self._sweep.home, self._sweep.id
 
     def look(self, notice: live.Notice) -> live.View:
-        statuses = [self._status(n, job) for n, job in enumerate(self._sweep.jobs)]
+        jobs = [*self._sweep.jobs]
+        statuses = [*map(self._status, jobs)]
         counts: dict[str, int] = {}
         for status in statuses:
             counts[str(status)] = counts.get(str(status), 0) + 1
-        tables = [reader.table() for reader in self._readers]
-        metric = self._metric(tables)
+        tables = [self._readers.setdefault(job.id, _Reader(job)).table() for job in jobs[:_MOST_ROWS]]
+        metric = _compared(jobs, tables)
         group = cards.Group(
-            title=f"sweep of {len(self._sweep)} jobs",
+            title=f"sweep of {len(jobs)} jobs",
             counts=counts,
-            rows=[*self._rows(statuses, tables, metric)],
-            total=len(self._sweep),
+            rows=[*_rows(jobs, statuses, tables, metric)],
+            total=len(jobs),
             metric=metric,
             notice=notice,
         )
@@ -154,32 +158,35 @@ class _SweepSubject:
             actions=frozenset() if is_over else frozenset(self.actions),
         )
 
-    def _status(self, index: int, job: Job) -> Status:
-        if index not in self._over:
-            status = job.status
-            if not status.is_final:
-                return status
-            self._over[index] = status
-        return self._over[index]
-
-    def _metric(self, tables: list[MetricTable]) -> str:
-        for job, table in zip(self._sweep.jobs, tables, strict=False):
-            if name := progress.main_metric(table, progress.read(JobFolder(job.folder), table)):
-                return name
-        return ""
-
-    def _rows(self, statuses: list[Status], tables: list[MetricTable], metric: str) -> Iterator[cards.Row]:
-        every = [job.params for job in self._sweep.jobs[:_MOST_ROWS]]
-        names = list(dict.fromkeys(name for params in every for name in params))
-        differing = [name for name in names if len({repr(params.get(name)) for params in every}) > 1]
-        for job, status, table, params in zip(self._sweep.jobs, statuses, tables, every, strict=False):
-            curve = Curve(job.name, table.steps(metric), table[metric]) if metric in table else None
-            detail = job.state().detail if status in (Status.FAILED, Status.INTERRUPTED) else ""
-            yield cards.Row(job.name, str(status), {name: _short(params[name]) for name in differing if name in params}, curve, detail)
+    def _status(self, job: Job) -> Status:
+        if job.id in self._final:
+            return self._final[job.id]
+        status = job.status
+        if status.is_final:
+            self._final[job.id] = status
+        return status
 
     def _cancel(self) -> str:
         self._sweep.cancel()
         return ""
+
+
+def _compared(jobs: Sequence[Job], tables: Sequence[MetricTable]) -> str:
+    """The metric that a person would look at first in the first job that has one."""
+    for job, table in zip(jobs, tables, strict=False):
+        if name := progress.main_metric(table, progress.read(JobFolder(job.folder), table)):
+            return name
+    return ""
+
+
+def _rows(jobs: Sequence[Job], statuses: Sequence[Status], tables: Sequence[MetricTable], metric: str) -> Iterator[cards.Row]:
+    every = [job.params for job, _ in zip(jobs, tables, strict=False)]
+    names = list(dict.fromkeys(name for params in every for name in params))
+    differing = [name for name in names if len({repr(params.get(name)) for params in every}) > 1]
+    for job, status, table, params in zip(jobs, statuses, tables, every, strict=False):
+        curve = Curve(job.name, table.steps(metric), table[metric]) if metric in table else None
+        detail = job.state().detail if status in (Status.FAILED, Status.INTERRUPTED) else ""
+        yield cards.Row(job.name, str(status), {name: _short(params[name]) for name in differing if name in params}, curve, detail)
 
 
 def _facts(job: Job, state: State) -> Iterator[str]:
@@ -216,7 +223,7 @@ def _step(standing: progress.Progress | None) -> cards.Step | None:
 def _in_order(table: MetricTable, standing: progress.Progress | None) -> list[str]:
     """The metric to look at first, then the others; how long the steps take comes last."""
     main = progress.main_metric(table, standing)
-    return sorted(table.names, key=lambda name: (name != main, name == "step_time_s"))
+    return sorted(table.names, key=lambda name: (name != main, name == _STEP_TIME))
 
 
 def _tail(job: Job) -> list[str]:
@@ -258,7 +265,7 @@ def _words(job: Job, standing: progress.Progress | None, table: MetricTable, not
     lines = [repr(job)]
     if (step := _step(standing)) is not None:
         lines.append(step.words)
-    if last := {name: value for name, value in table.last().items() if name != "step_time_s"}:
+    if last := {name: value for name, value in table.last().items() if name != _STEP_TIME}:
         lines.append(", ".join(f"{name} {value:.6g}" for name, value in last.items()))
     return "\n".join([*lines, *filter(None, [notice])])
 

@@ -22,7 +22,6 @@ _COLOURS = {
     "cancelled": "#d9730d",
     "interrupted": "#9b5de5",
 }
-_MOST_CHARTS = 4
 _MOST_COLUMNS = 8
 _ROWS_AT_AN_END = 5
 
@@ -54,6 +53,7 @@ class Facts:
         arguments: The call's, in a line.
         step: How far it is, if that is known.
         curves: Its metrics, the most important first.
+        drawn: So many of them are drawn; of the others the last value is told.
         log: The last lines.
         problem: What went wrong.
         advice: What to do about it.
@@ -68,6 +68,7 @@ class Facts:
     arguments: str = ""
     step: Step | None = None
     curves: Sequence[Curve] = ()
+    drawn: int = 4
     log: Sequence[str] = ()
     problem: str = ""
     advice: str = ""
@@ -77,8 +78,8 @@ class Facts:
 
 def card(job: Facts) -> str:
     """A job."""
-    drawn = job.curves[:_MOST_CHARTS]
-    rest = ", ".join(f"{curve.label} {curve.y[-1]:.6g}" for curve in job.curves[_MOST_CHARTS:])
+    drawn, listed = job.curves[: job.drawn], job.curves[job.drawn :]
+    rest = ", ".join(f"{curve.label} {curve.y[-1]:.6g}" for curve in listed)
     return block(
         _head(job.name, job.status, job.detail),
         _line(" · ".join(job.facts)),

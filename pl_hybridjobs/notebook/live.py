@@ -21,6 +21,7 @@ _SHARE = 15  # a look that took 0.1 s is not repeated for 1.5 s: the kernel belo
 _LONGEST_PAUSE_S = 20.0
 _OUTPUT_PAUSE_S = 2.0  # between two updates of an output, each of which changes the notebook's file
 _SAVE_EVERY_S = 60.0  # where widgets show what is new
+_QUICK_S = 0.3  # a look that took longer is not made between two cells: a job elsewhere may be slow to answer
 _PATIENCE_S = 1.0  # for a look that another thread has begun
 _MOST_SLEEPING = 50  # cards of things that have stopped and may go on
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -105,6 +106,7 @@ class Card:
         self.subject = subject
         self.view: View | None = None
         self.due = 0.0  # monotonic seconds
+        self.took_s = 0.0  # the last look
         self._lock = threading.RLock()
         self._notice = Notice()
         self._acting = ""
@@ -129,16 +131,15 @@ class Card:
         """Look again, and show what is new. Raises nothing: it runs where nobody would hear of it.
 
         Args:
-            save: Bring the notebook's own output up to date as well.
+            save: Bring the notebook's own output up to date as well; that must be quick.
         """
         if not self._lock.acquire(timeout=_PATIENCE_S):
             return
         try:
-            begin = time.monotonic()
-            self._look()
-            took_s = time.monotonic() - begin
-            self.due = time.monotonic() + min(_LONGEST_PAUSE_S, max(_PAUSE_S, _SHARE * took_s))
+            if not save or self.took_s <= _QUICK_S:
+                self._look()
             self._publish(save)
+            self.due = time.monotonic() + min(_LONGEST_PAUSE_S, max(_PAUSE_S, _SHARE * self.took_s))
         except Exception:  # noqa: BLE001 - a kernel that shuts down, a frontend that is gone: the next look may succeed
             self.due = time.monotonic() + _LONGEST_PAUSE_S
         finally:
@@ -146,11 +147,13 @@ class Card:
 
     def _look(self) -> None:
         notice = Notice(f"{self._acting} ...") if self._acting else self._notice
+        begin = time.monotonic()
         try:
             self.view = self.subject.look(notice)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a job's files is shown, and does not end a cell
             said = f"{type(error).__name__}: {error}"
             self.view = View(block(f'<div class="hj-bad">{text(said)}</div>'), plain(said), "unreadable", is_final=False)
+        self.took_s = time.monotonic() - begin
 
     def _publish(self, save: bool) -> None:
         assert self.view is not None

@@ -27,7 +27,7 @@ _STYLE = """
 .hj figcaption{overflow-wrap:anywhere;font-size:13px;margin:0;text-align:left}
 .hj-bad,.hj-note{border-left:3px solid #e0445c;padding:2px 0 2px 8px;margin:8px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
 .hj-note{border-color:#2f80ed}
-.hj-log{display:flex;flex-direction:column-reverse;max-height:15em;overflow:auto;margin-top:8px;border-radius:4px;\
+.hj-log{display:flex;flex-direction:column-reverse;max-height:15em;overflow:auto;margin:8px 0 6px;border-radius:4px;\
 background:rgba(128,128,128,.12)}
 .hj .hj-log pre{flex:none;margin:0;padding:6px 8px;border:0;background:none;color:inherit;font:12px/1.4 ui-monospace,monospace;\
 white-space:pre-wrap;overflow-wrap:anywhere}

@@ -27,7 +27,8 @@ def test_the_notebook_runs_and_its_saved_cards_show_how_the_jobs_ended(tmp_path,
     assert "after 2 attempts" in printed[4]
     assert "completed" in html[2]  # shown while it ran: its output was updated by what later cells did
     assert "step 100 of 100" in html[2]
-    assert html[2].count("<svg") == 4
+    assert html[2].count("<svg") == 3
+    assert "also logged: step_time_s" in html[2]
     assert '<td class="hj-n">100</td>' in html[5]
     assert "3 completed" in html[6]
     errors_mha = [float(found) for found in re.findall(r"(-?[\d.]+) mHa above", printed[7])]

@@ -33,6 +33,7 @@ def evil_card() -> str:
             EVIL,
             Step(1, 2, EVIL),
             [Curve(EVIL, np.arange(3), np.arange(3.0))] * 6,
+            4,
             [EVIL],
             EVIL,
             EVIL,
