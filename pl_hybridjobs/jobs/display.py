@@ -196,7 +196,7 @@ def _facts(job: Job, state: State) -> Iterator[str]:
     if ended is not None:
         yield f"after {progress.duration(max(0.0, ended - spec.created))}, at {datetime.fromtimestamp(ended).astimezone():%Y-%m-%d %H:%M}"
     elif not state.status.is_over:
-        yield f"for {progress.duration(max(0.0, now - spec.created))} at {datetime.fromtimestamp(now).astimezone():%H:%M:%S}"
+        yield f"for {progress.duration(max(0.0, now - spec.created))}, as of {datetime.fromtimestamp(now).astimezone():%H:%M:%S}"
     if state.attempt > 1:
         yield f"attempt {state.attempt}"
     yield spec.function

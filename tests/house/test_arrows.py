@@ -219,6 +219,7 @@ _DISTRIBUTIONS = {
     "PIL": "matplotlib",  # it draws with it
     "botocore": "boto3",
     "braket": "amazon_braket_default_simulator",
+    "jupyter_client": "nbclient",
     "nbformat": "nbclient",
     "sympy": "amazon_braket_default_simulator",  # it makes its symbols
     "werkzeug": "moto",  # its server

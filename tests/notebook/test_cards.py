@@ -156,6 +156,15 @@ def test_a_failed_jobs_card_says_why_and_what_to_do(failed):
     assert "7 values, from 0.142857 to 1" in html
 
 
+def test_outside_a_kernel_ipython_shows_the_card_as_it_stands(failed):
+    from IPython.core.formatters import DisplayFormatter
+
+    shown, _ = DisplayFormatter().format(failed)
+
+    assert shown["text/plain"] == repr(failed)
+    assert shown["text/html"] == failed._repr_html_()
+
+
 def test_a_sweep_shows_what_differs(jobs_home):
     jobs = hybrid_job(lambda x, same: log_metric("cost", x, step=0), name="each", runner="inline").map(
         [{"x": x, "same": 1} for x in (0.5, 0.25)], max_parallel=1
