@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pl_hybridjobs.cli.charts import chart, curve
+from pl_hybridjobs.jobs.progress import duration
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cli.doctor import Finding
@@ -138,16 +139,6 @@ def _metric(metric: dict[str, Any] | None) -> str:
 def _short_device(name: str) -> str:
     """The end of an Amazon resource name says which machine it is."""
     return name.split("device/")[-1] if name.startswith("arn:") else name
-
-
-def duration(seconds: float) -> str:
-    """A time in two units at most: ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def charts(values: MetricTable, *, log: bool = False) -> None:

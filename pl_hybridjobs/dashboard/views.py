@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pl_hybridjobs import curves
 from pl_hybridjobs.cost import account
 from pl_hybridjobs.cost.prices import plain
-from pl_hybridjobs.dashboard import sampling
 from pl_hybridjobs.errors import HybridJobsError
 from pl_hybridjobs.jobs import progress
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -22,7 +22,7 @@ from pl_hybridjobs.jobs.spec import Status
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.cost.ledger import Cost
-    from pl_hybridjobs.dashboard.sampling import Array
+    from pl_hybridjobs.curves import Array
     from pl_hybridjobs.jobs.metrics import MetricTable
     from pl_hybridjobs.jobs.progress import Progress
 
@@ -41,7 +41,7 @@ def glance(folder: JobFolder, table: MetricTable) -> dict[str, Any]:
     return {
         "params": {name: _short(value) for name, value in params.items()},
         "metrics": {name: _summary(table, name) for name in names},
-        "spark": sampling.spark(table[names[0]]) if names else [],
+        "spark": curves.spark(table[names[0]]) if names else [],
         "progress": _progress(standing),
         "cost": _or(lambda: _cost(job.cost), None),
     }
@@ -81,7 +81,7 @@ def series(table: MetricTable, name: str, *, by_time: bool, low: float | None, h
         low: Left edge; None for the beginning.
         high: Right edge; None for the end.
         columns: How many pixel columns there are.
-        weight: Of ``sampling.smooth``. All points are smoothed, then thinned.
+        weight: Of ``curves.smooth``. All points are smoothed, then thinned.
     """
     x, y = _across(table, name, by_time=by_time), table[name]
     if by_time and not (x[1:] >= x[:-1]).all():  # steps that were made again by a later attempt
@@ -91,7 +91,7 @@ def series(table: MetricTable, name: str, *, by_time: bool, low: float | None, h
     right = max(float(x[-1]) if high is None else high, left)
     found: dict[str, Any] = {"count": len(y), **_summary(table, name), "raw": _thinned(x, y, left, right, columns)}
     if weight:
-        found["smooth"] = _thinned(x, sampling.smooth(y, weight), left, right, columns)
+        found["smooth"] = _thinned(x, curves.smooth(y, weight), left, right, columns)
     return found
 
 
@@ -110,7 +110,7 @@ def _across(table: MetricTable, name: str, *, by_time: bool) -> Array:
 
 
 def _thinned(x: Array, y: Array, low: float, high: float, columns: int) -> dict[str, list[Any]]:
-    at = sampling.thin(x, y, low, high, columns)
+    at = curves.thin(x, y, low, high, columns)
     return {"x": x[at].tolist(), "y": [value if math.isfinite(value) else None for value in y[at].tolist()]}
 
 

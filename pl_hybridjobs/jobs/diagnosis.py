@@ -54,6 +54,9 @@ _REMEDIES = {
     "jax._src.core.Tracer": "a value that jax is tracing: submit the job outside of jit, grad and vmap",
     "pennylane.devices.device_api.Device": "a device that cannot be made anew by name: build it inside the function with job_device()",
     "pennylane.devices._legacy_device.Device": "a device that cannot be made anew by name: build it inside with job_device()",
+    "IPython.core.interactiveshell.InteractiveShell": "IPython's shell, which !commands and %magics need and jobs have none of: "
+    "call subprocess.run(...) and plain functions",
+    "ipywidgets.widgets.widget.Widget": "a widget of this notebook: pass its value",
     "botocore.client.BaseClient": "a botocore client without boto3: build it inside the function",
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import html
 import math
 import re
 import shutil
@@ -173,19 +172,14 @@ class Job:
         return Job, (self.folder,)
 
     def _repr_html_(self) -> str:
-        state = self.state()
-        rows = {
-            "status": f"{state.status} {state.detail}",
-            "attempt": state.attempt,
-            "function": self._spec.function,
-            "device": self._spec.device_text,
-            "params": ", ".join(f"{name}={value!r}" for name, value in self.params.items()),
-            "cost": self.cost,
-            "last metrics": ", ".join(f"{name}={value:g}" for name, value in self.metrics().last().items()),
-            "folder": self.folder,
-        }
-        cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
-        return f"<table><caption>{html.escape(self.name)}</caption>{cells}</table>"
+        from pl_hybridjobs.jobs import display
+
+        return display.html(self)
+
+    def _ipython_display_(self) -> None:
+        from pl_hybridjobs.jobs import display
+
+        display.show(self)
 
     def wait(self, timeout: float | None = None) -> Status:
         """Wait until the job is over.
@@ -224,8 +218,8 @@ class Job:
                 pause_s = min(pause_s * 1.3, 0.1)
         except KeyboardInterrupt:
             print(
-                f"\n{self.name} goes on. Come back with `hybridjobs logs -f {self.name}` or "
-                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}`.",
+                f"\n{self.name} goes on: wait again with job.result(), or come back with `hybridjobs logs -f {self.name}` or "
+                f"pl_hybridjobs.open_job({self.name!r}); end it with `hybridjobs cancel {self.name}` or job.cancel().",
                 file=sys.stderr,
             )
             raise
@@ -637,9 +631,9 @@ def _continue_as_new(old: JobFolder, spec: JobSpec, digest: str, budget: Budget)
     from pl_hybridjobs.jobs.metrics import carry_over
 
     def fill(folder: Path) -> str:
-        for part in ("bundle", "inputs", "checkpoints"):
-            if (old.path / part).exists():
-                shutil.copytree(old.path / part, folder / part, ignore=shutil.ignore_patterns(".*"))
+        for part, ignored in {"bundle": None, "inputs": None, "checkpoints": shutil.ignore_patterns(".*")}.items():
+            if (old.path / part).exists():  # in checkpoints such names are those of writes that a kill ended
+                shutil.copytree(old.path / part, folder / part, ignore=ignored)
         if old.metrics.exists():
             carry_over(old.metrics, folder / "metrics.jsonl")
         Ledger(old.path / LEDGER).copy(folder / LEDGER)

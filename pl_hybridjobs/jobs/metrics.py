@@ -533,14 +533,10 @@ class MetricTable:
         return f"<MetricTable {', '.join(inside) or 'empty'}>"
 
     def _repr_html_(self) -> str:
-        import html
+        from pl_hybridjobs.notebook import cards
+        from pl_hybridjobs.notebook.chart import Curve
 
-        head = "<tr><th>metric</th><th>steps</th><th>last step</th><th>last value</th></tr>"
-        body = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{len(value)}</td><td>{step[-1]}</td><td>{value[-1]:.6g}</td></tr>"
-            for name, (value, step, _) in self._columns.items()
-        )
-        return f"<table>{head}{body}</table>" + "".join(f"<p>{html.escape(problem)}</p>" for problem in self.problems)
+        return cards.metrics([Curve(name, step, value) for name, (value, step, _) in self._columns.items()], self.problems)
 
 
 def read_metrics(path: Path, names: Sequence[str] = ()) -> MetricTable:

@@ -63,6 +63,16 @@ class Progress:
         return None if self.step_s is None else (self.total - self.done) * self.step_s
 
 
+def duration(seconds: float) -> str:
+    """A time in two units at most: ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def begin(attempt: AttemptFolder, name: str, metric: str, done: int, total: int) -> None:
     """Write that a loop begins. What cannot be written is no loss: nothing depends on it."""
     line = json.dumps(asdict(Begun(name, metric, done, total, time.time()))) + "\n"

@@ -80,7 +80,14 @@ class Sweep(Sequence[Job]):
         return f"<Sweep {self.id} of {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        from pl_hybridjobs.jobs import display
+
+        return display.html(self)
+
+    def _ipython_display_(self) -> None:
+        from pl_hybridjobs.jobs import display
+
+        display.show(self)
 
     def summary(self) -> str:
         """How many jobs there are, and how they stand, in one line."""

@@ -18,15 +18,17 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "home": set(),
     "transactions": set(),
+    "curves": set(),
+    "notebook": {"curves"},
     "sim": {"errors"},
     "cost": {"errors", "home", "transactions"},
     "devices": {"errors", "sim", "cost"},
-    "jobs": {"errors", "home", "transactions", "cost"},
+    "jobs": {"errors", "home", "transactions", "cost", "notebook"},
     "training": {"errors", "jobs", "cost"},
     # The emulator: rehearsal.py starts one in the process that it makes, and looks after it and its jobs from inside.
     "braket": {"errors", "home", "jobs", "devices", "cost", "emulator"},
     "emulator": {"errors"},
-    "dashboard": {"", "errors", "home", "jobs", "cost"},
+    "dashboard": {"", "errors", "home", "jobs", "cost", "curves"},
     "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
     "compat": {"", "errors", "jobs", "cost", "braket"},  # Amazon's answers in a folder, and S3; `get_tasks()` lists what a job bought
 }
@@ -44,6 +46,8 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("pl_hybridjobs.dashboard",),
     "tensorboard": ("pl_hybridjobs.jobs.trackers.tensorboard",),
     "mlflow": ("pl_hybridjobs.jobs.trackers.mlflow",),
+    "IPython": ("pl_hybridjobs.notebook.live",),
+    "ipywidgets": ("pl_hybridjobs.notebook.live",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
 }
 
@@ -219,6 +223,7 @@ _DISTRIBUTIONS = {
     "botocore": "boto3",
     "braket": "amazon_braket_default_simulator",
     "mlflow": "mlflow_skinny",
+    "jupyter_client": "nbclient",
     "nbformat": "nbclient",
     "sympy": "amazon_braket_default_simulator",  # it makes its symbols
     "werkzeug": "moto",  # its server
@@ -235,7 +240,11 @@ _OPTIONAL = {
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("pl_hybridjobs", ["plot", "dashboard", "emulator", "tensorboard", "mlflow"]), ("tests", ["plot", "test"]), ("demos", ["plot"])],
+    [
+        ("pl_hybridjobs", ["plot", "dashboard", "emulator", "tensorboard", "mlflow", "notebook"]),
+        ("tests", ["plot", "test"]),
+        ("demos", ["plot"]),
+    ],
 )
 def test_every_third_party_import_is_declared(folder, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -217,24 +217,6 @@ def test_a_function_typed_at_the_prompt_runs(tmp_path):
     assert "got 42" in run_python(typed, "-i", "-q", "-c", "", stdin=typed, cwd=tmp_path)
 
 
-@pytest.mark.slow
-def test_a_function_in_a_notebook_cell_runs(tmp_path, monkeypatch):
-    import nbformat
-    from nbclient import NotebookClient
-
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    notebook.cells = [
-        nbformat.v4.new_code_cell("from pl_hybridjobs import hybrid_job\nbase = 40"),
-        nbformat.v4.new_code_cell("@hybrid_job\ndef f(x):\n    return base + x"),
-        nbformat.v4.new_code_cell("print(f(2).result(60))"),
-    ]
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-
-    assert notebook.cells[2].outputs[0]["text"].strip() == "42"
-
-
 def test_inline_awaits_a_coroutine_also_while_a_loop_is_running():
     function = hybrid_job(functions.add_async)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pl_hybridjobs import hybrid_job, input_path, load_checkpoint, save_checkpoint
 from pl_hybridjobs.jobs import inputs
 
 
@@ -51,3 +52,18 @@ def test_all_that_is_wrong_is_said(data):
 @pytest.mark.parametrize("wrong", [5, ["a"], {"a": 5}])
 def test_what_is_no_path_is_refused(wrong):
     assert len(inputs.complaints(wrong)) == 1
+
+
+def _fails_at_first():
+    if load_checkpoint(default=None) is None:
+        save_checkpoint("been here")
+        raise ValueError("at first")
+    return sorted(path.name for path in input_path().iterdir())
+
+
+def test_a_job_that_goes_on_as_a_new_one_has_hidden_inputs_too(data):
+    (data / "data" / ".hidden").write_text("x")
+    failed = hybrid_job(_fails_at_first, runner="inline", inputs=data / "data")()
+    failed.wait()
+
+    assert failed.resume().result(0) == [".hidden", "deep", "link.csv"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pl_hybridjobs.dashboard.sampling import smooth, spark, thin
+from pl_hybridjobs.curves import smooth, spark, thin
 
 
 def _picture(x, y, low, high, columns):

@@ -1,0 +1,280 @@
+"""What a notebook shows of jobs and sweeps: read from their folders here, drawn by ``pl_hybridjobs.notebook``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pl_hybridjobs.errors import HybridJobsError
+from pl_hybridjobs.jobs import logs, progress
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.metric_lines import RowReader
+from pl_hybridjobs.jobs.metrics import MetricTable
+from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.notebook import cards, live
+from pl_hybridjobs.notebook.chart import Curve
+
+if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.handle import Job
+    from pl_hybridjobs.jobs.state import State
+    from pl_hybridjobs.jobs.sweep import Sweep
+
+_LOG_LINES = 12
+_MOST_CHARTS = 4
+_MOST_ROWS = 40  # of a sweep
+_LONGEST_VALUE = 60
+_STEP_TIME = "step_time_s"  # loops log it; it is told and not drawn
+
+
+def html(shown: Job | Sweep) -> str:
+    """As it is now."""
+    return _subject(shown).look(live.Notice()).html
+
+
+def show(shown: Job | Sweep) -> None:
+    """As it is now and as it becomes, in the cell that runs.
+
+    Raises:
+        NotImplementedError: This is no Jupyter kernel.
+    """
+    live.show(_subject(shown))
+
+
+def _subject(shown: Job | Sweep) -> _JobSubject | _SweepSubject:
+    return _SweepSubject(shown) if isinstance(shown, Sequence) else _JobSubject(shown)
+
+
+class _Reader:
+    """A job's metrics, parsed once and then only where they grew."""
+
+    def __init__(self, job: Job) -> None:
+        self._path = JobFolder(job.folder).metrics
+        self._reader = RowReader(self._path)
+        self._size = -1
+        self._table: MetricTable | None = None
+
+    def table(self) -> MetricTable:
+        """As it stands now."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if self._table is None or size != self._size:
+            self._table, self._size = MetricTable(self._reader.read()), size
+        return self._table
+
+
+class _JobSubject:
+    """A job on a card. Its button `Resume` may lead to the job that goes on in its place."""
+
+    def __init__(self, job: Job) -> None:
+        self._take(job)
+        self.actions: Mapping[str, Callable[[], str]] = {"Cancel": self._cancel, "Resume": self._resume}
+
+    def _take(self, job: Job) -> None:
+        self._job = job
+        self._reader = _Reader(job)
+
+    @property
+    def key(self) -> object:
+        return self._job.folder
+
+    def look(self, notice: live.Notice) -> live.View:
+        job, state = self._job, self._job.state()
+        table = self._reader.table()
+        standing = progress.read(JobFolder(job.folder), table)
+        names = _in_order(table, standing)
+        facts = cards.Facts(
+            name=job.name,
+            status=str(state.status),
+            detail="" if state.status is Status.FAILED else state.detail,
+            facts=[*_facts(job, state)],
+            arguments=_arguments(job.params),
+            step=_step(standing),
+            curves=[Curve(name, table.steps(name), table[name]) for name in names],
+            drawn=min(_MOST_CHARTS, sum(name != _STEP_TIME for name in names)),
+            log=_tail(job),
+            problem=_problem(state),
+            advice=_advice(job, state),
+            notice=notice,
+            folder=str(job.folder),
+        )
+        return live.View(
+            cards.card(facts),
+            _words(job, standing, table, notice.words),
+            status=f"{state.status} {state.attempt}",
+            is_over=state.status.is_over or _waits(job, state),
+            is_final=state.status is Status.COMPLETED,
+            actions=_actions(state, can_resume=bool(job.spec.bundle_digest)),
+        )
+
+    def _cancel(self) -> str:
+        self._job.cancel()
+        return ""
+
+    def _resume(self) -> str:
+        before = self._job
+        after = before.resume()
+        if after == before:
+            return ""
+        self._take(after)
+        return f"{before.name} stays as it ended; {after.name} goes on from its checkpoints"
+
+
+class _SweepSubject:
+    """A sweep on a card."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._readers: dict[str, _Reader] = {}
+        self._final: dict[str, Status] = {}  # what will not change is not asked again
+        self.actions: Mapping[str, Callable[[], str]] = {"Cancel all": self._cancel}
+
+    @property
+    def key(self) -> object:
+        return self._sweep.home, self._sweep.id
+
+    def look(self, notice: live.Notice) -> live.View:
+        jobs = [*self._sweep.jobs]
+        statuses = [*map(self._status, jobs)]
+        counts: dict[str, int] = {}
+        for status in statuses:
+            counts[str(status)] = counts.get(str(status), 0) + 1
+        tables = [self._readers.setdefault(job.id, _Reader(job)).table() for job in jobs[:_MOST_ROWS]]
+        metric = _compared(jobs, tables)
+        group = cards.Group(
+            title=f"sweep of {len(jobs)} jobs",
+            counts=counts,
+            rows=[*_rows(jobs, statuses, tables, metric)],
+            total=len(jobs),
+            metric=metric,
+            notice=notice,
+        )
+        is_over = all(status.is_over for status in statuses)
+        return live.View(
+            cards.sweep(group),
+            repr(self._sweep),
+            status=str(counts),
+            is_over=is_over,
+            is_final=all(status.is_final for status in statuses),
+            actions=frozenset() if is_over else frozenset(self.actions),
+        )
+
+    def _status(self, job: Job) -> Status:
+        if job.id in self._final:
+            return self._final[job.id]
+        status = job.status
+        if status.is_final:
+            self._final[job.id] = status
+        return status
+
+    def _cancel(self) -> str:
+        self._sweep.cancel()
+        return ""
+
+
+def _compared(jobs: Sequence[Job], tables: Sequence[MetricTable]) -> str:
+    """The metric that a person would look at first in the first job that has one."""
+    for job, table in zip(jobs, tables, strict=False):
+        if name := progress.main_metric(table, progress.read(JobFolder(job.folder), table)):
+            return name
+    return ""
+
+
+def _rows(jobs: Sequence[Job], statuses: Sequence[Status], tables: Sequence[MetricTable], metric: str) -> Iterator[cards.Row]:
+    every = [job.params for job, _ in zip(jobs, tables, strict=False)]
+    names = list(dict.fromkeys(name for params in every for name in params))
+    differing = [name for name in names if len({repr(params.get(name)) for params in every}) > 1]
+    for job, status, table, params in zip(jobs, statuses, tables, every, strict=False):
+        curve = Curve(job.name, table.steps(metric), table[metric]) if metric in table else None
+        detail = job.state().detail if status in (Status.FAILED, Status.INTERRUPTED) else ""
+        yield cards.Row(job.name, str(status), {name: _short(params[name]) for name in differing if name in params}, curve, detail)
+
+
+def _facts(job: Job, state: State) -> Iterator[str]:
+    spec = job.spec
+    ended = (state.outcome or {}).get("time")
+    now = time.time()
+    if ended is not None:
+        yield f"after {progress.duration(max(0.0, ended - spec.created))}, at {datetime.fromtimestamp(ended).astimezone():%Y-%m-%d %H:%M}"
+    elif not state.status.is_over:
+        yield f"for {progress.duration(max(0.0, now - spec.created))}, as of {datetime.fromtimestamp(now).astimezone():%H:%M:%S}"
+    if state.attempt > 1:
+        yield f"attempt {state.attempt}"
+    yield spec.function
+    if spec.device_text:
+        yield spec.device_text.rpartition("device/")[2]
+    yield spec.runner
+    try:
+        spent = job.cost
+    except HybridJobsError:  # a damaged ledger must not hide the rest
+        yield "its cost cannot be read"
+    else:
+        if not spent.is_nothing:
+            yield str(spent)
+
+
+def _step(standing: progress.Progress | None) -> cards.Step | None:
+    if standing is None:
+        return None
+    loop = f"{standing.loop}: " if standing.loop else ""
+    left = f", {progress.duration(standing.left_s)} left" if standing.left_s and standing.done < standing.total else ""
+    return cards.Step(standing.done, standing.total, f"{loop}step {standing.done} of {standing.total}{left}")
+
+
+def _in_order(table: MetricTable, standing: progress.Progress | None) -> list[str]:
+    """The metric to look at first, then the others; how long the steps take comes last."""
+    main = progress.main_metric(table, standing)
+    return sorted(table.names, key=lambda name: (name != main, name == _STEP_TIME))
+
+
+def _tail(job: Job) -> list[str]:
+    return logs.tail([attempt.log for attempt in JobFolder(job.folder).attempt_list()], _LOG_LINES).splitlines()
+
+
+def _problem(state: State) -> str:
+    error = (state.outcome or {}).get("error") or {}
+    if state.status is not Status.FAILED:
+        return ""
+    kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
+    return f"{kind}: {error.get('message', '')}" if kind else str(error.get("message", ""))
+
+
+def _advice(job: Job, state: State) -> str:
+    if state.status in (Status.FAILED, Status.CANCELLED):
+        return "job.logs() has all of its output; job.resume() goes on from its newest checkpoint, as a new job"
+    if state.status is Status.INTERRUPTED:
+        return "its checkpoints are kept: job.resume() goes on"
+    return f"job.resume() starts it, and so does `hybridjobs resume {job.name}`" if _waits(job, state) else ""
+
+
+def _waits(job: Job, state: State) -> bool:
+    """Nobody was asked to start it. Jobs of a sweep wait for their turn."""
+    return state.status is Status.CREATED and job.spec.sweep is None
+
+
+def _actions(state: State, *, can_resume: bool) -> frozenset[str]:
+    if state.status is Status.COMPLETED:
+        return frozenset()
+    if state.status.is_over or state.status in (Status.CREATED, Status.UNKNOWN):
+        both = state.status in (Status.CREATED, Status.UNKNOWN)
+        return frozenset({"Resume"} if can_resume else ()) | frozenset({"Cancel"} if both else ())
+    return frozenset({"Cancel"})
+
+
+def _words(job: Job, standing: progress.Progress | None, table: MetricTable, notice: str) -> str:
+    """The card for those who see only text."""
+    lines = [repr(job)]
+    if (step := _step(standing)) is not None:
+        lines.append(step.words)
+    if last := {name: value for name, value in table.last().items() if name != _STEP_TIME}:
+        lines.append(", ".join(f"{name} {value:.6g}" for name, value in last.items()))
+    return "\n".join([*lines, *filter(None, [notice])])
+
+
+def _arguments(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in params.items())
+
+
+def _short(value: Any) -> str:
+    shown = f"{value:.6g}" if isinstance(value, float) else repr(value)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[: _LONGEST_VALUE - 1]}…"
