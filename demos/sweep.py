@@ -8,7 +8,7 @@ import argparse
 import pennylane as qml
 from pennylane import numpy as np
 
-from pl_hybridjobs import hybrid_job, job_device, log_metric
+from pl_hybridjobs import grid, hybrid_job, job_device, log_metric
 
 
 @hybrid_job(device="hybridjobs.qubit", tags={"demo": "sweep"})
@@ -34,13 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a sweep of hybrid jobs")
     parser.add_argument("--quick", action="store_true", help="four step sizes instead of eight")
     stepsizes = [0.02, 0.1, 0.3, 0.6] if parser.parse_args().quick else [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6]
-    sweep = descend.map([{"stepsize": s} for s in stepsizes], max_parallel=4)
+    sweep = descend.map(grid(stepsize=stepsizes), max_parallel=4)
     print(sweep)
-    results = sweep.results()
-    for job, result in zip(sweep, results, strict=True):
-        print(f"{job.name:12} stepsize {result['stepsize']:<5} cost {result['cost']:.6f}")
-    best = min(results, key=lambda result: result["cost"])
-    print(f"best: stepsize {best['stepsize']} with cost {best['cost']:.6f}")
+    sweep.results()
+    print(sweep.table("cost"))
+    best = sweep.best("cost")
+    print(f"best: stepsize {best.params['stepsize']} with cost {best.result()['cost']:.6f}")
 
 
 if __name__ == "__main__":

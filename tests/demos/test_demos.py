@@ -63,9 +63,10 @@ def test_the_classifier_learns_and_resumes_to_the_same_bits(tmp_path):
 def test_the_sweep_picks_the_best_step_size(tmp_path):
     printed = run("sweep.py", tmp_path)
 
-    costs = {float(s): float(c) for s, c in re.findall(r"stepsize (\S+)\s+cost (-?[\d.]+)", printed)}
+    costs = {float(s): float(c) for s, c in re.findall(r"completed\s+(\S+)\s+(-?[\d.]+)", printed)}
     assert len(costs) == 4
-    assert f"best: stepsize {min(costs, key=lambda s: costs[s])}" in printed
+    best = float(re.search(r"best: stepsize (\S+)", printed)[1])  # type: ignore[index]
+    assert costs[best] == min(costs.values()) < max(costs.values())
 
 
 @pytest.mark.slow

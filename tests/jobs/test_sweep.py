@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pl_hybridjobs import Status, Sweep, hybrid_job, list_jobs, open_sweep
+from pl_hybridjobs import Status, Sweep, grid, hybrid_job, list_jobs, open_sweep
 from pl_hybridjobs.braket.rehearsal import RehearsalRunner
 from pl_hybridjobs.errors import InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
 from pl_hybridjobs.jobs import lanes
@@ -180,8 +180,8 @@ def test_nothing_runs_twice_and_nothing_is_lost_when_caller_and_supervisor_are_k
 @pytest.mark.torture_long
 def test_however_many_are_killed_each_job_ends_once_with_its_own_value():
     chance = random.Random(7)
-    sets = [{"steps": 30 + n, "pause_s": 0.03} for n in range(12)]
-    sweep = hybrid_job(functions.count).map(sets, max_parallel=3)
+    steps = [30 + n for n in range(12)]
+    sweep = hybrid_job(functions.count).map(grid(steps=steps, pause_s=[0.03]), max_parallel=3)
     kills = 0
     while not all(job.status is Status.COMPLETED for job in sweep):
         time.sleep(chance.uniform(0.0, 1.0))
@@ -193,9 +193,9 @@ def test_however_many_are_killed_each_job_ends_once_with_its_own_value():
             open_sweep(sweep.id).resume()
 
     assert kills == 10
-    assert sweep.results(WAIT_S) == [hybrid_job(functions.count).inline(s["steps"]) for s in sets]
-    assert [job.metrics().steps("total").tolist() for job in sweep] == [list(range(int(s["steps"]))) for s in sets]
-    assert sum(job.attempt for job in sweep) <= len(sets) + kills
+    assert sweep.results(WAIT_S) == [hybrid_job(functions.count).inline(n) for n in steps]
+    assert [job.metrics().steps("total").tolist() for job in sweep] == [list(range(n)) for n in steps]
+    assert sum(job.attempt for job in sweep) <= len(steps) + kills
     assert not any(job.spec.continues for job in sweep)  # none failed
 
 
