@@ -29,10 +29,11 @@ class Call:
         records: What became of the tasks so far.
     """
 
-    def __init__(self, device: HybridQPU, account: Account, name: str, gradient: bool) -> None:
+    def __init__(self, device: HybridQPU, account: Account, name: str, number: int, gradient: bool) -> None:
         self._device = device
         self._account = account
         self._name = name
+        self._number = number
         self._gradient = gradient
         self.records: tuple[TaskRecord, ...] = ()
 
@@ -46,7 +47,7 @@ class Call:
         device = self._device
         shots = [circuit.shots.total_shots or 0 for circuit in circuits]
         ours = [device.as_sent(circuit, gradient=self._gradient) for circuit in circuits]
-        parts, tasks, prints = self._tasks(device.qpu, ours, shots, self._name)
+        parts, tasks, prints = self._tasks(device.qpu, ours, shots, self._name, str(self._number))
         if device.fallback is None:
             results = self._buy(device.qpu, tasks, prints, shots, device.policy)
             return grouping.joined(parts, cast(list[TaskResult], results))
@@ -65,7 +66,7 @@ class Call:
         return grouping.joined(parts, cast(list[TaskResult], found))
 
     def _tasks(
-        self, qpu: QPU, circuits: Sequence[QuantumScript], shots: Sequence[int], name: str
+        self, qpu: QPU, circuits: Sequence[QuantumScript], shots: Sequence[int], name: str, place: str
     ) -> tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]:
         """What to buy for these circuits on a device, and what each task is."""
         device, session = self._device, self._device.session
@@ -84,6 +85,7 @@ class Call:
                     session=session.name if session is not None else "",
                     tags={**(session.tags if session is not None else {}), **device.tags},
                     token=session.token if session is not None else "",
+                    places=tuple(f"{place} {part.circuit} {part.share}" for part in parts),
                 )
             )
             prints.append(print_)
@@ -117,7 +119,7 @@ class Call:
 
     def _tasks_elsewhere(self, qpu: QPU, task: Task) -> tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]:
         circuits = [lowering.lowered(circuit, qpu.capabilities(), self._device.name) for circuit in task.circuits]
-        return self._tasks(qpu, circuits, [task.shots] * len(circuits), f"{task.key}|{qpu.target}")
+        return self._tasks(qpu, circuits, [task.shots] * len(circuits), f"{task.key}|{qpu.target}", task.places[0])
 
     def _buy_elsewhere(
         self,

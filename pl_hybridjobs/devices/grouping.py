@@ -19,10 +19,12 @@ class Part:
     Attributes:
         circuit: Its number.
         shots: How many of its shots; 0: it is analytic.
+        share: Which part of it.
     """
 
     circuit: int
     shots: int
+    share: int = 0
 
 
 def grouped(shots: Sequence[int], capabilities: Capabilities) -> list[tuple[Part, ...]]:
@@ -32,7 +34,11 @@ def grouped(shots: Sequence[int], capabilities: Capabilities) -> list[tuple[Part
         shots: Of each circuit, all of its copies together; 0: analytic.
         capabilities: With the device's limits.
     """
-    parts = [Part(number, share) for number, total in enumerate(shots) for share in _shares(total, capabilities.max_shots)]
+    parts = [
+        Part(number, count, share)
+        for number, total in enumerate(shots)
+        for share, count in enumerate(_shares(total, capabilities.max_shots))
+    ]
     sets = capabilities.program_sets
     if sets is None:
         return [(part,) for part in parts]

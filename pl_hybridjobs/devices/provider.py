@@ -127,6 +127,8 @@ class Task:
         session: The name that it goes by with others; "" for none.
         tags: For the provider to keep.
         token: What gives it a job's priority; "" for none. A secret: never logged or stored.
+        places: One for each circuit: where it stands among all that its device buys, the same whenever the same is done again. For who
+            repeats samples by a seed; () where nobody knows.
         was_sent: It may have been submitted before, perhaps by an earlier attempt of the job, with other tags or another token.
     """
 
@@ -138,6 +140,7 @@ class Task:
     session: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     token: str = field(default="", repr=False)
+    places: tuple[str, ...] = ()
     was_sent: bool = False
 
 

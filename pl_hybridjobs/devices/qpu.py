@@ -313,7 +313,7 @@ class HybridQPU(Device):
             seat = self._sit(account)
             call = seat.calls
             seat.calls += 1
-        purchase = Call(self, account, f"{account.namespace}{stranger()}|{seat.number}|{call}", gradient)
+        purchase = Call(self, account, f"{account.namespace}{stranger()}|{seat.number}|{call}", call, gradient)
         try:
             return purchase.run(circuits)
         except TaskCancelled:

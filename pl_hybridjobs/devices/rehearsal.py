@@ -62,7 +62,7 @@ class Manners:
         task_usd: Price of a task.
         shot_usd: Price of a shot.
         priced: Whether the price is known at all.
-        seed: Circuits that are equal give equal samples, in every process; None: each task draws its own.
+        seed: The same circuits in the same order give the same samples, in every process; None: each task draws its own.
         fails: Numbers of the tasks that fail, in the order in which they were bought, from 0.
         cancels: Numbers of those that somebody else cancels.
         loses: Numbers of those whose purchase is accepted, but the reply is lost.
@@ -347,7 +347,8 @@ class Rehearsal:
 
         made = []
         for number, circuit in enumerate(task.circuits):
-            what = fingerprint([circuit], task.shots) if self.manners.seed is not None else f"{task.key} {number}"
+            place = task.places[number] if task.places else ""
+            what = f"{fingerprint([circuit], task.shots)} {place}" if self.manners.seed is not None else f"{task.key} {number}"
             entropy = int.from_bytes(hashlib.sha256(f"{self.manners.seed} {what}".encode()).digest()[:8], "big")
             with self._computing:
                 made.append(_computed(circuit, task.shots, entropy, self.manners))

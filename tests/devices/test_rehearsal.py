@@ -10,6 +10,9 @@ import pytest
 from pennylane.exceptions import DeviceError
 from pennylane.tape import QuantumScript
 
+from pl_hybridjobs.cost import account as accounts
+from pl_hybridjobs.cost.account import Account
+from pl_hybridjobs.cost.ledger import Ledger
 from pl_hybridjobs.devices.fingerprint import fingerprint
 from pl_hybridjobs.devices.grouping import Part, grouped
 from pl_hybridjobs.devices.provider import Capabilities, ProgramSets, Task, TaskState
@@ -70,6 +73,20 @@ def test_samples_are_each_tasks_own_unless_there_is_a_seed():
 
     assert bits("a") != bits("b")
     assert bits("a", seed=1) == bits("b", seed=1) != bits("a", seed=2)
+
+
+def test_with_a_seed_the_same_work_gives_the_same_samples_and_no_call_repeats_those_of_an_equal_one(tmp_path):
+    def worked(name):
+        circuit = qml.QNode(
+            lambda: (qml.RX(1.5, 0), qml.sample(wires=0))[1], qml.device("hybridjobs.qpu", "rehearsal:ideal", wires=1, seed=1)
+        )
+        with accounts.activate(Account(name, Ledger(tmp_path / name), namespace=name)):
+            return [qml.set_shots(circuit, 60)().tolist() for _ in range(2)]
+
+    first, again = worked("first"), worked("again")
+
+    assert first == again
+    assert first[0] != first[1]
 
 
 def test_its_noise_is_what_it_was_told():
@@ -148,8 +165,8 @@ def test_circuits_are_gathered_and_split():
         (Part(0, 50), Part(1, 50), Part(4, 50)),
         (Part(5, 50), Part(6, 50)),
         (Part(2, 0),),
-        (Part(3, 84),),
-        (Part(3, 83), Part(3, 83)),
+        (Part(3, 84, 0),),
+        (Part(3, 83, 1), Part(3, 83, 2)),
     ]
 
 
