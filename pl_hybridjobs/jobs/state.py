@@ -39,8 +39,11 @@ class State:
         if self.outcome is None:
             return f"{self.status}, and can be resumed: {self.detail}"
         error = self.outcome.get("error") or {}
-        kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
-        return f"{kind or self.outcome.get('reason', 'failed')}: {error.get('message', '')}"
+        kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.") or str(self.outcome.get("reason", "failed"))
+        message = str(error.get("message", ""))
+        if not message:
+            return kind
+        return message if message.startswith(kind) else f"{kind}: {message}"
 
 
 def observe(folder: JobFolder) -> State:

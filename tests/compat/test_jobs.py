@@ -129,6 +129,7 @@ def test_a_job_can_be_cancelled_and_then_says_so(here):
     with pytest.raises(JobCancelled):
         job.result(WAIT_S)
     assert job.cancel() == "CANCELLED"
+    assert job.metadata()["failureReason"] in ("cancelled", "cancelled before it ran")
 
 
 def test_a_local_job_leaves_its_folder_as_at_amazon_braket(tmp_path, capfd):

@@ -1,4 +1,4 @@
-"""Script mode: a file or folder on the disk, and what of it is to run. Nothing of it is run here."""
+"""Script mode: a file, a folder or an archive in S3, and what of it is to run. Nothing of it is run here."""
 
 from __future__ import annotations
 
