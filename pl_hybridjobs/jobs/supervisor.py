@@ -328,6 +328,7 @@ class Attempt:
         code = verdict.code
         if verdict.reason and not self.kill_reason:
             self.kill_reason, self.kill_detail = verdict.reason, verdict.detail
+            self.log.note(verdict.detail)
         if self.folder.outcome.exists():
             self._record_exit(code, "")
         elif self.kill_reason == "fenced" or code == EXIT_FENCED:

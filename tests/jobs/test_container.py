@@ -153,8 +153,10 @@ def test_cancel_ends_the_container(container):
 def test_the_limits_of_memory_and_cores_are_the_containers(container):
     resources = Resources(memory_mb=200, threads=1)
 
+    job = hybrid_job(functions.eat_memory, runner=container, resources=resources)(600)
     with pytest.raises(JobFailed, match="more than memory_mb=200"):
-        hybrid_job(functions.eat_memory, runner=container, resources=resources)(600).result(WAIT_S)
+        job.result(WAIT_S)
+    assert "-- used more than memory_mb=200" in job.logs()
     assert hybrid_job(functions.cpus, runner=container, resources=resources)().result(WAIT_S) == (1, "1")
 
 
