@@ -11,6 +11,7 @@ import resource
 import signal
 import threading
 import time
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -264,7 +265,7 @@ def _(tmp_path, monkeypatch):
 @mistake("A package is missing in the job")
 def _(tmp_path, monkeypatch):
     def load():
-        import no_such_package  # type: ignore[import-not-found] # noqa: F401
+        import_module("no_such_package")
 
     inline(load).result()
 

@@ -69,7 +69,8 @@ def test_eighty_columns_are_kept_and_what_had_no_room_is_named(jobs_home):
     assert "metric_number_0" in lines[2]
     assert "metric_number_8" in lines[-1]
     assert lines[-1].startswith("(no room for ")
-    assert "<b>" not in wide._repr_html_()
+    assert "<b><b>" not in wide._repr_html_()
+    assert "<b>" not in wide.table()._repr_html_()
 
 
 def test_a_data_frame_has_a_column_for_everything(scan):
