@@ -15,6 +15,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metric_lines import REWIND, RowReader, Rows
 from pl_hybridjobs.jobs.metrics import series_of
 from pl_hybridjobs.jobs.runner import Mirroring, Runner, resolve
+from pl_hybridjobs.jobs.state import State, observe
 from pl_hybridjobs.jobs.trackers import MirrorFiles, Standing, Tracker, open_tracker
 
 LOOK_EVERY_S = 1.0
@@ -159,8 +160,7 @@ def send(folder: JobFolder, tracker: str, target: str) -> None:
 def main(argv: list[str]) -> int:
     """``mirror <job folder> <tracker> <target>``."""
     path, tracker, target = argv
-    with contextlib.suppress(OSError):
-        os.nice(19)
+    _step_back()
     be_patient()
     folder = JobFolder(Path(path))
     folder.mirrors.mkdir(mode=0o700, exist_ok=True)
@@ -177,6 +177,14 @@ def main(argv: list[str]) -> int:
         except HybridJobsError as error:
             say(str(error))
             return 1
+
+
+def _step_back() -> None:
+    """Take only the time of the processor that nobody else wants."""
+    with contextlib.suppress(OSError):
+        os.nice(19)
+    with contextlib.suppress(OSError):  # Linux weighs whole sessions against each other (sched(7), autogroup), and we lead one
+        Path("/proc/self/autogroup").write_text("19")
 
 
 def be_patient() -> None:
@@ -206,8 +214,13 @@ def _runner_of(folder: JobFolder) -> Runner:
     return resolve(spec.runner, spec.runner_options)
 
 
+def _state(folder: JobFolder, runner: Runner) -> State:
+    """The job's state. A runner of this machine is not asked: it would start an orphan again, from here, with our low priority."""
+    return runner.observe(folder) if isinstance(runner, Mirroring) else observe(folder)
+
+
 def _standing(folder: JobFolder, runner: Runner) -> Standing:
-    state = runner.observe(folder)
+    state = _state(folder, runner)
     return Standing(state.status, state.attempt, _ended(folder) if state.status.is_over else None)
 
 
@@ -221,7 +234,7 @@ def _ended(folder: JobFolder) -> float | None:
 
 def _is_over(folder: JobFolder) -> bool:
     try:
-        return _runner_of(folder).observe(folder).status.is_over
+        return _state(folder, _runner_of(folder)).status.is_over
     except HybridJobsError:
         return True
 
