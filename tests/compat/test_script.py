@@ -153,7 +153,7 @@ def test_code_and_data_in_s3_are_fetched(folder, here, in_s3):
         "def start(k: int): save_job_result([one(), open('table.txt').read(), k])\n"
     )
     source = in_s3("mine/source.tar.gz", "algo", "table.txt", "main.py")
-    for key in ("data/a.csv", "data/ab.csv", "data/more/c.csv"):
+    for key in ("channels/a.csv", "channels/ab.csv", "channels/more/c.csv"):
         in_s3(key, "table.txt")
 
     job = AwsQuantumJob.create(DEVICE, source, "main:start", hyperparameters={"k": 2})
@@ -161,7 +161,9 @@ def test_code_and_data_in_s3_are_fetched(folder, here, in_s3):
     assert job.result(WAIT_S) == {"result": [1, "beside", 2]}
     assert (job.job.folder / "bundle" / "requirements.lock").read_text() == "# what it needs\nnumpy>=2\n"
     assert list((job.job.folder / "results").iterdir()) == [job.job.folder / "results" / "results.json"]
-    channels = AwsQuantumJob.create(DEVICE, "channels.py", input_data={"one": f"s3://{BUCKET}/data/a", "all": f"s3://{BUCKET}/data"})
+    channels = AwsQuantumJob.create(
+        DEVICE, "channels.py", input_data={"one": f"s3://{BUCKET}/channels/a", "all": f"s3://{BUCKET}/channels"}
+    )
     assert channels.result(WAIT_S) == {"all": ["a.csv", "ab.csv", "more"], "one": ["a.csv", "ab.csv"]}
     for wrong, message in {"main:stop": "no 'stop'", "other": "not found: other.*holds algo, main.py, table.txt"}.items():
         with pytest.raises(InvalidCall, match=message):

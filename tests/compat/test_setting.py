@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.metadata
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -247,11 +249,20 @@ def test_elsewhere_a_device_is_itself():
     assert devices.native("local:own/notes") == "local:none/none"
 
 
-def test_pennylane_finds_the_plugins_devices_only_while_it_is_decided(here):
+class Later:
+    """A finder that came after ours and finds the plugin, too: as that of ``importlib_metadata``, which MLflow imports."""
+
+    find_spec = staticmethod(importlib.machinery.PathFinder.find_spec)
+    find_distributions = staticmethod(importlib.metadata.MetadataPathFinder.find_distributions)
+
+
+def test_pennylane_finds_the_plugins_devices_only_while_it_is_decided(here, monkeypatch):
     def found():
         entries = importlib.metadata.entry_points(group="pennylane.plugins")
         return [entry.value for entry in entries if entry.name == "braket.aws.qubit"]
 
+    assert found()[-1] == "pl_hybridjobs.compat.braket.devices:aws_qubit"
+    monkeypatch.setattr(sys, "meta_path", [devices.Finder, Later])
     assert found()[-1] == "pl_hybridjobs.compat.braket.devices:aws_qubit"
     braket.use(None)
     assert "pl_hybridjobs.compat.braket.devices:aws_qubit" not in found()

@@ -77,8 +77,10 @@ class Finder:
 
     @classmethod
     def find_distributions(cls, context: Any) -> Iterable[importlib.metadata.Distribution]:
-        """What ``importlib.metadata`` asks for."""
+        """What ``importlib.metadata`` asks for. Of entry points with one name the last holds: all other finders' come first."""
         if context.name in (None, _Devices.NAME) and setting.is_local():
+            for finder in sys.meta_path[sys.meta_path.index(cls) + 1 :]:
+                yield from getattr(finder, "find_distributions", lambda _: ())(context)
             yield _Devices()
 
     @classmethod
