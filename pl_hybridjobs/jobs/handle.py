@@ -488,18 +488,19 @@ class Job:
         return figure
 
 
-def tend(sweep: lanes.Lanes, runner: runners.Runner) -> None:
+def tend(sweep: lanes.Lanes, runner: runners.Runner, *, is_patient: bool = False) -> None:
     """Begin what may begin of a sweep.
 
     Args:
         sweep: Which.
         runner: Its jobs'.
+        is_patient: See ``Lanes.begin``.
 
     Raises:
         RunnerError: A job could not be started.
     """
     if runner.name != "inline":
-        sweep.begin(runner, lambda folder: Job(folder)._digest())
+        sweep.begin(runner, lambda folder: Job(folder)._digest(), is_patient=is_patient)
         return
     while (folder := sweep.take(runner.observe, runner.cancel)) is not None:  # one after the other; nobody has to wait for the lock
         runner.start(folder, Job(folder)._digest(), lanes.cause_of(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -41,11 +40,12 @@ class Sweep(Sequence[Job]):
             self._lanes = Lanes.read(home, sweep_id)
         except FileNotFoundError:
             raise JobNotFound(f"There is no sweep {sweep_id!r} in {home}.") from None
+        self._known: dict[Path, Job] = {}  # a job's specification never changes, and is read once
 
     @property
     def jobs(self) -> list[Job]:
         """The jobs that are there: not those that were removed, or that a caller who died never submitted."""
-        return [_job(folder.path) for folder in self._lanes.folders() if folder is not None]
+        return [self._known.setdefault(folder.path, Job(folder.path)) for folder in self._lanes.folders() if folder is not None]
 
     @property
     def max_parallel(self) -> int:
@@ -119,10 +119,10 @@ class Sweep(Sequence[Job]):
                 self._tend()
             time.sleep(max(_POLL_S, time.monotonic() - begun))  # at most half of a core, for a thousand jobs too
 
-    def _tend(self) -> None:
+    def _tend(self, *, is_patient: bool = False) -> None:
         jobs = self.jobs
         if jobs:
-            tend(self._lanes, jobs[0]._runner)
+            tend(self._lanes, jobs[0]._runner, is_patient=is_patient)
 
     def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all jobs, and give their results, in order.
@@ -185,7 +185,7 @@ class Sweep(Sequence[Job]):
                     ready = job._ready(limits)
                     if ready is job:
                         wait_for_turn(job._folder)
-        self._tend()
+        self._tend(is_patient=True)  # one who ends a job just now begins only one
         return self
 
     def table(self, *metrics: str, at: str = "last") -> SweepTable:
@@ -257,11 +257,6 @@ class Sweep(Sequence[Job]):
 
 _MODES = ("min", "max")
 _ATS = ("last", "best")
-
-
-@functools.lru_cache(maxsize=4096)  # a job's specification never changes, and is read once
-def _job(path: Path) -> Job:
-    return Job(path)
 
 
 def _called(job: Job) -> str:

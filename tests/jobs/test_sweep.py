@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import random
@@ -245,11 +246,28 @@ def test_a_key_that_was_used_for_other_calls_is_refused():
 
 def test_who_waits_for_one_job_of_a_sweep_that_nobody_looks_after_begins_it(monkeypatch):
     with monkeypatch.context() as dying:
-        dying.setattr(Sweep, "_tend", lambda _: None)  # the caller died when all was written and nothing had begun
+        dying.setattr(Sweep, "_tend", lambda _, **__: None)  # the caller died when all was written and nothing had begun
         sweep = hybrid_job(functions.add, runner="inline").map([{"a": 1}, {"a": 2}])
     assert {job.status for job in sweep} == {Status.CREATED}
 
     assert sweep[1].result(WAIT_S) == 4
+
+
+def test_who_submits_or_resumes_waits_for_one_who_begins_a_job_just_now(monkeypatch):
+    monkeypatch.setattr(lanes, "try_locked", lambda _: contextlib.nullcontext(False))  # at every look somebody else has the lock
+
+    sweep = hybrid_job(functions.add).map([{"a": 1}, {"a": 2}], max_parallel=2)
+
+    assert Status.CREATED not in {job.status for job in sweep}
+    assert sweep.results(WAIT_S) == [3, 4]
+
+
+def test_a_sweep_that_was_removed_and_made_anew_by_its_key_shows_the_new_arguments():
+    keyed = hybrid_job(functions.add, runner="inline", key="k")
+    for job in keyed.map([{"a": 1}]):
+        job.remove()
+
+    assert keyed.map([{"a": 5}])[0].params["a"] == 5
 
 
 def test_a_sweep_is_found_by_its_id_its_beginning_and_its_jobs():
