@@ -14,6 +14,9 @@ from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.metrics import MetricTable
 
+#: The metric of how long each step took, which ``train`` logs beside those that one looks at.
+STEP_TIME = "step_time_s"
+
 
 @dataclass(frozen=True)
 class Begun:

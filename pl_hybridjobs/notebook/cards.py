@@ -109,6 +109,11 @@ def metrics(curves: Sequence[Curve], problems: Sequence[str] = ()) -> str:
     )
 
 
+def plain_table(lines: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[int]) -> str:
+    """A table below some lines of text; ``numbers`` are the columns that hold numbers."""
+    return block(*map(_line, lines), table(head, rows, numbers=numbers))
+
+
 @dataclass(frozen=True)
 class Row:
     """A job of a sweep.
