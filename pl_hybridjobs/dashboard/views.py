@@ -115,16 +115,8 @@ def _thinned(x: Array, y: Array, low: float, high: float, columns: int) -> dict[
 
 
 def _summary(table: MetricTable, name: str) -> dict[str, Any]:
-    import numpy as np
-
-    values = table[name]
-    finite = values[np.isfinite(values)]
-    return {
-        "last": strict_number(float(values[-1])),
-        "step": int(table.steps(name)[-1]),
-        "min": float(finite.min()) if len(finite) else None,
-        "max": float(finite.max()) if len(finite) else None,
-    }
+    low, high = curves.extremes(table[name]) or (None, None)
+    return {"last": strict_number(float(table[name][-1])), "step": int(table.steps(name)[-1]), "min": low, "max": high}
 
 
 def _progress(standing: Progress | None) -> dict[str, Any] | None:

@@ -467,25 +467,9 @@ class Job:
         Raises:
             RunnerError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise RunnerError("Plots need matplotlib: pip install 'pl-hybridjobs[plot]'") from None
-        table = self.metrics(*names)
-        figure = Figure(figsize=(7, 2.2 * max(1, len(table.names))), layout="constrained")
-        for row, metric in enumerate(table.names):
-            axes = figure.add_subplot(len(table.names), 1, row + 1)
-            axes.plot(table.steps(metric), table[metric], marker="." if len(table[metric]) < 50 else "")
-            axes.set_ylabel(metric)
-            if log:
-                axes.set_yscale("log")
-            axes.grid(alpha=0.3)
-            if row == len(table.names) - 1:
-                axes.set_xlabel("step")
-        figure.suptitle(self.name)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        from pl_hybridjobs.jobs import plots
+
+        return plots.of_job(self, path, names, log=log)
 
 
 def tend(sweep: lanes.Lanes, runner: runners.Runner, *, is_patient: bool = False) -> None:

@@ -67,7 +67,9 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time in two units at most: ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
+    """A time in two units at most: ``0.4 s``, ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -247,12 +247,9 @@ class Sweep(Sequence[Job]):
             RunnerError: matplotlib is not installed.
             InvalidCall: There is no such metric or argument; near names are suggested.
         """
-        from pl_hybridjobs.jobs.sweep_plot import draw
+        from pl_hybridjobs.jobs import plots
 
-        figure = draw(self, metric, x, at=at, log=log)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        return plots.of_sweep(self, metric, x, path, at=at, log=log)
 
 
 _MODES = ("min", "max")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pl_hybridjobs.errors import FolderCorrupt, HybridJobsError, InvalidCall, MetricError, did_you_mean
 from pl_hybridjobs.jobs.lease import Lease
-from pl_hybridjobs.jobs.progress import STEP_TIME
+from pl_hybridjobs.jobs.progress import STEP_TIME, duration
 from pl_hybridjobs.jobs.spec import Status
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class SweepTable:
     def _constants(self) -> list[str]:
         if not self.rows:
             return []
-        same = [f"{name}={_text(self.rows[0].params[name])}" for name in self.params if name not in self.varying]
+        same = [f"{name}={shown(self.rows[0].params[name])}" for name in self.params if name not in self.varying]
         return [f"The same in all: {', '.join(same)}"] if same and len(self.rows) > 1 else []
 
     def _shown(self) -> list[_Column]:
@@ -169,7 +169,7 @@ class SweepTable:
             _Column("#", [str(row.index) for row in self.rows], 0, right=True),
             _Column("name", [row.name for row in self.rows], 50),
             _Column("status", [str(row.status) for row in self.rows], 1),
-            *(_Column(name, [_text(row.params.get(name, "")) for row in self.rows], 10 + i, right=True) for i, name in enumerate(names)),
+            *(_Column(name, [shown(row.params.get(name, "")) for row in self.rows], 10 + i, right=True) for i, name in enumerate(names)),
             *(
                 _Column(
                     name + suffix,
@@ -180,7 +180,7 @@ class SweepTable:
                 for i, name in enumerate(metrics)
             ),
             _Column("USD", [_usd(row.cost_usd) for row in self.rows], 60, right=True),
-            _Column("time", ["" if row.duration_s is None else _duration(row.duration_s) for row in self.rows], 70, right=True),
+            _Column("time", ["" if row.duration_s is None else duration(row.duration_s) for row in self.rows], 70, right=True),
         ]
         return [column for column in made if column.rank < 60 or any(column.cells)]
 
@@ -228,7 +228,8 @@ def _columns(name: str, values: Values | None) -> list[tuple[str, float]]:
     return [(f"metrics.{name}", last), (f"metrics.{name}.min", low), (f"metrics.{name}.max", high)]
 
 
-def _text(value: Any) -> str:
+def shown(value: Any) -> str:
+    """An argument in a cell or a legend: five digits, no more than sixteen characters."""
     text = f"{value:.5g}" if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -239,13 +240,6 @@ def _number(values: Values | None, at: str) -> str:
 
 def _usd(cost: Decimal) -> str:
     return "" if not cost else f"{cost:.2f}" if cost >= Decimal("0.01") else f"{float(cost):.1g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
 def counted(statuses: Sequence[str]) -> str:
