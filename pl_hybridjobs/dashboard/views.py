@@ -18,6 +18,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
 from pl_hybridjobs.jobs.metric_lines import strict_number
 from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.state import type_of
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -170,8 +171,7 @@ def _error(outcome: dict[str, Any]) -> dict[str, str] | None:
     error = outcome.get("error")
     if not error:
         return None
-    kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
-    return {"type": kind, "message": str(error.get("message", "")), "traceback": str(error.get("traceback", ""))}
+    return {"type": type_of(error), "message": str(error.get("message", "")), "traceback": str(error.get("traceback", ""))}
 
 
 def _short(value: Any) -> Any:

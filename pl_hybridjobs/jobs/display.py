@@ -94,7 +94,7 @@ class _JobSubject:
             curves=[Curve(name, table.steps(name), table[name]) for name in names],
             drawn=min(_MOST_CHARTS, sum(name != progress.STEP_TIME for name in names)),
             log=_tail(job),
-            problem=_problem(state),
+            problem=state.reason if state.status is Status.FAILED else "",
             advice=_advice(job, state),
             notice=notice,
             folder=str(job.folder),
@@ -230,14 +230,6 @@ def _in_order(table: MetricTable, standing: progress.Progress | None) -> list[st
 
 def _tail(job: Job) -> list[str]:
     return logs.tail([attempt.log for attempt in JobFolder(job.folder).attempt_list()], _LOG_LINES).splitlines()
-
-
-def _problem(state: State) -> str:
-    error = (state.outcome or {}).get("error") or {}
-    if state.status is not Status.FAILED:
-        return ""
-    kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
-    return f"{kind}: {error.get('message', '')}" if kind else str(error.get("message", ""))
 
 
 def _advice(job: Job, state: State) -> str:

@@ -33,7 +33,7 @@ from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status
-from pl_hybridjobs.jobs.state import State
+from pl_hybridjobs.jobs.state import State, type_of
 from pl_hybridjobs.jobs.store import Store
 
 if TYPE_CHECKING:
@@ -504,7 +504,7 @@ def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any]
         kind = _dual(original, base) if original else base
     error = _bare(kind)
     error.job_name = name
-    error.remote_type = str(described.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
+    error.remote_type = type_of(described)
     error.remote_message = str(described.get("message", ""))
     error.remote_traceback = str(described.get("traceback", ""))
     error.log_tail = tail
