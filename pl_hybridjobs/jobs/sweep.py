@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pl_hybridjobs.errors import AmbiguousName, InvalidCall, JobNotFound, ResultNotReady, SweepFailed, did_you_mean
+from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, ResultNotReady, SweepFailed, did_you_mean
 from pl_hybridjobs.jobs.handle import Job, tend
 from pl_hybridjobs.jobs.lanes import Lanes, sweep_file, wait_for_turn
 from pl_hybridjobs.jobs.spec import Status
@@ -154,7 +154,7 @@ class Sweep(Sequence[Job]):
         Args:
             grace_s: Seconds that each has to end, see ``Job.cancel``.
         """
-        for job in reversed(self.jobs):
+        for job in sorted(self.jobs, key=lambda job: job.status is not Status.CREATED):  # after a resume they wait in any place
             if not job.status.is_final:
                 job.cancel(grace_s)
 
@@ -170,7 +170,8 @@ class Sweep(Sequence[Job]):
             This sweep.
 
         Raises:
-            InvalidCall: See ``Job.resume``.
+            InvalidCall: The budget is none.
+            HybridJobsError: A job cannot go on, for what ``Job.resume`` raises; the others do.
         """
         from pl_hybridjobs.cost.budget import Budget
 
@@ -178,14 +179,20 @@ class Sweep(Sequence[Job]):
             limits = Budget.of(budget)
         except (TypeError, ValueError) as error:
             raise InvalidCall(f"resume sweep {self.id}", str(error).splitlines()) from None
+        problems = []
         with self._lanes.hold():  # else on_failure would end those that are made ready first, for the sake of those that are not yet
             for job in self.jobs:
                 status = job.status
-                if status.is_over and status is not Status.COMPLETED:
-                    ready = job._ready(limits)
-                    if ready is job:
+                if not status.is_over or status is Status.COMPLETED:
+                    continue
+                try:
+                    if job._ready(limits) is job:
                         wait_for_turn(job._folder)
+                except HybridJobsError as problem:
+                    problems.append(problem)
         self._tend(is_patient=True)  # one who ends a job just now begins only one
+        if problems:
+            raise problems[0]
         return self
 
     def table(self, *metrics: str, at: str = "last") -> SweepTable:

@@ -17,7 +17,7 @@ import pytest
 
 from pl_hybridjobs import Status, Sweep, grid, hybrid_job, list_jobs, open_sweep
 from pl_hybridjobs.braket.rehearsal import RehearsalRunner
-from pl_hybridjobs.errors import InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
+from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
 from pl_hybridjobs.jobs import lanes
 from pl_hybridjobs.jobs.durable import read_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -128,6 +128,15 @@ def test_resume_goes_on_with_what_did_not_complete_and_with_nothing_else(tmp_pat
     assert len(list_jobs()) == 4 + 3
     assert again.resume().results(WAIT_S) == [0, 1, 2, 3]  # there is nothing left to do
     assert len(list_jobs()) == 4 + 3
+
+
+def test_one_that_cannot_go_on_does_not_hold_up_the_others():
+    sweep = hybrid_job(functions.fail_if_odd, runner="inline").map([{"number": 1}, {"number": 3}])
+    next((sweep[0].folder / "bundle").glob("*.json")).write_text("{}")
+
+    with pytest.raises(BundleTampered):
+        sweep.resume()
+    assert [bool(job.spec.continues) for job in sweep] == [False, True]
 
 
 MAP = """
