@@ -85,6 +85,12 @@ def _average(y: Array, weight: float) -> Array:
     return mean.reshape(-1)[: len(y)]
 
 
+def extremes(y: Array) -> tuple[float, float] | None:
+    """The smallest and the largest of the finite values; None where there are none."""
+    y = y[np.isfinite(y)]
+    return (float(y.min()), float(y.max())) if len(y) else None
+
+
 def spark(y: Array, width: int = 100, height: int = 24) -> list[int]:
     """A curve as points of a small picture, ``[x0, y0, x1, y1, ...]`` in whole pixels from the top left; finite values only."""
     y = y[np.isfinite(y)]

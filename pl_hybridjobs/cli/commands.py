@@ -329,20 +329,27 @@ def watch(name: str | None, once: bool, interval_s: float) -> None:
 @click.option("--output", "-o", metavar="FILE", help="Write a PNG, SVG or PDF (by its ending) instead of drawing in the terminal.")
 @click.option("--log", "log_scale", is_flag=True, help="A logarithmic scale.")
 def plot(name: str, metrics: tuple[str, ...], output: str | None, log_scale: bool) -> None:
-    """Draw a job's metrics over steps, in the terminal or into a file.
+    """Draw a job's metrics over steps, in the terminal or into a file. Of a sweep, by its id: one metric of all jobs, into a file.
 
     \b
     Example:
       hybridjobs plot vqe energy
       hybridjobs plot vqe energy -o energy.svg
     """
-    job = _open(name)
-    table = _known_metrics(job, metrics)
-    if output is not None:
-        job.plot(output, *metrics, log=log_scale)
-        click.echo(output)
+    from pl_hybridjobs.jobs.sweep import Sweep
+
+    found = _open_either(name)
+    if isinstance(found, Sweep):
+        if output is None or len(metrics) != 1:
+            raise click.UsageError(f"Of a sweep, give one metric and a file: hybridjobs plot {name} energy -o energy.png")
+        found.plot(*metrics, path=output, log=log_scale)
     else:
-        render.charts(table, log=log_scale)
+        table = _known_metrics(found, metrics)
+        if output is None:
+            render.charts(table, log=log_scale)
+            return
+        found.plot(output, *metrics, log=log_scale)
+    click.echo(output)
 
 
 @cli.command()
@@ -680,14 +687,19 @@ def _open_sweep(name: str) -> Sweep:
 
 
 def _open_either(name: str) -> Job | Sweep:
-    """A job, or the sweep of which this is the id or its beginning."""
+    """A job, or the sweep of which this is the id or its beginning: the ids of its own jobs may begin so too, those of others not."""
+    from pl_hybridjobs.jobs.handle import list_jobs
+
     try:
         return _open(name)
-    except JobNotFound as not_a_job:
+    except (JobNotFound, AmbiguousName) as not_one_job:
         try:
-            return _open_sweep(name)
-        except JobNotFound:
-            raise not_a_job from None
+            sweep = _open_sweep(name)
+        except (JobNotFound, AmbiguousName):
+            raise not_one_job from None
+        if not {job for job in list_jobs() if job.id.startswith(name)} <= set(sweep.jobs):
+            raise
+        return sweep
 
 
 def _resume_sweep(sweep: Sweep, limits: Budget, *, detach: bool) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pl_hybridjobs.cli.charts import chart, curve
-from pl_hybridjobs.jobs.progress import duration
+from pl_hybridjobs.jobs.progress import STEP_TIME, duration
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cli.doctor import Finding
@@ -165,7 +165,7 @@ def card(job: dict[str, Any], values: MetricTable, log: Sequence[str], shown: Co
     parts: list[RenderableType] = [head, Text(", ".join(facts))]
     if job["progress"] is not None:
         parts.append(Text(_bar(job["progress"], width)))
-    names = [name for name in values.names if name != "step_time_s"][:3]
+    names = [name for name in values.names if name != STEP_TIME][:3]
     left = max(8, height - len(parts) - 2)
     each = max(4, min(9, (left - min(10, len(log))) // max(1, len(names)) - 1))
     parts += [_chart(values, name, width, each) for name in names]

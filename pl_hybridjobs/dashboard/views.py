@@ -18,6 +18,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.handle import Job
 from pl_hybridjobs.jobs.metric_lines import strict_number
 from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.state import type_of
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -115,16 +116,8 @@ def _thinned(x: Array, y: Array, low: float, high: float, columns: int) -> dict[
 
 
 def _summary(table: MetricTable, name: str) -> dict[str, Any]:
-    import numpy as np
-
-    values = table[name]
-    finite = values[np.isfinite(values)]
-    return {
-        "last": strict_number(float(values[-1])),
-        "step": int(table.steps(name)[-1]),
-        "min": float(finite.min()) if len(finite) else None,
-        "max": float(finite.max()) if len(finite) else None,
-    }
+    low, high = curves.extremes(table[name]) or (None, None)
+    return {"last": strict_number(float(table[name][-1])), "step": int(table.steps(name)[-1]), "min": low, "max": high}
 
 
 def _progress(standing: Progress | None) -> dict[str, Any] | None:
@@ -178,8 +171,7 @@ def _error(outcome: dict[str, Any]) -> dict[str, str] | None:
     error = outcome.get("error")
     if not error:
         return None
-    kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
-    return {"type": kind, "message": str(error.get("message", "")), "traceback": str(error.get("traceback", ""))}
+    return {"type": type_of(error), "message": str(error.get("message", "")), "traceback": str(error.get("traceback", ""))}
 
 
 def _short(value: Any) -> Any:

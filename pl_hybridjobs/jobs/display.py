@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metric_lines import RowReader
 from pl_hybridjobs.jobs.metrics import MetricTable
 from pl_hybridjobs.jobs.spec import Status
+from pl_hybridjobs.jobs.sweep_table import differing
 from pl_hybridjobs.notebook import cards, live
 from pl_hybridjobs.notebook.chart import Curve
 
@@ -25,7 +27,6 @@ _LOG_LINES = 12
 _MOST_CHARTS = 4
 _MOST_ROWS = 40  # of a sweep
 _LONGEST_VALUE = 60
-_STEP_TIME = "step_time_s"  # loops log it; it is told and not drawn
 
 
 def html(shown: Job | Sweep) -> str:
@@ -91,9 +92,9 @@ class _JobSubject:
             arguments=_arguments(job.params),
             step=_step(standing),
             curves=[Curve(name, table.steps(name), table[name]) for name in names],
-            drawn=min(_MOST_CHARTS, sum(name != _STEP_TIME for name in names)),
+            drawn=min(_MOST_CHARTS, sum(name != progress.STEP_TIME for name in names)),
             log=_tail(job),
-            problem=_problem(state),
+            problem=state.reason if state.status is Status.FAILED else "",
             advice=_advice(job, state),
             notice=notice,
             folder=str(job.folder),
@@ -127,7 +128,7 @@ class _SweepSubject:
         self._sweep = sweep
         self._readers: dict[str, _Reader] = {}
         self._final: dict[str, Status] = {}  # what will not change is not asked again
-        self.actions: Mapping[str, Callable[[], str]] = {"Cancel all": self._cancel}
+        self.actions: Mapping[str, Callable[[], str]] = {"Cancel all": self._cancel, "Resume all": self._resume}
 
     @property
     def key(self) -> object:
@@ -136,9 +137,7 @@ class _SweepSubject:
     def look(self, notice: live.Notice) -> live.View:
         jobs = [*self._sweep.jobs]
         statuses = [*map(self._status, jobs)]
-        counts: dict[str, int] = {}
-        for status in statuses:
-            counts[str(status)] = counts.get(str(status), 0) + 1
+        counts = Counter(map(str, statuses))
         tables = [self._readers.setdefault(job.id, _Reader(job)).table() for job in jobs[:_MOST_ROWS]]
         metric = _compared(jobs, tables)
         group = cards.Group(
@@ -149,14 +148,13 @@ class _SweepSubject:
             metric=metric,
             notice=notice,
         )
-        is_over = all(status.is_over for status in statuses)
         return live.View(
             cards.sweep(group),
             repr(self._sweep),
             status=str(counts),
-            is_over=is_over,
-            is_final=all(status.is_final for status in statuses),
-            actions=frozenset() if is_over else frozenset(self.actions),
+            is_over=all(status.is_over for status in statuses),
+            is_final=all(status is Status.COMPLETED for status in statuses),
+            actions=_group_actions(statuses),
         )
 
     def _status(self, job: Job) -> Status:
@@ -171,6 +169,10 @@ class _SweepSubject:
         self._sweep.cancel()
         return ""
 
+    def _resume(self) -> str:
+        self._sweep.resume()
+        return ""
+
 
 def _compared(jobs: Sequence[Job], tables: Sequence[MetricTable]) -> str:
     """The metric that a person would look at first in the first job that has one."""
@@ -181,13 +183,12 @@ def _compared(jobs: Sequence[Job], tables: Sequence[MetricTable]) -> str:
 
 
 def _rows(jobs: Sequence[Job], statuses: Sequence[Status], tables: Sequence[MetricTable], metric: str) -> Iterator[cards.Row]:
-    every = [job.params for job, _ in zip(jobs, tables, strict=False)]
-    names = list(dict.fromkeys(name for params in every for name in params))
-    differing = [name for name in names if len({repr(params.get(name)) for params in every}) > 1]
+    every = [job.params for job in jobs[: len(tables)]]
+    names = differing(every)
     for job, status, table, params in zip(jobs, statuses, tables, every, strict=False):
         curve = Curve(job.name, table.steps(metric), table[metric]) if metric in table else None
         detail = job.state().detail if status in (Status.FAILED, Status.INTERRUPTED) else ""
-        yield cards.Row(job.name, str(status), {name: _short(params[name]) for name in differing if name in params}, curve, detail)
+        yield cards.Row(job.name, str(status), {name: _short(params[name]) for name in names if name in params}, curve, detail)
 
 
 def _facts(job: Job, state: State) -> Iterator[str]:
@@ -224,19 +225,11 @@ def _step(standing: progress.Progress | None) -> cards.Step | None:
 def _in_order(table: MetricTable, standing: progress.Progress | None) -> list[str]:
     """The metric to look at first, then the others; how long the steps take comes last."""
     main = progress.main_metric(table, standing)
-    return sorted(table.names, key=lambda name: (name != main, name == _STEP_TIME))
+    return sorted(table.names, key=lambda name: (name != main, name == progress.STEP_TIME))
 
 
 def _tail(job: Job) -> list[str]:
     return logs.tail([attempt.log for attempt in JobFolder(job.folder).attempt_list()], _LOG_LINES).splitlines()
-
-
-def _problem(state: State) -> str:
-    error = (state.outcome or {}).get("error") or {}
-    if state.status is not Status.FAILED:
-        return ""
-    kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
-    return f"{kind}: {error.get('message', '')}" if kind else str(error.get("message", ""))
 
 
 def _advice(job: Job, state: State) -> str:
@@ -261,12 +254,20 @@ def _actions(state: State, *, can_resume: bool) -> frozenset[str]:
     return frozenset({"Cancel"})
 
 
+def _group_actions(statuses: Sequence[Status]) -> frozenset[str]:
+    """What has stopped can go on; so can jobs that wait where none runs that would begin them."""
+    going = {status for status in statuses if not status.is_over}
+    stopped = any(status.is_over and status is not Status.COMPLETED for status in statuses)
+    can_resume = stopped or going == {Status.CREATED}
+    return frozenset({"Resume all"} if can_resume else ()) | frozenset({"Cancel all"} if going else ())
+
+
 def _words(job: Job, standing: progress.Progress | None, table: MetricTable, notice: str) -> str:
     """The card for those who see only text."""
     lines = [repr(job)]
     if (step := _step(standing)) is not None:
         lines.append(step.words)
-    if last := {name: value for name, value in table.last().items() if name != _STEP_TIME}:
+    if last := {name: value for name, value in table.last().items() if name != progress.STEP_TIME}:
         lines.append(", ".join(f"{name} {value:.6g}" for name, value in last.items()))
     return "\n".join([*lines, *filter(None, [notice])])
 

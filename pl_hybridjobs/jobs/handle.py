@@ -33,7 +33,7 @@ from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status
-from pl_hybridjobs.jobs.state import State
+from pl_hybridjobs.jobs.state import State, type_of
 from pl_hybridjobs.jobs.store import Store
 
 if TYPE_CHECKING:
@@ -467,39 +467,24 @@ class Job:
         Raises:
             RunnerError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise RunnerError("Plots need matplotlib: pip install 'pl-hybridjobs[plot]'") from None
-        table = self.metrics(*names)
-        figure = Figure(figsize=(7, 2.2 * max(1, len(table.names))), layout="constrained")
-        for row, metric in enumerate(table.names):
-            axes = figure.add_subplot(len(table.names), 1, row + 1)
-            axes.plot(table.steps(metric), table[metric], marker="." if len(table[metric]) < 50 else "")
-            axes.set_ylabel(metric)
-            if log:
-                axes.set_yscale("log")
-            axes.grid(alpha=0.3)
-            if row == len(table.names) - 1:
-                axes.set_xlabel("step")
-        figure.suptitle(self.name)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        from pl_hybridjobs.jobs import plots
+
+        return plots.of_job(self, path, names, log=log)
 
 
-def tend(sweep: lanes.Lanes, runner: runners.Runner) -> None:
+def tend(sweep: lanes.Lanes, runner: runners.Runner, *, is_patient: bool = False) -> None:
     """Begin what may begin of a sweep.
 
     Args:
         sweep: Which.
         runner: Its jobs'.
+        is_patient: See ``Lanes.begin``.
 
     Raises:
         RunnerError: A job could not be started.
     """
     if runner.name != "inline":
-        sweep.begin(runner, lambda folder: Job(folder)._digest())
+        sweep.begin(runner, lambda folder: Job(folder)._digest(), is_patient=is_patient)
         return
     while (folder := sweep.take(runner.observe, runner.cancel)) is not None:  # one after the other; nobody has to wait for the lock
         runner.start(folder, Job(folder)._digest(), lanes.cause_of(folder))
@@ -519,7 +504,7 @@ def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any]
         kind = _dual(original, base) if original else base
     error = _bare(kind)
     error.job_name = name
-    error.remote_type = str(described.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
+    error.remote_type = type_of(described)
     error.remote_message = str(described.get("message", ""))
     error.remote_traceback = str(described.get("traceback", ""))
     error.log_tail = tail

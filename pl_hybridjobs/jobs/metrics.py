@@ -556,8 +556,8 @@ def read_records(path: Path) -> list[Record]:
         path: ``metrics.jsonl``; without it there are none.
     """
     rows = read_rows(path)
-    columns = (rows.seq, rows.attempt, rows.code, rows.value, rows.step, rows.time)
-    counting = zip(*(column[_counting(rows)].tolist() for column in columns), strict=True)
+    index = _counting(rows)
+    counting = zip(*(column[index].tolist() for column in rows.columns), strict=True)
     return [Record(seq, attempt, rows.names[code], value, step, time) for seq, attempt, code, value, step, time in counting]
 
 
@@ -602,16 +602,11 @@ def carry_over(source: Path, target: Path) -> None:
         source: ``metrics.jsonl`` of the old job; nothing happens if it is missing.
         target: ``metrics.jsonl`` of the new one; must not exist.
     """
-    rows = read_rows(source)
-    columns = (rows.seq, rows.code, rows.value, rows.step, rows.time)
-    lines = [COLUMNS]
-    for seq, code, value, step, when in zip(*(column[_counting(rows)].tolist() for column in columns), strict=True):
-        shown = repr(value) if math.isfinite(value) else f'"{value!r}"'
-        rest = f"{seq},0,{json.dumps(rows.names[code])},{shown},{step},{when!r}]".encode()
-        lines.append(b"[%d,%b\n" % (CRC_BASE + zlib.crc32(rest), rest))
-    if len(lines) > 1:
+    records = read_records(source)
+    lines = [_line(f"{one.seq},0,{json.dumps(one.name)},{_shown(one.value)},{one.step},{one.time!r}]") for one in records]
+    if lines:
         with disk_errors(target):
-            target.write_bytes(b"".join(lines))
+            target.write_bytes(b"".join([COLUMNS, *lines]))
 
 
 def follow_metrics(path: Path, is_over: Callable[[], bool], poll_s: float = 0.1) -> Iterator[Record]:

@@ -14,6 +14,9 @@ from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.metrics import MetricTable
 
+#: The metric of how long each step took, which ``train`` logs beside those that one looks at.
+STEP_TIME = "step_time_s"
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -64,7 +67,9 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time in two units at most: ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
+    """A time in two units at most: ``0.4 s``, ``45 s``, ``12 min 3 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +40,16 @@ class State:
         if self.outcome is None:
             return f"{self.status}, and can be resumed: {self.detail}"
         error = self.outcome.get("error") or {}
-        kind = str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.") or str(self.outcome.get("reason", "failed"))
+        kind = type_of(error) or str(self.outcome.get("reason", "failed"))
         message = str(error.get("message", ""))
         if not message:
             return kind
         return message if message.startswith(kind) else f"{kind}: {message}"
+
+
+def type_of(error: Mapping[str, Any]) -> str:
+    """The class of an error as a job describes it, in the words of a traceback: ``ValueError``, ``package.module.Error``; or ""."""
+    return str(error.get("type", "")).replace(":", ".", 1).removeprefix("builtins.")
 
 
 def observe(folder: JobFolder) -> State:

@@ -319,7 +319,7 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
         if not new:
             _check_same(folder, call, options, runner)
     sweep = Sweep(store.home, sweep_id)
-    sweep._tend()
+    sweep._tend(is_patient=True)
     return sweep
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pl_hybridjobs.errors import AmbiguousName, InvalidCall, JobNotFound, ResultNotReady, SweepFailed, did_you_mean
+from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, ResultNotReady, SweepFailed, did_you_mean
 from pl_hybridjobs.jobs.handle import Job, tend
 from pl_hybridjobs.jobs.lanes import Lanes, sweep_file, wait_for_turn
 from pl_hybridjobs.jobs.spec import Status
@@ -41,11 +40,12 @@ class Sweep(Sequence[Job]):
             self._lanes = Lanes.read(home, sweep_id)
         except FileNotFoundError:
             raise JobNotFound(f"There is no sweep {sweep_id!r} in {home}.") from None
+        self._known: dict[Path, Job] = {}  # a job's specification never changes, and is read once
 
     @property
     def jobs(self) -> list[Job]:
         """The jobs that are there: not those that were removed, or that a caller who died never submitted."""
-        return [_job(folder.path) for folder in self._lanes.folders() if folder is not None]
+        return [self._known.setdefault(folder.path, Job(folder.path)) for folder in self._lanes.folders() if folder is not None]
 
     @property
     def max_parallel(self) -> int:
@@ -119,10 +119,10 @@ class Sweep(Sequence[Job]):
                 self._tend()
             time.sleep(max(_POLL_S, time.monotonic() - begun))  # at most half of a core, for a thousand jobs too
 
-    def _tend(self) -> None:
+    def _tend(self, *, is_patient: bool = False) -> None:
         jobs = self.jobs
         if jobs:
-            tend(self._lanes, jobs[0]._runner)
+            tend(self._lanes, jobs[0]._runner, is_patient=is_patient)
 
     def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all jobs, and give their results, in order.
@@ -154,7 +154,7 @@ class Sweep(Sequence[Job]):
         Args:
             grace_s: Seconds that each has to end, see ``Job.cancel``.
         """
-        for job in reversed(self.jobs):
+        for job in sorted(self.jobs, key=lambda job: job.status is not Status.CREATED):  # after a resume they wait in any place
             if not job.status.is_final:
                 job.cancel(grace_s)
 
@@ -170,7 +170,8 @@ class Sweep(Sequence[Job]):
             This sweep.
 
         Raises:
-            InvalidCall: See ``Job.resume``.
+            InvalidCall: The budget is none.
+            HybridJobsError: A job cannot go on, for what ``Job.resume`` raises; the others do.
         """
         from pl_hybridjobs.cost.budget import Budget
 
@@ -178,14 +179,20 @@ class Sweep(Sequence[Job]):
             limits = Budget.of(budget)
         except (TypeError, ValueError) as error:
             raise InvalidCall(f"resume sweep {self.id}", str(error).splitlines()) from None
+        problems = []
         with self._lanes.hold():  # else on_failure would end those that are made ready first, for the sake of those that are not yet
             for job in self.jobs:
                 status = job.status
-                if status.is_over and status is not Status.COMPLETED:
-                    ready = job._ready(limits)
-                    if ready is job:
+                if not status.is_over or status is Status.COMPLETED:
+                    continue
+                try:
+                    if job._ready(limits) is job:
                         wait_for_turn(job._folder)
-        self._tend()
+                except HybridJobsError as problem:
+                    problems.append(problem)
+        self._tend(is_patient=True)  # one who ends a job just now begins only one
+        if problems:
+            raise problems[0]
         return self
 
     def table(self, *metrics: str, at: str = "last") -> SweepTable:
@@ -247,21 +254,13 @@ class Sweep(Sequence[Job]):
             RunnerError: matplotlib is not installed.
             InvalidCall: There is no such metric or argument; near names are suggested.
         """
-        from pl_hybridjobs.jobs.sweep_plot import draw
+        from pl_hybridjobs.jobs import plots
 
-        figure = draw(self, metric, x, at=at, log=log)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        return plots.of_sweep(self, metric, x, path, at=at, log=log)
 
 
 _MODES = ("min", "max")
 _ATS = ("last", "best")
-
-
-@functools.lru_cache(maxsize=4096)  # a job's specification never changes, and is read once
-def _job(path: Path) -> Job:
-    return Job(path)
 
 
 def _called(job: Job) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pl_hybridjobs.errors import FolderCorrupt, HybridJobsError, InvalidCall, MetricError, did_you_mean
 from pl_hybridjobs.jobs.lease import Lease
+from pl_hybridjobs.jobs.progress import STEP_TIME, duration
 from pl_hybridjobs.jobs.spec import Status
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 ATS = ("last", "min", "max")
 _WIDTH = 80
 _LONGEST = 16
-#: What every loop logs beside what one looks at; the first to go where there is no room.
-_ASIDE = "step_time_s"
 
 
 class Values(NamedTuple):
@@ -87,7 +85,7 @@ class SweepTable:
     @property
     def varying(self) -> list[str]:
         """Names of the arguments that are not the same in all jobs."""
-        return [name for name in self.params if len({repr(row.params.get(name, _ABSENT)) for row in self.rows}) > 1]
+        return differing([row.params for row in self.rows])
 
     @property
     def metrics(self) -> list[str]:
@@ -146,41 +144,43 @@ class SweepTable:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        from pl_hybridjobs.notebook import cards
+
         columns = self._shown()
-        head = "".join(f"<th>{html.escape(column.title)}</th>" for column in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(column.cells[row])}</td>" for column in columns) + "</tr>" for row in range(len(self.rows))
+        return cards.plain_table(
+            [self.title, *self._constants()],
+            [column.title for column in columns],
+            [*zip(*(column.cells for column in columns), strict=True)],
+            numbers=[n for n, column in enumerate(columns) if column.right],
         )
-        caption = html.escape(" ".join([self.title, *self._constants()]))
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _constants(self) -> list[str]:
         if not self.rows:
             return []
-        same = [f"{name}={_text(self.rows[0].params[name])}" for name in self.params if name not in self.varying]
+        same = [f"{name}={shown(self.rows[0].params[name])}" for name in self.params if name not in self.varying]
         return [f"The same in all: {', '.join(same)}"] if same and len(self.rows) > 1 else []
 
     def _shown(self) -> list[_Column]:
         """What is printed. The least needed has the highest rank, and goes first where there is no room."""
         names = self.varying if len(self.rows) > 1 else self.params
-        metrics = sorted(self.metrics, key=lambda name: name == _ASIDE)
+        metrics = sorted(self.metrics, key=lambda name: name == STEP_TIME)
         suffix = "" if self.at == "last" else f" {self.at}"
         made = [
             _Column("#", [str(row.index) for row in self.rows], 0, right=True),
             _Column("name", [row.name for row in self.rows], 50),
             _Column("status", [str(row.status) for row in self.rows], 1),
-            *(_Column(name, [_text(row.params.get(name, "")) for row in self.rows], 10 + i, right=True) for i, name in enumerate(names)),
+            *(_Column(name, [shown(row.params.get(name, "")) for row in self.rows], 10 + i, right=True) for i, name in enumerate(names)),
             *(
                 _Column(
                     name + suffix,
                     [_number(row.metrics.get(name), self.at) for row in self.rows],
-                    90 if name == _ASIDE else 2 + 30 * bool(i) + i,
+                    90 if name == STEP_TIME else 2 + 30 * bool(i) + i,
                     right=True,
                 )
                 for i, name in enumerate(metrics)
             ),
             _Column("USD", [_usd(row.cost_usd) for row in self.rows], 60, right=True),
-            _Column("time", ["" if row.duration_s is None else _duration(row.duration_s) for row in self.rows], 70, right=True),
+            _Column("time", ["" if row.duration_s is None else duration(row.duration_s) for row in self.rows], 70, right=True),
         ]
         return [column for column in made if column.rank < 60 or any(column.cells)]
 
@@ -214,6 +214,11 @@ def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[st
     return columns, left_out[::-1]
 
 
+def differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the arguments that are not the same in all calls, in their order."""
+    return [name for name in _names(every) if len({repr(params.get(name, _ABSENT)) for params in every}) > 1]
+
+
 def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
@@ -223,7 +228,8 @@ def _columns(name: str, values: Values | None) -> list[tuple[str, float]]:
     return [(f"metrics.{name}", last), (f"metrics.{name}.min", low), (f"metrics.{name}.max", high)]
 
 
-def _text(value: Any) -> str:
+def shown(value: Any) -> str:
+    """An argument in a cell or a legend: five digits, no more than sixteen characters."""
     text = f"{value:.5g}" if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -234,13 +240,6 @@ def _number(values: Values | None, at: str) -> str:
 
 def _usd(cost: Decimal) -> str:
     return "" if not cost else f"{cost:.2f}" if cost >= Decimal("0.01") else f"{float(cost):.1g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
 def counted(statuses: Sequence[str]) -> str:

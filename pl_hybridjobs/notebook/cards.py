@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pl_hybridjobs.curves import extremes
 from pl_hybridjobs.notebook.chart import Curve, chart, colour, dashes
 from pl_hybridjobs.notebook.live import Notice
 from pl_hybridjobs.notebook.markup import Markup, block, table, text
@@ -109,6 +110,11 @@ def metrics(curves: Sequence[Curve], problems: Sequence[str] = ()) -> str:
     )
 
 
+def plain_table(lines: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[int]) -> str:
+    """A table below some lines of text; ``numbers`` are the columns that hold numbers."""
+    return block(*map(_line, lines), table(head, rows, numbers=numbers))
+
+
 @dataclass(frozen=True)
 class Row:
     """A job of a sweep.
@@ -180,8 +186,7 @@ def _values(curve: Curve | None) -> list[str]:
     """The last, the least and the greatest."""
     if curve is None:
         return ["", "", ""]
-    finite = curve.y[np.isfinite(curve.y)]
-    return [f"{curve.y[-1]:.6g}", *([f"{finite.min():.6g}", f"{finite.max():.6g}"] if len(finite) else ["", ""])]
+    return [f"{curve.y[-1]:.6g}", *(f"{value:.6g}" if value is not None else "" for value in extremes(curve.y) or (None, None))]
 
 
 def _head(name: str, status: str, detail: str) -> str:

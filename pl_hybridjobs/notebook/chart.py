@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pl_hybridjobs.curves import thin
+from pl_hybridjobs.curves import extremes, thin
 from pl_hybridjobs.notebook.markup import text
 
 if TYPE_CHECKING:
@@ -83,10 +83,9 @@ class _Frame:
 
     @classmethod
     def around(cls, curves: Sequence[Curve]) -> _Frame:
-        values = [curve.y[np.isfinite(curve.y)] for curve in curves]
-        values = [one for one in values if len(one)]
-        low = min((float(one.min()) for one in values), default=0.0)
-        high = max((float(one.max()) for one in values), default=1.0)
+        ends = [found for curve in curves if (found := extremes(curve.y))]
+        low = min((low for low, _ in ends), default=0.0)
+        high = max((high for _, high in ends), default=1.0)
         if high == low:
             low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
         left, right = min(float(curve.x[0]) for curve in curves), max(float(curve.x[-1]) for curve in curves)
@@ -168,7 +167,7 @@ def _line(curve: Curve, frame: _Frame, index: int) -> list[str]:
 
 
 def _words(curve: Curve, *, named: bool) -> str:
-    finite = curve.y[np.isfinite(curve.y)]
+    found = extremes(curve.y)
     count = f"{len(curve.y)} value{'s' * (len(curve.y) != 1)}"
-    ends = f", from {finite.min():.6g} to {finite.max():.6g}" if len(finite) else ""
+    ends = f", from {found[0]:.6g} to {found[1]:.6g}" if found else ""
     return f"{curve.label + ': ' if named else ''}{count}{ends}, the last {curve.y[-1]:.6g}"

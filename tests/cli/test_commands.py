@@ -168,6 +168,25 @@ def test_a_sweep_is_listed_shown_cancelled_and_resumed_by_its_id():
     assert "no sweep 'alone-2'" in said("list", "--sweep", "alone-2", code=2)
 
 
+def test_the_beginning_of_a_sweeps_id_is_enough_where_only_its_own_jobs_begin_so_too():
+    hybrid_job(functions.add, key="a sweep", runner="inline").map([{"a": 1}, {"a": 2}])
+
+    assert "of 2 jobs" in CliRunner().invoke(cli, ["show", "key-"]).output
+
+    hybrid_job(functions.add, key="a job", runner="inline")(3)
+    assert "matches 3 jobs" in CliRunner().invoke(cli, ["cancel", "key-"]).output
+
+
+def test_a_sweep_is_drawn_into_a_file(tmp_path):
+    sweep = hybrid_job(lambda x: log_metric("cost", x, step=0), name="each", runner="inline").map([{"x": 1}, {"x": 2}])
+    picture = tmp_path / "cost.svg"
+
+    assert CliRunner().invoke(cli, ["plot", sweep.id, "cost", "-o", str(picture)]).exit_code == 0
+    assert picture.read_text().startswith("<?xml")
+    assert "give one metric and a file" in CliRunner().invoke(cli, ["plot", sweep.id, "cost"]).output
+    assert "Did you mean 'cost'" in CliRunner().invoke(cli, ["plot", sweep.id, "cots", "-o", str(picture)]).output
+
+
 def test_metrics_come_as_table_csv_and_json(script):
     hj("run", f"{script}:add", "--arg", "a=3")
 

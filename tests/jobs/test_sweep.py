@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import random
@@ -16,7 +17,7 @@ import pytest
 
 from pl_hybridjobs import Status, Sweep, grid, hybrid_job, list_jobs, open_sweep
 from pl_hybridjobs.braket.rehearsal import RehearsalRunner
-from pl_hybridjobs.errors import InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
+from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
 from pl_hybridjobs.jobs import lanes
 from pl_hybridjobs.jobs.durable import read_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -127,6 +128,15 @@ def test_resume_goes_on_with_what_did_not_complete_and_with_nothing_else(tmp_pat
     assert len(list_jobs()) == 4 + 3
     assert again.resume().results(WAIT_S) == [0, 1, 2, 3]  # there is nothing left to do
     assert len(list_jobs()) == 4 + 3
+
+
+def test_one_that_cannot_go_on_does_not_hold_up_the_others():
+    sweep = hybrid_job(functions.fail_if_odd, runner="inline").map([{"number": 1}, {"number": 3}])
+    next((sweep[0].folder / "bundle").glob("*.json")).write_text("{}")
+
+    with pytest.raises(BundleTampered):
+        sweep.resume()
+    assert [bool(job.spec.continues) for job in sweep] == [False, True]
 
 
 MAP = """
@@ -245,11 +255,28 @@ def test_a_key_that_was_used_for_other_calls_is_refused():
 
 def test_who_waits_for_one_job_of_a_sweep_that_nobody_looks_after_begins_it(monkeypatch):
     with monkeypatch.context() as dying:
-        dying.setattr(Sweep, "_tend", lambda _: None)  # the caller died when all was written and nothing had begun
+        dying.setattr(Sweep, "_tend", lambda _, **__: None)  # the caller died when all was written and nothing had begun
         sweep = hybrid_job(functions.add, runner="inline").map([{"a": 1}, {"a": 2}])
     assert {job.status for job in sweep} == {Status.CREATED}
 
     assert sweep[1].result(WAIT_S) == 4
+
+
+def test_who_submits_or_resumes_waits_for_one_who_begins_a_job_just_now(monkeypatch):
+    monkeypatch.setattr(lanes, "try_locked", lambda _: contextlib.nullcontext(False))  # at every look somebody else has the lock
+
+    sweep = hybrid_job(functions.add).map([{"a": 1}, {"a": 2}], max_parallel=2)
+
+    assert Status.CREATED not in {job.status for job in sweep}
+    assert sweep.results(WAIT_S) == [3, 4]
+
+
+def test_a_sweep_that_was_removed_and_made_anew_by_its_key_shows_the_new_arguments():
+    keyed = hybrid_job(functions.add, runner="inline", key="k")
+    for job in keyed.map([{"a": 1}]):
+        job.remove()
+
+    assert keyed.map([{"a": 5}])[0].params["a"] == 5
 
 
 def test_a_sweep_is_found_by_its_id_its_beginning_and_its_jobs():

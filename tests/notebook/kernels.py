@@ -58,9 +58,12 @@ class Kernel:
                 return dict(message)
         raise AssertionError("the kernel never said it; the last that it said: " + repr(self.heard[-3:])[:2000])
 
-    def until_card(self, *words: str) -> str:
-        """The next HTML of a card, by whatever way it comes, in which all of these words stand."""
-        found = self.until(lambda m: all(word in card_in(m) for word in words) and card_in(m))
+    def until_card(self, *words: str, without: str = "\0") -> str:
+        """The next HTML of a card, by whatever way it comes, in which all of these words stand, and one does not.
+
+        While a button's deed is done, which the card says (``Cancel ...``), presses do nothing.
+        """
+        found = self.until(lambda m: all(word in card_in(m) for word in words) and without not in card_in(m) and card_in(m))
         return card_in(found)
 
     def silence(self, seconds: float) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pl_hybridjobs import Job, hybrid_job, log_metric
+from pl_hybridjobs import Job, Sweep, hybrid_job, log_metric
+from pl_hybridjobs.jobs import display
 from pl_hybridjobs.jobs.metrics import MetricWriter, read_metrics
 from pl_hybridjobs.notebook.cards import Facts, Group, Row, Step, card, sweep
 from pl_hybridjobs.notebook.chart import Curve, chart
@@ -180,6 +181,22 @@ def test_a_sweep_shows_what_differs(jobs_home):
         ["completed", "0.5", "0.5"],
         ["completed", "0.25", "0.25"],
     ]
+
+
+def test_a_sweep_offers_what_makes_sense_now(jobs_home):
+    def offered() -> set[str]:
+        return set(display._subject(Sweep(jobs_home, jobs.id)).look(Notice()).actions)
+
+    jobs = hybrid_job(lambda x: 1 / x, name="each", runner="inline").map([{"x": 1}, {"x": 0}, {"x": 2}], on_failure="stop")
+    assert offered() == {"Resume all"}
+
+    (jobs[2].folder / "outcome.json").unlink()  # as if nobody had come to begin it
+    (jobs[2].folder / "cancel.json").unlink()
+    assert offered() == {"Cancel all", "Resume all"}
+
+    for job in jobs[1:]:
+        job.remove()
+    assert offered() == set()
 
 
 def test_a_browser_shows_cards_on_white_on_black_and_on_a_phone():

@@ -94,7 +94,7 @@ def test_buttons_cancel_and_resume_and_a_second_press_does_nothing_more(notebook
     notebook.until_card("running", "</svg>")
     for _ in range(2):
         notebook.press(notebook.button("Cancel"))
-    notebook.until_card("cancelled")
+    notebook.until_card("cancelled", without="Cancel ...")
     for _ in range(2):
         notebook.press(notebook.button("Resume"))
     resumed = notebook.until_card("running", "count-2", "</svg>")
@@ -197,10 +197,15 @@ def test_a_job_survives_its_kernel(fresh, stop):
     assert open_job("count").result(60) == "done"
 
 
-def test_a_sweep_follows_its_jobs_and_can_be_cancelled(notebook):
+def test_a_sweep_follows_its_jobs_and_can_be_cancelled_and_resumed(notebook):
     notebook.run("count.map([{'until': stop}, {'until': stop + '2'}, {'until': stop + '3'}], max_parallel=2)")
     card = notebook.until_card("2 running", "1 created", "</svg>")
     notebook.press(notebook.button("Cancel all"))
 
     assert "last cost" in card
-    assert "3 cancelled" in notebook.until_card("3 cancelled")
+    assert "3 cancelled" in notebook.until_card("3 cancelled", without="Cancel all ...")
+
+    notebook.press(notebook.button("Resume all"))
+    notebook.until_card("2 running", "1 created", without="Resume all ...")
+    notebook.press(notebook.button("Cancel all"))
+    notebook.until_card("3 cancelled")

@@ -1,33 +1,45 @@
-"""A sweep as a picture: curves over each other, or values over an argument."""
+"""Jobs and sweeps as pictures, by matplotlib: curves below each other, over each other, or values over an argument."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.errors import InvalidCall, RunnerError, did_you_mean
-from pl_hybridjobs.jobs.sweep_table import ATS
+from pl_hybridjobs.jobs.sweep_table import ATS, shown
 
 if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.handle import Job
     from pl_hybridjobs.jobs.sweep import Sweep
     from pl_hybridjobs.jobs.sweep_table import SweepRow, SweepTable
 
 _MOST_LABELS = 12
+_FEW = 50  # values, each of which is marked by a dot
 _TWO_DECADES = 100.0
 
 
-def draw(sweep: Sweep, metric: str, x: str | None, *, at: str, log: bool) -> Any:
-    """See ``Sweep.plot``.
+def of_job(job: Job, path: str | Path | None, names: Sequence[str], *, log: bool) -> Any:
+    """See ``Job.plot``."""
+    figure_of = _figures()
+    table = job.metrics(*names)
+    count = max(1, len(table.names))
+    figure = figure_of(figsize=(7, 2.2 * count), layout="constrained")
+    for row, metric in enumerate(table.names):
+        axes = figure.add_subplot(count, 1, row + 1)
+        axes.plot(table.steps(metric), table[metric], marker=_marker(len(table[metric])))
+        _finish(axes, metric, log=log)
+    if table.names:
+        axes.set_xlabel("step")
+    figure.suptitle(job.name)
+    return _saved(figure, path)
 
-    Returns:
-        A matplotlib figure.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RunnerError("Plots need matplotlib: pip install 'pl-hybridjobs[plot]'") from None
+
+def of_sweep(sweep: Sweep, metric: str, x: str | None, path: str | Path | None, *, at: str, log: bool) -> Any:
+    """See ``Sweep.plot``."""
+    figure_of = _figures()
     if at not in ATS:
         raise InvalidCall("Sweep.plot", [f"at must be one of {', '.join(ATS)}, not {at!r}"])
     table = sweep.table()
@@ -36,28 +48,51 @@ def draw(sweep: Sweep, metric: str, x: str | None, *, at: str, log: bool) -> Any
         raise InvalidCall(
             "Sweep.plot", [f"no job has an argument {x!r}.{did_you_mean(x, table.params)} There are: {', '.join(table.params)}"]
         )
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = figure_of(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
     if x is None:
         _curves(axes, sweep, table, metric)
     else:
         _over_argument(axes, table, metric, x, at)
-    axes.set_ylabel(metric if x is None or at == "last" else f"{metric} ({at})")
+    _finish(axes, metric if x is None or at == "last" else f"{metric} ({at})", log=log)
+    if 1 < len(axes.get_legend_handles_labels()[1]) <= _MOST_LABELS:
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the curves, not over them
+    return _saved(figure, path)
+
+
+def _figures() -> Any:
+    """The class of figures that needs no screen."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RunnerError("Plots need matplotlib: pip install 'pl-hybridjobs[plot]'") from None
+    return Figure
+
+
+def _finish(axes: Any, label: str, *, log: bool) -> None:
+    axes.set_ylabel(label)
     if log:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
-    if 1 < len(axes.get_legend_handles_labels()[1]) <= _MOST_LABELS:
-        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the curves, not over them
+
+
+def _marker(count: int) -> str:
+    return "." if count < _FEW else ""
+
+
+def _saved(figure: Any, path: str | Path | None) -> Any:
+    if path is not None:
+        figure.savefig(path, dpi=150)
     return figure
 
 
 def _curves(axes: Any, sweep: Sweep, table: SweepTable, metric: str) -> None:
-    shown = [(job, row) for job, row in zip(sweep.jobs, table.rows, strict=True) if metric in row.metrics]
-    colours = _colours(table, [row for _, row in shown])
-    for (job, row), colour in zip(shown, colours, strict=True):
+    drawn = [(job, row) for job, row in zip(sweep.jobs, table.rows, strict=True) if metric in row.metrics]
+    colours = _colours(table, [row for _, row in drawn])
+    for (job, row), colour in zip(drawn, colours, strict=True):
         values = job.metrics(metric)
-        marker = "." if len(values[metric]) < 50 else ""
-        axes.plot(values.steps(metric), values[metric], color=colour, marker=marker, label=_label(row, table.varying) or row.name)
+        label = _label(row, table.varying) or row.name
+        axes.plot(values.steps(metric), values[metric], color=colour, marker=_marker(len(values[metric])), label=label)
     axes.set_xlabel("step")
 
 
@@ -93,12 +128,7 @@ def _over_argument(axes: Any, table: SweepTable, metric: str, x: str, at: str) -
 
 
 def _label(row: SweepRow, names: Sequence[str]) -> str:
-    return ", ".join(f"{name}={_short(row.params, name)}" for name in names)
-
-
-def _short(params: Mapping[str, Any], name: str) -> str:
-    value = params.get(name)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)[:20]
+    return ", ".join(f"{name}={shown(row.params.get(name))}" for name in names)
 
 
 def _is_number(value: Any) -> bool:
