@@ -45,7 +45,7 @@ def set_aside(folder: JobFolder, run: Run, instance_type: str, runtime_s: float,
     mine = _account(folder, is_bought)
     user = mine.parents[0] if is_bought else account.of_user(home_of(folder.path), emulated=False)
     try:
-        _hire(mine, run, instance_type, runtime_s)
+        _hire(mine, _instance_key(folder, run), instance_type, runtime_s)
         if not (limits := user.limits):
             return {}
         if is_bought:
@@ -100,12 +100,12 @@ def give_back(folder: JobFolder, run: Run, *, is_bought: bool = True) -> None:
     mine.close()
 
 
-def _hire(mine: Account, run: Run, instance_type: str, runtime_s: float) -> None:
+def _hire(mine: Account, key: str, instance_type: str, runtime_s: float) -> None:
     target = f"{INSTANCE}:{instance_type}"
     price = price_of(target)
     usd = None if price is None else price.usd(seconds=runtime_s)
     try:
-        mine.reserve([Charge(f"{mine.owner}|braket|{run.number}|instance", target, 0, usd=usd)])
+        mine.reserve([Charge(key, target, 0, usd=usd)])
     except BudgetExceeded as error:
         raise BudgetExceeded(
             f"{error}\nThe instance may run for {runtime_s:g} s, and is counted so before it is hired: let it end sooner with "
