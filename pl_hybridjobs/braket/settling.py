@@ -1,4 +1,4 @@
-"""What dead processes left open in the user's ledger: purchases outside of jobs, and what was set aside for Braket jobs that were never sent.
+"""What dead processes left open in the user's ledger: purchases outside of jobs, and what was set aside for Braket jobs never sent.
 
 Jobs look after their other purchases when they are resumed.
 """
@@ -32,7 +32,7 @@ class Settled:
 
 
 def settle(user: Account, home: Path, older_than_s: float) -> Settled:
-    """Settle what can be settled of purchases outside of jobs, and of reservations for Braket jobs that were not sent, or whose folder is gone.
+    """Settle what can be settled of purchases outside of jobs, and of reservations for Braket jobs never sent or whose folder is gone.
 
     Args:
         user: Whose ledger.

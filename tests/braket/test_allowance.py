@@ -154,7 +154,7 @@ def test_a_job_is_settled_also_where_its_result_came_damaged():
     run.heard(billed(HOUR_S))
 
     with pytest.raises(FolderCorrupt):
-        BraketRunner()._close(folder, folder.spec(), run, Damaged(), [])
+        BraketRunner()._close(folder, folder.spec(), run, Damaged(), [])  # type: ignore[arg-type]
 
     assert of_user().cost().usd == HOUR_USD
 
