@@ -121,8 +121,8 @@ def _unpack(archive: Path, order: dict[str, str], work: Path) -> None:
 def _settled(package: Path) -> Path:
     """The package at a place that is the same for all jobs with these contents, where the machine has a cache that jobs share.
 
-    Machine code is found again by the path of its source: elsewhere each job would compile the simulator anew. Other contents that no job has
-    used for a while are deleted.
+    Machine code is found again by the path of its source: elsewhere each job would compile the simulator anew.
+    What no job uses for long is deleted.
     """
     cache, records = os.environ.get("XDG_CACHE_HOME"), list(package.glob("*.dist-info/RECORD"))  # the digest of every file
     if not cache or len(records) != 1:

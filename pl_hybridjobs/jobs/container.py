@@ -397,7 +397,7 @@ class ContainerLaunch:
                 said = file.read().decode(errors="replace")
             return launch.Verdict(code, "", self._box.engine.refusal(f"{self._box.engine.name} run", code, said))
         if code > 128:
-            detail = "the container was killed (SIGKILL, exit code 137): from outside, or because memory ran out"
+            detail = "the worker or its container was killed (SIGKILL, exit code 137): from outside, or because memory ran out"
             return launch.Verdict(128 - code, "", detail if code == _KILLED else "")
         return launch.Verdict(code)
 
