@@ -43,7 +43,7 @@ def recipes() -> Path:
     """The folder of recipes: in a wheel inside the package, in a checkout beside it."""
     package = Path(__file__).parents[1]
     for folder in (package / "containers", package.parent / "containers"):
-        if folder.joinpath("base", "Containerfile").is_file():
+        if folder.joinpath("Containerfile").is_file():
             return folder
     raise RunnerError(
         "This installation of pl-hybridjobs lacks its folder `containers`. Install it anew: pip install --force-reinstall pl-hybridjobs"
@@ -52,7 +52,7 @@ def recipes() -> Path:
 
 def kinds() -> list[str]:
     """Names of the recipes."""
-    return sorted(path.parent.name for path in recipes().glob("*/Containerfile"))
+    return sorted(path.parent.name for path in recipes().glob("*/requirements.txt"))
 
 
 def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: str | None = None, python: str = "python3") -> str:
@@ -87,8 +87,8 @@ def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: s
         raise InvalidCall("image build", [problem])
     with tempfile.TemporaryDirectory(prefix="hybridjobs-image-") as folder:
         context = Path(folder)
-        for path in [*(recipes() / kind).iterdir(), recipes() / "train", recipes() / "hybridjobs_entry.py"]:
-            shutil.copy2(path, context / path.name)
+        for name in (f"{kind}/requirements.txt", "Containerfile", "train", "hybridjobs_entry.py"):
+            shutil.copy2(recipes() / name, context)
         _assemble(context, interpreter)
         labels = ["--label", f"{LABEL}={kind}", "--label", f"{LABEL}.version={own.version()}"]
         options = ["--network", "none", "--build-arg", f"BASE={base}", *labels, "--tag", tag]
