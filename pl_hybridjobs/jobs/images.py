@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pl_hybridjobs.errors import InvalidCall, RunnerError, did_you_mean
 from pl_hybridjobs.jobs import environment, own
-from pl_hybridjobs.jobs.container import PROBE, default_image
+from pl_hybridjobs.jobs.container import default_image, look_into
 from pl_hybridjobs.jobs.distributions import installed
 from pl_hybridjobs.jobs.engine import Engine
 from pl_hybridjobs.jobs.environment import Interpreter
@@ -79,7 +79,7 @@ def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: s
     tag = tag or default_image(kind)
     if engine.image_id(base) is None:
         engine.run("pull", base, timeout_s=_BUILD_S)
-    interpreter = _python_of(engine, base, python)
+    interpreter = look_into(engine, base, python, "--rm", "--network", "none").interpreter
     if interpreter.minor != here.minor:
         problem = (
             f"{base} has Python {interpreter.version} and this is {here.version}: jobs from here could not run in it; take another base"
@@ -94,14 +94,6 @@ def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: s
         options = ["--network", "none", "--build-arg", f"BASE={base}", *labels, "--tag", tag]
         engine.run("build", *options, "--file", str(context / "Containerfile"), folder, timeout_s=_BUILD_S)
     return tag
-
-
-def _python_of(engine: Engine, base: str, python: str) -> Interpreter:
-    said = engine.run("run", "--rm", "--network", "none", "--entrypoint", python, base, "-c", PROBE)
-    try:
-        return Interpreter(**json.loads(said)["interpreter"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunnerError(f"{python} in {base} is no Python: it answers other than asked.") from error
 
 
 def _assemble(context: Path, interpreter: Interpreter) -> None:
