@@ -193,6 +193,7 @@ class BraketRunner(RequestOptions):
             session = self.session(spec, folder)
             if last is not None and not last.arn:
                 self._submit_again(session, folder, last)
+                trackers.begin(folder, spec.mirrors)
                 return
             if last is not None and not last.is_closed:
                 if cause == "start":  # another client with the same key was first

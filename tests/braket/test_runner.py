@@ -34,6 +34,7 @@ from pl_hybridjobs.errors import (
     ProviderError,
     RunnerError,
 )
+from pl_hybridjobs.jobs import trackers
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec
 from tests.braket.scripted import Reply, scripted
@@ -101,6 +102,22 @@ def test_a_job_that_was_never_created_and_would_be_refused_now_can_be_cancelled_
 
     assert of_user().cost().usd == FIVE_DAYS
     held.cancel(0)
+
+
+def test_a_job_that_is_sent_again_has_its_mirrors(service, monkeypatch):
+    running = service()
+    begun: list[object] = []
+    monkeypatch.setattr(trackers, "begin", lambda folder, mirrors: begun.append(folder))
+    with monkeypatch.context() as away:
+        away.setattr(BraketRunner, "_submit", lambda *_, **__: raise_(ProviderError("no answer")))
+        with pytest.raises(RunnerError, match="no answer"):
+            braket_job(functions.sleep, 60, options={"name": "again"})
+    assert begun == []
+
+    open_job("again").resume()
+
+    assert len(begun) == len(running.jobs) == 1
+    running.kill_job(running.jobs[0].arn)
 
 
 def test_a_job_whose_client_died_while_it_uploaded_takes_what_was_set_aside_along_when_it_is_removed(service, monkeypatch):
