@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from pl_hybridjobs.jobs.lanes import sweep_file
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.state import State, observe
 from pl_hybridjobs.jobs.supervised import SupervisedRunner
-from tests.braket.boxes import packed
+from tests.braket.boxes import Parked, packed
 from tests.jobs import functions
 
 WAIT_S = 60
@@ -61,12 +62,12 @@ def test_jobs_for_which_the_others_have_reserved_too_much_wait_and_one_alone_is_
     sweep = lanes.Lanes(jobs_home, "all", tuple(folder.path.name for folder in folders), 3)
     sweep.write()
 
-    class Shop:
+    @dataclass(frozen=True)
+    class Shop(Parked):
         """Where so many can be afforded at once."""
 
-        def __init__(self, room: int) -> None:
-            self.room = room
-            self.started: list[JobFolder] = []
+        room: int
+        started: list[JobFolder] = field(default_factory=list)
 
         def start(self, folder, digest, cause):
             if len(self.started) >= self.room:
@@ -76,15 +77,11 @@ def test_jobs_for_which_the_others_have_reserved_too_much_wait_and_one_alone_is_
         def observe(self, folder):
             return State(Status.RUNNING, 1) if folder in self.started else observe(folder)
 
-        def cancel(self, folder, grace_s):
-            raise AssertionError
-
     shop = Shop(1)
     for _ in range(2):
         sweep.begin(shop, lambda folder: "")
         assert shop.started == folders[:1]
-    shop.room = 3
-    sweep.begin(shop, lambda folder: "")
+    sweep.begin(replace(shop, room=3), lambda folder: "")
     assert shop.started == folders
     with pytest.raises(BudgetExceeded):
         sweep.begin(Shop(0), lambda folder: "")
