@@ -6,6 +6,7 @@ may buy from devices is in the user's ledger alone, and becomes less as the job'
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from decimal import Decimal
@@ -42,24 +43,22 @@ def set_aside(folder: JobFolder, run: Run, instance_type: str, runtime_s: float,
     Raises:
         BudgetExceeded: The instance alone would pass the job's budget or the user's; nothing was reserved.
     """
-    mine = _account(folder, is_bought)
-    user = mine.parents[0] if is_bought else account.of_user(home_of(folder.path), emulated=False)
-    try:
-        _hire(mine, run, instance_type, runtime_s)
-        if not (limits := user.limits):
-            return {}
-        if is_bought:
-            rest, target = mine.ledger.left(mine.limits), f"braket-job:{folder.spec().name}"
-            left = _sum(user.ledger.set_aside(_rest_key(folder, run), target, limits, rest, namespace=_owner(folder)), mine.cost())
-        else:
-            left = user.ledger.left(limits)
-        told = dump_json(left.to_json())
-        return {BUDGET: told, f"{EMULATED}/{BUDGET}": told}  # there, the environment may be an emulator's
-    except BaseException:
-        _give_back(mine, folder, run)
-        raise
-    finally:
-        mine.close()
+    with contextlib.closing(_account(folder, is_bought)) as mine:
+        user = mine.parents[0] if is_bought else account.of_user(home_of(folder.path), emulated=False)
+        try:
+            _hire(mine, _instance_key(folder, run), instance_type, runtime_s)
+            if not (limits := user.limits):
+                return {}
+            if is_bought:
+                rest, target = mine.ledger.left(mine.limits), f"braket-job:{folder.spec().name}"
+                left = _sum(user.ledger.set_aside(_rest_key(folder, run), target, limits, rest, namespace=_owner(folder)), mine.cost())
+            else:
+                left = user.ledger.left(limits)
+        except BaseException:
+            _give_back(mine, folder, run)
+            raise
+    told = dump_json(left.to_json())
+    return {BUDGET: told, f"{EMULATED}/{BUDGET}": told}  # there, the environment may be an emulator's
 
 
 def spent(folder: JobFolder, run: Run, before: Cost, *, is_bought: bool = True) -> None:
@@ -71,41 +70,39 @@ def spent(folder: JobFolder, run: Run, before: Cost, *, is_bought: bool = True) 
         before: What the job had spent when they were not known yet.
         is_bought: See ``set_aside``.
     """
-    mine = _account(folder, is_bought)
-    ledger, key = mine.parents[0].ledger, _rest_key(folder, run)
-    entry = ledger.find([key]).get(key)
-    if entry is not None and entry.state is State.RESERVED:
-        held = Budget(max_usd=entry.usd, max_tasks=entry.tasks, max_shots=entry.shots, max_time_s=entry.seconds)
-        ledger.lower(key, _less(held, mine.cost(), before))
-    mine.close()
+    with contextlib.closing(_account(folder, is_bought)) as mine:
+        ledger, key = mine.parents[0].ledger, _rest_key(folder, run)
+        entry = ledger.find([key]).get(key)
+        if entry is not None and entry.state is State.RESERVED:
+            held = Budget(max_usd=entry.usd, max_tasks=entry.tasks, max_shots=entry.shots, max_time_s=entry.seconds)
+            ledger.lower(key, _less(held, mine.cost(), before))
 
 
 def settle(folder: JobFolder, run: Run, *, is_bought: bool = True) -> None:
     """A run is over: what it did not spend is free again, and its instance costs what was billed."""
-    mine, key = _account(folder, is_bought), _instance_key(folder, run)
-    entry = mine.find([key]).get(key)
-    if entry is not None and entry.state is not State.RELEASED:  # an older version of this package made none
-        seconds, _ = jobs.billed_s(run.answer, time.time())
-        price = price_of(entry.target)
-        known = Decimal(0) if not seconds else None if price is None else price.usd(seconds=seconds)
-        mine.settle(key, State.COMPLETED, known)
-    mine.parents[0].ledger.release([_rest_key(folder, run)])
-    mine.close()
+    key = _instance_key(folder, run)
+    with contextlib.closing(_account(folder, is_bought)) as mine:
+        entry = mine.find([key]).get(key)
+        if entry is not None and entry.state is not State.RELEASED:  # an older version of this package made none
+            seconds, _ = jobs.billed_s(run.answer, time.time())
+            price = price_of(entry.target)
+            known = Decimal(0) if not seconds else None if price is None else price.usd(seconds=seconds)
+            mine.settle(key, State.COMPLETED, known)
+        mine.parents[0].ledger.release([_rest_key(folder, run)])
 
 
 def give_back(folder: JobFolder, run: Run, *, is_bought: bool = True) -> None:
     """It is certain that a run was not submitted."""
-    mine = _account(folder, is_bought)
-    _give_back(mine, folder, run)
-    mine.close()
+    with contextlib.closing(_account(folder, is_bought)) as mine:
+        _give_back(mine, folder, run)
 
 
-def _hire(mine: Account, run: Run, instance_type: str, runtime_s: float) -> None:
+def _hire(mine: Account, key: str, instance_type: str, runtime_s: float) -> None:
     target = f"{INSTANCE}:{instance_type}"
     price = price_of(target)
     usd = None if price is None else price.usd(seconds=runtime_s)
     try:
-        mine.reserve([Charge(f"{mine.owner}|braket|{run.number}|instance", target, 0, usd=usd)])
+        mine.reserve([Charge(key, target, 0, usd=usd)])
     except BudgetExceeded as error:
         raise BudgetExceeded(
             f"{error}\nThe instance may run for {runtime_s:g} s, and is counted so before it is hired: let it end sooner with "
@@ -117,9 +114,9 @@ def _hire(mine: Account, run: Run, instance_type: str, runtime_s: float) -> None
 def _give_back(mine: Account, folder: JobFolder, run: Run) -> None:
     mine.parents[0].ledger.release([_rest_key(folder, run)])
     key = _instance_key(folder, run)
-    found = [ledger for ledger in (mine.parents[0].ledger, mine.ledger) if key in ledger.find([key])]
-    for ledger in found:
-        ledger.release([key])
+    for ledger in (mine.parents[0].ledger, mine.ledger):
+        if key in ledger.find([key]):  # else the job's would be made
+            ledger.release([key])
 
 
 def _account(folder: JobFolder, is_bought: bool) -> Account:

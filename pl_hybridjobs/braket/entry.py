@@ -16,11 +16,13 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 PAYLOAD = "hybridjobs.payload"
 _OURS = "hybridjobs-"
 _FAILURE_CHARACTERS = 1000
+_UNUSED_S = 7 * 86400.0  # longer than any job runs
 
 
 class CannotBegin(Exception):
@@ -120,17 +122,23 @@ def _settled(package: Path) -> Path:
     """The package at a place that is the same for all jobs with these contents, where the machine has a cache that jobs share.
 
     Machine code is found again by the path of its source: elsewhere each job would compile the simulator anew.
+    What no job uses for long is deleted.
     """
     cache, records = os.environ.get("XDG_CACHE_HOME"), list(package.glob("*.dist-info/RECORD"))  # the digest of every file
     if not cache or len(records) != 1:
         return package
     place = Path(cache, "pl_hybridjobs", f"own-{hashlib.sha256(records[0].read_bytes()).hexdigest()[:24]}")
-    if not place.is_dir():
-        with contextlib.suppress(OSError):  # the cache cannot be written, or another job was first just now
+    with contextlib.suppress(OSError):  # the cache cannot be written, or another job was first just now
+        if not place.is_dir():
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".own-") as temporary:
-                shutil.copytree(package, Path(temporary, "own"))
-                Path(temporary, "own").rename(place)
+                own = Path(shutil.copytree(package, Path(temporary, "own")))
+                os.utime(own)  # before anybody can take it for an old one
+                own.rename(place)
+        os.utime(place)
+        for other in place.parent.glob("own-*"):
+            if time.time() - other.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(other, ignore_errors=True)
     return place if place.is_dir() else package
 
 

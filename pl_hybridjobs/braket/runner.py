@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _ROLE_NAME, _ROLE_PATH = "AmazonBraketJobsExecutionRole", "/service-role/"
 _TO_SUBMIT, _TO_LOOK = Retries(), Retries(attempts=4, longest_s=2.0)
 _TAG_PYTHON = re.compile(r"py(\d)(\d+)")
+_UNLISTED_S = 900.0
 _NO_LOGS = ("AccessDeniedException", "UnrecognizedClientException")
 
 
@@ -191,7 +192,8 @@ class BraketRunner(RequestOptions):
         try:
             session = self.session(spec, folder)
             if last is not None and not last.arn:
-                self._submit(session, last, again=True)
+                self._submit_again(session, folder, last)
+                trackers.begin(folder, spec.mirrors)
                 return
             if last is not None and not last.is_closed:
                 if cause == "start":  # another client with the same key was first
@@ -280,11 +282,18 @@ class BraketRunner(RequestOptions):
                 is_there = isinstance(error, Refusal) and error.code == "ConflictException"  # another machine was faster
                 arn = self._find(session, run) if is_there else ""
                 if not arn:
-                    if error.nothing_done and not again:
+                    if error.nothing_done and (not again or _would_be_listed(session, run)):
                         run.forget()
                     raise
         crash_point("braket.created")
         run.created(arn)
+
+    def _submit_again(self, session: Session, folder: JobFolder, run: Run) -> None:
+        try:
+            self._submit(session, run, again=True)
+        finally:
+            if record.latest(folder) != run:  # forgotten
+                self._give_back(folder, run)
 
     @staticmethod
     def _find(session: Session, run: Run) -> str:
@@ -373,11 +382,11 @@ class BraketRunner(RequestOptions):
         """It is over: take the rest, the outcome last, and say how it ended where nobody else did."""
         from pl_hybridjobs.braket import allowance
 
+        allowance.settle(folder, run, is_bought=self.is_bought)  # also where the rest turns out to be damaged
         mirror.complete_logs(listed)
         again = False
         if not mirror.pull_outcome(listed):
             again = self._conclude(folder, spec, run)
-        allowance.settle(folder, run, is_bought=self.is_bought)
         run.close()
         crash_point("braket.closed")
         with contextlib.suppress(
@@ -472,13 +481,14 @@ class BraketRunner(RequestOptions):
             with locked(record.lock(folder)):
                 run = record.latest(folder) or run  # it may have been tried again just before
                 if not run.arn:
-                    self._submit(session, run, again=True)  # it may have been created, and then it is to be cancelled
+                    self._submit_again(session, folder, run)  # it may have been created, and then it is to be cancelled
             session.call("braket", "cancel_job", jobArn=run.arn)
-        except Refusal as refusal:
-            if refusal.code != "ConflictException":  # it has ended
-                raise RunnerError(f"{folder.path.name} could not be cancelled: {refusal}") from refusal
         except ProviderError as error:
-            raise RunnerError(f"{folder.path.name} could not be cancelled: {error}") from error
+            if record.latest(folder) != run:  # it was never created, and that is certain now
+                self.cancel(folder, grace_s)
+                return
+            if not isinstance(error, Refusal) or error.code != "ConflictException":  # else it has ended
+                raise RunnerError(f"{folder.path.name} could not be cancelled: {error}") from error
         deadline = time.monotonic() + grace_s + 10.0
         while time.monotonic() < deadline and not self.observe(folder).status.is_over:
             time.sleep(min(self.look_every_s, 0.2))
@@ -514,6 +524,11 @@ def input_problems(session: Session, spec: JobSpec) -> list[str]:
             if is_missing(refusal):  # whoever may not look here may be allowed to as the job's role
                 found.append(f"inputs[{name!r}]: there is no bucket {bucket!r}")
     return found
+
+
+def _would_be_listed(session: Session, run: Run) -> bool:
+    """Whether a Braket job that the first request had created would have been found by now, with these credentials."""
+    return time.time() - float(run.intent["time"]) > _UNLISTED_S and f"::{session.account}:" in run.intent["request"]["roleArn"]
 
 
 def _began(folder: JobFolder, run: Run) -> bool:

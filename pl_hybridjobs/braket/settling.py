@@ -1,4 +1,7 @@
-"""What processes left open in the user's ledger that bought outside of jobs, and died; jobs look after their own when they are resumed."""
+"""What dead processes left open in the user's ledger: purchases outside of jobs, and what was set aside for Braket jobs never sent.
+
+Jobs look after their other purchases when they are resumed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Settled:
 
 
 def settle(user: Account, home: Path, older_than_s: float) -> Settled:
-    """Settle what can be settled of purchases outside of jobs, and of reservations for Braket jobs whose folder is gone.
+    """Settle what can be settled of purchases outside of jobs, and of reservations for Braket jobs never sent or whose folder is gone.
 
     Args:
         user: Whose ledger.
@@ -38,8 +41,8 @@ def settle(user: Account, home: Path, older_than_s: float) -> Settled:
     """
     until = time.time() - older_than_s
     found = [entry for entry in user.ledger.entries() if not entry.state.is_final and entry.state is not State.RELEASED]
-    mine = [entry for entry in found if entry.updated < until and not (home / "jobs" / entry.namespace.partition("|")[0]).is_dir()]
-    unsent = [entry for entry in mine if entry.state is State.RESERVED and _is_journalled_here(entry)]
+    mine = [entry for entry in found if entry.updated < until and not _is_looked_after(entry, home)]
+    unsent = [entry for entry in mine if entry.state is State.RESERVED and (_is_journalled_here(entry) or _folder(entry, home).is_dir())]
     user.ledger.release(entry.key for entry in unsent)
     ended: list[Settlement] = []
     still_open: list[str] = []
@@ -52,6 +55,17 @@ def settle(user: Account, home: Path, older_than_s: float) -> Settled:
                 still_open.append(settlement)
     user.ledger.settle_all(ended)
     return Settled(len(unsent), len(ended), tuple(still_open))
+
+
+def _folder(entry: Entry, home: Path) -> Path:
+    return home / "jobs" / entry.namespace.partition("|")[0]
+
+
+def _is_looked_after(entry: Entry, home: Path) -> bool:
+    """Whether its job does that: not for a Braket job that nobody has ever asked for."""
+    _, _, run = entry.key.partition("|braket|")
+    intent = _folder(entry, home) / "braket" / run.partition("|")[0] / "intent.json"
+    return _folder(entry, home).is_dir() and (not run or intent.exists())
 
 
 def _is_journalled_here(entry: Entry) -> bool:

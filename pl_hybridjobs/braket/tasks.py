@@ -228,9 +228,9 @@ class Braket:
             try:
                 while key not in self._earlier and (page := next(self._pages, None)) is not None:
                     self._earlier |= page
-            except Refusal as refusal:
-                if not refusal.code.startswith("AccessDenied"):
-                    self._pages = None
+            except BaseException as error:
+                if not isinstance(error, Refusal) or not error.code.startswith("AccessDenied"):
+                    self._pages = None  # a search that was broken off finds nothing more, and nothing found would be bought again
                     raise
             return self._earlier.get(key)
 

@@ -483,7 +483,7 @@ def budget_clear() -> None:
 @click.option("--older-than", default="1d", show_default=True, metavar="AGE", help="Leave alone what is younger, for example 30m or 2h.")
 def budget_settle(older_than: str) -> None:
     """Settle what processes outside of jobs left open when they died: what was never sent is given back, of what was sent Amazon Braket is
-    asked. A job's purchases are settled when it is resumed.
+    asked. A job's purchases are settled when it is resumed; what was set aside for a Braket job that was never sent is given back, too.
 
     \b
     Example:

@@ -233,7 +233,7 @@ def _of_user(place: Path, emulated: bool, pid: int) -> Account:
         Ledger(place / LEDGER),
         lambda: read_budget(place / BUDGET),
         namespace=os.urandom(16).hex(),
-        remedy="To go on, raise it: `hybridjobs budget set`; `hybridjobs budget` shows it.",
+        remedy="To go on, raise it: `hybridjobs budget set`; `hybridjobs budget` shows what devices and Braket jobs have of it.",
     )
 
 

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pl_hybridjobs.errors import RunnerError, says_its_fields
 from pl_hybridjobs.home import default_home, home_of
 from pl_hybridjobs.jobs import device, engine, launch, own, process
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
-from pl_hybridjobs.jobs.engine import Engine
+from pl_hybridjobs.jobs.engine import Engine, cure_for
 from pl_hybridjobs.jobs.environment import Interpreter, Place, folder_in, place_for
 from pl_hybridjobs.jobs.exits import EXIT_MEMORY
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -44,7 +44,7 @@ _SETTINGS = "HYBRIDJOBS_"
 _CLIENTS = ("BUILDAH_", "CONTAINER", "DBUS_", "DOCKER_", "HOME", "LD_", "PATH", "PODMAN_", "REGISTRY_", "STORAGE_", "TMPDIR", "XDG_")
 _COMPILE = "import numpy; from pl_hybridjobs.sim import drivers; drivers.link(numpy.dtype('float64'))"
 #: Tells of an interpreter what ``Probe`` holds, as JSON.
-PROBE = """
+_PROBE = """
 import json, os, platform, sys, sysconfig
 found = {"root": "", "version": "", "path": os.environ.get("PATH", "")}
 try:
@@ -205,6 +205,28 @@ class Probe:
     version: str
     path: str
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Probe:
+        """Read what ``_PROBE`` prints."""
+        return cls(**{**told, "interpreter": Interpreter(**told["interpreter"])})
+
+
+def look_into(engine: Engine, image: str, python: str, *options: str) -> Probe:
+    """See what an image has, by running it.
+
+    Raises:
+        RunnerError: The engine cannot; or the image has no such Python.
+    """
+    try:
+        return Probe.of(json.loads(engine.run("run", *options, "--entrypoint", python, image, "-c", _PROBE)))
+    except RunnerError as error:
+        if any(f"exit code {code}" in str(error) for code in _NO_PROGRAM) and not cure_for(str(error)):
+            advice = "Name its interpreter with python=, or build one with `hybridjobs image build`."
+            raise RunnerError(f"image {image!r} has no {python} that starts. {advice}\n{error}") from error
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunnerError(f"{python} in image {image!r} is no Python: it answers other than asked.") from error
+
 
 @dataclass(frozen=True)
 class Box:
@@ -258,28 +280,21 @@ class Box:
         Raises:
             RunnerError: It cannot; or the image has no such Python.
         """
-        key = json.dumps([self.engine.path, self.image_id, self.runner.python, self.options(), PROBE])
+        key = json.dumps([self.engine.path, self.image_id, self.runner.python, self.options(), _PROBE])
         kept = self.home / "environments" / f"image-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         try:
-            value = json.loads(kept.read_bytes())
-            return Probe(Interpreter(**value.pop("interpreter")), **value)
+            return Probe.of(json.loads(kept.read_bytes()))
         except (OSError, ValueError, TypeError, KeyError):
             pass
-        options = ["run", *self.options(), "--entrypoint", self.runner.python, self.image, "-c", PROBE]
         try:
-            value = json.loads(self.engine.run(*options))
+            found = look_into(self.engine, self.image, self.runner.python, *self.options())
         except RunnerError as error:
             if f"exit code {_KILLED}" in str(error) and self.spec.resources.memory_mb:
                 raise RunnerError(f"memory_mb={self.spec.resources.memory_mb:g} is too little: Python itself does not start.") from error
-            if any(f"exit code {code}" in str(error) for code in _NO_PROGRAM) and not engine.cure_for(str(error)):
-                advice = "Name its interpreter with python=, or build one with `hybridjobs image build`."
-                raise RunnerError(f"image {self.image!r} has no {self.runner.python} that starts. {advice}\n{error}") from error
             raise
-        except ValueError as error:
-            raise RunnerError(f"{self.runner.python} in image {self.image!r} is no Python: it answers other than asked.") from error
         folder_in(self.home)
-        write_bytes(kept, dump_json(value), durable=False)
-        return Probe(Interpreter(**value.pop("interpreter")), **value)
+        write_bytes(kept, dump_json(asdict(found)), durable=False)
+        return found
 
 
 @dataclass(frozen=True)
@@ -397,7 +412,7 @@ class ContainerLaunch:
                 said = file.read().decode(errors="replace")
             return launch.Verdict(code, "", self._box.engine.refusal(f"{self._box.engine.name} run", code, said))
         if code > 128:
-            detail = "the container was killed (SIGKILL, exit code 137): from outside, or because memory ran out"
+            detail = "the worker or its container was killed (SIGKILL, exit code 137): from outside, or because memory ran out"
             return launch.Verdict(128 - code, "", detail if code == _KILLED else "")
         return launch.Verdict(code)
 

@@ -300,7 +300,7 @@ def install(listing: Path, site: Path, interpreter: Interpreter, *options: str) 
 
 def without_passwords(text: str) -> str:
     """With what stands before the host in addresses left out: not every pip hides it."""
-    return re.sub(r"://[^/\s@]+@", "://****@", text)
+    return re.sub(r"://[^/\s]+@", "://****@", text)
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:

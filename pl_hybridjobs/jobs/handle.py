@@ -430,13 +430,16 @@ class Job:
         return known or self._spec.bundle_digest
 
     def remove(self) -> None:
-        """Delete the job's folder, with all that is in it.
+        """Delete the job's folder, with all that is in it. One that could go on is cancelled first.
 
         Raises:
             InvalidCall: The job is not over.
+            RunnerError: It may have been submitted elsewhere, and cannot be cancelled there.
         """
         try:
             status = self.state().status
+            if status in (Status.CREATED, Status.INTERRUPTED) and isinstance(self._runner, runners.Mirroring):
+                self._runner.cancel(self._folder, 0.0)  # what was set aside for it is free again
         except FolderCorrupt:  # then at least nothing of it may be running
             status = Status.RUNNING if self._has_processes(_LEAVING_S) else Status.INTERRUPTED
         if not status.is_over and status is not Status.CREATED:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pl_hybridjobs.errors import InvalidCall, RunnerError, did_you_mean
 from pl_hybridjobs.jobs import environment, own
-from pl_hybridjobs.jobs.container import PROBE, default_image
+from pl_hybridjobs.jobs.container import default_image, look_into
 from pl_hybridjobs.jobs.distributions import installed
 from pl_hybridjobs.jobs.engine import Engine
 from pl_hybridjobs.jobs.environment import Interpreter
@@ -43,7 +43,7 @@ def recipes() -> Path:
     """The folder of recipes: in a wheel inside the package, in a checkout beside it."""
     package = Path(__file__).parents[1]
     for folder in (package / "containers", package.parent / "containers"):
-        if folder.joinpath("base", "Containerfile").is_file():
+        if folder.joinpath("Containerfile").is_file():
             return folder
     raise RunnerError(
         "This installation of pl-hybridjobs lacks its folder `containers`. Install it anew: pip install --force-reinstall pl-hybridjobs"
@@ -52,7 +52,7 @@ def recipes() -> Path:
 
 def kinds() -> list[str]:
     """Names of the recipes."""
-    return sorted(path.parent.name for path in recipes().glob("*/Containerfile"))
+    return sorted(path.parent.name for path in recipes().glob("*/requirements.txt"))
 
 
 def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: str | None = None, python: str = "python3") -> str:
@@ -79,7 +79,7 @@ def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: s
     tag = tag or default_image(kind)
     if engine.image_id(base) is None:
         engine.run("pull", base, timeout_s=_BUILD_S)
-    interpreter = _python_of(engine, base, python)
+    interpreter = look_into(engine, base, python, "--rm", "--network", "none").interpreter
     if interpreter.minor != here.minor:
         problem = (
             f"{base} has Python {interpreter.version} and this is {here.version}: jobs from here could not run in it; take another base"
@@ -87,21 +87,13 @@ def build(engine: Engine, kind: str = "base", *, base: str | None = None, tag: s
         raise InvalidCall("image build", [problem])
     with tempfile.TemporaryDirectory(prefix="hybridjobs-image-") as folder:
         context = Path(folder)
-        for path in [*(recipes() / kind).iterdir(), recipes() / "train", recipes() / "hybridjobs_entry.py"]:
-            shutil.copy2(path, context / path.name)
+        for name in (f"{kind}/requirements.txt", "Containerfile", "train", "hybridjobs_entry.py"):
+            shutil.copy2(recipes() / name, context)
         _assemble(context, interpreter)
         labels = ["--label", f"{LABEL}={kind}", "--label", f"{LABEL}.version={own.version()}"]
         options = ["--network", "none", "--build-arg", f"BASE={base}", *labels, "--tag", tag]
         engine.run("build", *options, "--file", str(context / "Containerfile"), folder, timeout_s=_BUILD_S)
     return tag
-
-
-def _python_of(engine: Engine, base: str, python: str) -> Interpreter:
-    said = engine.run("run", "--rm", "--network", "none", "--entrypoint", python, base, "-c", PROBE)
-    try:
-        return Interpreter(**json.loads(said)["interpreter"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunnerError(f"{python} in {base} is no Python: it answers other than asked.") from error
 
 
 def _assemble(context: Path, interpreter: Interpreter) -> None:

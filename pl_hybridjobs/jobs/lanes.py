@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pl_hybridjobs.errors import FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
 from pl_hybridjobs.jobs.durable import dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status
@@ -62,10 +62,11 @@ _mine = _Mine()
 
 @dataclass(frozen=True)
 class _Turn:
-    """Which jobs are to begin, and which to be stopped."""
+    """Which jobs are to begin, which to be stopped, and how many run."""
 
     due: Sequence[JobFolder] = ()
     to_end: Sequence[JobFolder] = ()
+    busy: int = 0
 
 
 _NOBODYS = _Turn()
@@ -147,7 +148,7 @@ class Lanes:
                 return newest
 
     def begin(self, runner: Runner, digest: Callable[[JobFolder], str], *, is_patient: bool = False) -> None:
-        """Begin as many of the jobs that wait as may run.
+        """Begin as many of the jobs that wait as may run. Those for which the others have reserved too much of a budget go on waiting.
 
         Args:
             runner: The jobs'.
@@ -156,14 +157,20 @@ class Lanes:
 
         Raises:
             RunnerError: One could not be started.
+            BudgetExceeded: Not even one alone.
             StoreError: The sweep's lock is held by somebody else for too long.
         """
         if self.lock in _mine.held:  # a look by who holds it has found a job ended
             return
         with self._held(_always(locked(self.lock)) if is_patient else try_locked(self.lock)) as is_ours:
             turn = self._turn(runner.observe, runner.cancel) if is_ours else _NOBODYS
-            for folder in turn.due:
-                runner.start(folder, digest(folder), cause_of(folder))
+            for number, folder in enumerate(turn.due):
+                try:
+                    runner.start(folder, digest(folder), cause_of(folder))
+                except BudgetExceeded:
+                    if number + turn.busy == 0:
+                        raise
+                    break
         self._end(turn, runner.cancel)
 
     def take(self, look: Look, cancel: Cancel) -> JobFolder | None:
@@ -189,7 +196,7 @@ class Lanes:
         waiting = [folder for folder, status in seen if status is Status.CREATED]
         busy = [folder for folder, status in seen if status in _BUSY]
         if self.on_failure == "continue" or all(status is not Status.FAILED for _, status in seen):
-            return _Turn(waiting[: max(0, self.max_parallel - len(busy))])
+            return _Turn(waiting[: max(0, self.max_parallel - len(busy))], busy=len(busy))
         for folder in reversed(waiting):
             cancel(folder, _GRACE_S)
         return _Turn([], busy if self.on_failure == "cancel" else [])

@@ -1,6 +1,7 @@
 """Where jobs live: a folder each, and a SQLite index over them that can be deleted and is then made again.
 
-The folders are the truth. The index answers "which jobs are there" fast, and hands out unique names. Workers never open it.
+The folders are the truth. The index answers "which jobs are there" fast, and hands out unique names. Workers never open it. Where the disk
+lets nobody open it, because it is full or read-only, one in memory answers: jobs can be found, listed and deleted all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pl_hybridjobs.errors import AmbiguousName, JobNotFound, RunnerError, StoreError, did_you_mean
 from pl_hybridjobs.home import default_home
@@ -47,6 +49,8 @@ CREATE INDEX jobs_open ON jobs (final) WHERE final = 0;
 CREATE INDEX jobs_created ON jobs (created);
 CREATE TABLE names (base TEXT PRIMARY KEY, last INTEGER NOT NULL);
 """
+
+_T = TypeVar("_T")
 
 
 class Store:
@@ -142,18 +146,23 @@ class Store:
             return folder
         if not text:
             raise JobNotFound("An empty name matches no job. `hybridjobs list` shows all.")
-        with self._read() as database:
-            self._reconcile({job_id for (job_id,) in database.execute("SELECT id FROM jobs")})
-            rows = database.execute("SELECT id FROM jobs WHERE id = ? OR name = ? ORDER BY created", (text, text)).fetchall()
-            if not rows:
-                begins = (len(text), text)
-                rows = database.execute("SELECT id FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY created", begins).fetchall()
-            names = [] if rows else [name for (name,) in database.execute("SELECT name FROM jobs ORDER BY created DESC LIMIT 5000")]
-        if len(rows) == 1:
-            return JobFolder(self.jobs / rows[0][0])
-        if rows:
-            raise AmbiguousName(f"{text!r} matches {len(rows)} jobs: {', '.join(row[0] for row in rows[:10])}. Use one of these ids.")
+        ids, names = self._ask(lambda database: self._matches(database, text))
+        if len(ids) == 1:
+            return JobFolder(self.jobs / ids[0])
+        if ids:
+            raise AmbiguousName(f"{text!r} matches {len(ids)} jobs: {', '.join(ids[:10])}. Use one of these ids.")
         raise JobNotFound(f"There is no job {text!r} in {self.home}.{did_you_mean(text, names)} `hybridjobs list` shows all.")
+
+    def _matches(self, database: sqlite3.Connection, text: str) -> tuple[list[str], list[str]]:
+        """Ids of the jobs that a text may mean, oldest first; where there is none, names of others."""
+        self._reconcile(database, {job_id for (job_id,) in database.execute("SELECT id FROM jobs")})
+        for query, values in (
+            ("SELECT id FROM jobs WHERE id = ? OR name = ? ORDER BY created", (text, text)),
+            ("SELECT id FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY created", (len(text), text)),
+        ):
+            if found := database.execute(query, values).fetchall():
+                return [job_id for (job_id,) in found], []
+        return [], [name for (name,) in database.execute("SELECT name FROM jobs ORDER BY created DESC LIMIT 5000")]
 
     def select(
         self,
@@ -180,30 +189,28 @@ class Store:
         place = f"{self.jobs}{os.sep}"
         return [
             JobFolder(place + job_id)
-            for job_id, job_name, status, job_tags, created, _ in self._rows()
+            for job_id, job_name, status, job_tags, created, _ in self._ask(self._rows)
             if begin <= created < end
             and (wanted is None or status in wanted)
             and (name is None or fnmatch.fnmatchcase(job_name, name))
             and (not tags or tags.items() <= json.loads(job_tags).items())
         ]
 
-    def _rows(self) -> list[tuple[str, str, str, str, float, int]]:
+    def _rows(self, database: sqlite3.Connection) -> list[tuple[str, str, str, str, float, int]]:
         """All jobs, newest first: id, name, status, tags, created, final. As the folders say, now."""
         query = "SELECT id, name, status, tags, created, final FROM jobs ORDER BY created DESC, rowid DESC"
-        with self._read() as database:
+        rows = database.execute(query).fetchall()
+        if self._reconcile(database, {row[0] for row in rows}):
             rows = database.execute(query).fetchall()
-            if self._reconcile({row[0] for row in rows}):
-                rows = database.execute(query).fetchall()
-            if self._refresh([(row[0], row[2]) for row in rows if not row[5]]):
-                rows = database.execute(query).fetchall()
+        if self._refresh(database, [(row[0], row[2]) for row in rows if not row[5]]):
+            rows = database.execute(query).fetchall()
         return rows
 
     def digest(self, job_id: str) -> str:
         """The bundle's digest as it was when the job was submitted; "" if the index does not know."""
         if not self.index.exists():
             return ""
-        with self._read() as database:
-            row = database.execute("SELECT digest FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        row = self._ask(lambda database: database.execute("SELECT digest FROM jobs WHERE id = ?", (job_id,)).fetchone())
         return str(row[0]) if row else ""
 
     def remove(self, folder: JobFolder) -> None:
@@ -213,14 +220,15 @@ class Store:
             rename_folder(folder.path, hidden)
             shutil.rmtree(hidden)
         if folder.path.parent == self.jobs:
-            with self._write() as database:
+            with contextlib.suppress(StoreError), self._write() as database:  # else the next look finds it
                 database.execute("DELETE FROM jobs WHERE id = ?", (folder.path.name,))
 
-    def _reconcile(self, known: set[str]) -> bool:
+    def _reconcile(self, database: sqlite3.Connection, known: set[str]) -> bool:
         """Bring the index in line with the folders: they may have been copied in, removed, or be newer than the index.
 
         Args:
-            known: The ids in the index.
+            database: The index.
+            known: The ids in it.
 
         Returns:
             Whether it was not in line.
@@ -239,7 +247,7 @@ class Store:
             folder = JobFolder(self.jobs / job_id)
             with contextlib.suppress(StoreError):  # damaged or foreign: `doctor` lists it, opening it says why
                 new.append((folder.spec(), observe(folder).status))
-        with self._write() as database:
+        with transaction(database, _BUSY_S):
             for spec, status in sorted(new, key=lambda item: item[0].created):
                 _insert(database, spec, status)
             for job_id in known - on_disk:
@@ -254,10 +262,11 @@ class Store:
             if time.time() - left.stat().st_mtime > _STALE_S:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _refresh(self, unfinished: Sequence[tuple[str, str]]) -> bool:
+    def _refresh(self, database: sqlite3.Connection, unfinished: Sequence[tuple[str, str]]) -> bool:
         """Look at each job that had not ended when the index last heard of it.
 
         Args:
+            database: The index.
             unfinished: Their ids and statuses.
 
         Returns:
@@ -269,29 +278,37 @@ class Store:
             if str(now) != status:
                 changed.append((str(now), int(now.is_final), job_id))
         if changed:
-            with self._write() as database:
+            with transaction(database, _BUSY_S):
                 database.executemany("UPDATE jobs SET status = ?, final = ? WHERE id = ? AND final = 0", changed)
         return bool(changed)
 
-    @contextlib.contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(self._connect()) as database:
-            yield database
+    def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Answer a question from the index."""
+        try:
+            with contextlib.closing(self._connect()) as database:
+                return question(database)
+        except sqlite3.OperationalError:
+            with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+                _make_tables(database)
+                return question(database)
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(self._connect()) as database, transaction(database, _BUSY_S):
-            yield database
+        try:
+            with contextlib.closing(self._connect()) as database, transaction(database, _BUSY_S):
+                yield database
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"The index {self.index} cannot be written: {error}. If the disk is full or read-only, mend that (`hybridjobs rm` deletes "
+                "jobs); the index itself can be deleted, it is made again from the job folders."
+            ) from error
 
     def _connect(self) -> sqlite3.Connection:
         self._make_home()
         try:
             return self._open()
-        except sqlite3.OperationalError as error:
-            raise StoreError(
-                f"The index {self.index} cannot be opened: {error}. If the disk is full or read-only, mend that; "
-                "the index itself can be deleted, it is made again from the job folders."
-            ) from error
+        except sqlite3.OperationalError:
+            raise
         except sqlite3.DatabaseError:
             # Damaged: it holds nothing that the folders do not.
             for suffix in ("", "-wal", "-shm"):
@@ -319,9 +336,13 @@ class Store:
             if version != _SCHEMA_VERSION:  # nobody was faster; any other version is replaced, the folders hold everything
                 for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
                     database.execute(f"DROP {kind} {name}")
-                for statement in _SCHEMA.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+                _make_tables(database)
+
+
+def _make_tables(database: sqlite3.Connection) -> None:
+    for statement in _SCHEMA.split(";"):
+        database.execute(statement)
+    database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def observe_via_runner(folder: JobFolder) -> State:

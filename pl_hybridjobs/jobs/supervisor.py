@@ -29,7 +29,7 @@ from pl_hybridjobs.jobs.supervised import SupervisedRunner
 
 OUT_OF_BUDGET = "the budget ran out before the next submission; it can be raised with resume"
 GRACE_S = float(os.environ.get("HYBRIDJOBS_GRACE_S", "10"))
-_LEAVING_S = 5.0
+_LEAVING_S = 15.0
 _POLL_S = 0.2
 _MEMORY_POLL_S = 0.05
 _THREAD_VARIABLES = (
@@ -273,9 +273,11 @@ class Attempt:
             if self.kill_reason and now > self.kill_at:
                 process.signal_group(worker, signal.SIGKILL)
             if now - self.lease.beat_monotonic > HEARTBEAT_S and self.folder.outcome.exists():
-                # Threads or child processes go on, after the function has returned; a large program takes seconds to leave.
+                # Threads or child processes go on after the function has returned; on a busy machine, large programs take seconds to leave.
                 if not self.kill_reason and time.time() - self.folder.outcome.stat().st_mtime > _LEAVING_S:
-                    self._end(worker, "ended", "the function has ended, and what it started goes on", GRACE_S)
+                    self._end(
+                        worker, "ended", f"the function has ended, and {_LEAVING_S:g} s later something that it started goes on", GRACE_S
+                    )
             elif now - self.lease.beat_monotonic > HEARTBEAT_S:
                 try:
                     self.lease = beat(self.folder, self.lease)

@@ -9,10 +9,10 @@ from decimal import Decimal
 import pytest
 
 from pl_hybridjobs.braket import allowance, record
-from pl_hybridjobs.braket.runner import instance_cost
+from pl_hybridjobs.braket.runner import BraketRunner, instance_cost
 from pl_hybridjobs.cost.account import budget_file, of_job, of_user
 from pl_hybridjobs.cost.ledger import Charge, Cost
-from pl_hybridjobs.errors import BudgetExceeded
+from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
 from tests.braket.boxes import packed
 from tests.jobs import functions
 
@@ -138,6 +138,25 @@ def test_when_a_job_is_over_it_has_cost_what_was_billed_and_the_rest_is_free():
     assert of_user().cost().usd_final == of_user().cost().usd == HOUR_USD
     assert of_job(folder.path).cost().without("braket-instance") == Cost()
     assert instance_cost(run.answer).usd_final == HOUR_USD
+
+
+def test_a_job_is_settled_also_where_its_result_came_damaged():
+    class Damaged:
+        def complete_logs(self, listed):
+            pass
+
+        def pull_outcome(self, listed):
+            raise FolderCorrupt("arrays are missing")
+
+    folder = packed(functions.add, 1)
+    set_aside(folder, seconds=24 * HOUR_S)
+    run = begin(folder)
+    run.heard(billed(HOUR_S))
+
+    with pytest.raises(FolderCorrupt):
+        BraketRunner()._close(folder, folder.spec(), run, Damaged(), [])  # type: ignore[arg-type]
+
+    assert of_user().cost().usd == HOUR_USD
 
 
 def test_a_lost_job_that_never_ran_has_cost_nothing():

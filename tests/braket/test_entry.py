@@ -92,8 +92,12 @@ def where_the_package_is():
 
 
 def test_jobs_that_share_a_cache_share_the_simulators_machine_code_too(tmp_path):
-    """It is found by the path of its source."""
+    """It is found by the path of its source. What no job has used for a while is not kept."""
     seen = []
+    old, young = (tmp_path / "cache" / "pl_hybridjobs" / f"own-{name}" for name in ("old", "young"))
+    young.mkdir(parents=True)
+    old.mkdir()
+    os.utime(old, (0, 0))
     for name in ("one", "two"):
         box = Box(tmp_path / name, packed(where_the_package_is))
         code, output = box.run(XDG_CACHE_HOME=str(tmp_path / "cache"))
@@ -102,6 +106,7 @@ def test_jobs_that_share_a_cache_share_the_simulators_machine_code_too(tmp_path)
 
     assert seen[0] == seen[1]
     assert Path(seen[0]).is_relative_to(tmp_path / "cache")
+    assert (old.exists(), young.exists()) == (False, True)
 
 
 def test_a_failure_is_told_to_the_service(tmp_path):

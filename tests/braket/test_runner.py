@@ -34,6 +34,7 @@ from pl_hybridjobs.errors import (
     ProviderError,
     RunnerError,
 )
+from pl_hybridjobs.jobs import trackers
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec
 from tests.braket.scripted import Reply, scripted
@@ -59,6 +60,10 @@ def braket_job(fn, *args, runner=None, options=None, **kwargs):
     return hybrid_job(fn, runner=runner or BraketRunner(), **(options or {}))(*args, **kwargs)
 
 
+def raise_(error):
+    raise error
+
+
 def wait_for(true, timeout_s=WAIT_S):
     deadline = time.monotonic() + timeout_s
     while not true():
@@ -78,6 +83,55 @@ def test_a_lost_reply_makes_no_second_job(service):
     assert running.happened["drop"] >= 2
     assert [run.arn for run in record.runs(JobFolder(job.folder))] == [running.jobs[0].arn]
     running.kill_job(running.jobs[0].arn)
+
+
+def test_a_job_that_was_never_created_and_would_be_refused_now_can_be_cancelled_and_what_was_set_aside_is_free(service, monkeypatch):
+    service(quota=1)
+    with monkeypatch.context() as away:
+        away.setattr(BraketRunner, "_submit", lambda *_, **__: raise_(ProviderError("no answer")))
+        with pytest.raises(RunnerError, match="no answer"):
+            braket_job(functions.add, 1, options={"name": "lost"})
+    job, held = open_job("lost"), braket_job(functions.sleep, 60)
+    (run,) = record.runs(JobFolder(job.folder))
+    with pytest.raises(RunnerError, match=r"could not be cancelled.*quota"):
+        job.cancel(0)  # what was created a moment ago may not be listed yet
+    assert of_user().cost().usd == 2 * FIVE_DAYS
+
+    run.begin({**run.intent, "time": run.intent["time"] - 3600.0})
+    assert job.cancel(0) is Status.CANCELLED
+
+    assert of_user().cost().usd == FIVE_DAYS
+    held.cancel(0)
+
+
+def test_a_job_that_is_sent_again_has_its_mirrors(service, monkeypatch):
+    running = service()
+    begun: list[object] = []
+    monkeypatch.setattr(trackers, "begin", lambda folder, mirrors: begun.append(folder))
+    with monkeypatch.context() as away:
+        away.setattr(BraketRunner, "_submit", lambda *_, **__: raise_(ProviderError("no answer")))
+        with pytest.raises(RunnerError, match="no answer"):
+            braket_job(functions.sleep, 60, options={"name": "again"})
+    assert begun == []
+
+    open_job("again").resume()
+
+    assert len(begun) == len(running.jobs) == 1
+    running.kill_job(running.jobs[0].arn)
+
+
+def test_a_job_whose_client_died_while_it_uploaded_takes_what_was_set_aside_along_when_it_is_removed(service, monkeypatch):
+    service()
+    with monkeypatch.context() as dying:
+        dying.setattr(Mirror, "push", lambda _: raise_(ProviderError("gone")))
+        dying.setattr(BraketRunner, "_give_back", lambda *_: None)
+        with pytest.raises(RunnerError, match="gone"):
+            braket_job(functions.add, 1, options={"name": "late"})
+    assert of_user().cost().usd == FIVE_DAYS
+
+    open_job("late").remove()
+
+    assert of_user().cost().is_nothing
 
 
 SUBMIT = """

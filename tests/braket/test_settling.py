@@ -60,14 +60,30 @@ def test_what_is_young_may_belong_to_a_process_that_lives(left):
     assert left.cost().usd_estimated == 4
 
 
-def test_reservations_for_a_braket_job_stay_as_long_as_its_folder_is_there():
+@pytest.fixture
+def reserved():
+    """A Braket job's folder and its first run, for which all of the user's budget was set aside."""
     budget_file().parent.mkdir(parents=True, exist_ok=True)
     budget_file().write_text('{"max_usd": "10"}')
     folder = packed(functions.add, 1)
-    allowance.set_aside(folder, record.Run(record.home(folder) / "1"), "ml.m5.large", 3600.0)
+    run = record.Run(record.home(folder) / "1")
+    allowance.set_aside(folder, run, "ml.m5.large", 3600.0)
+    return folder, run
+
+
+def test_reservations_for_a_braket_job_stay_as_long_as_its_folder_is_there(reserved):
+    folder, run = reserved
+    run.begin({"request": {}})
     assert "0 never sent" in settle("--older-than", "0s")
 
     folder.path.rename(folder.path.with_name("gone"))
 
     assert "1 never sent and given back, 0 ended and settled, 1 open" in settle("--older-than", "0s")
     assert of_user().cost().usd == Decimal("0.115"), "its instance may have run"
+
+
+def test_what_was_set_aside_by_who_died_before_the_braket_job_was_sent_is_given_back(reserved):
+    assert of_user().cost().usd == 10
+
+    assert "2 never sent and given back, 0 ended and settled, 0 open" in settle("--older-than", "0s")
+    assert of_user().cost().is_nothing

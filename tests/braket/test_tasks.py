@@ -201,6 +201,23 @@ def test_a_later_attempt_with_another_job_token_tags_and_prefix_finds_what_was_b
     assert len(running.tasks) == (2 if search == "forbidden" else 3)
 
 
+def test_a_search_for_what_was_bought_that_was_broken_off_begins_anew(monkeypatch):
+    errors = [ProviderError("no network"), KeyboardInterrupt()]
+
+    def turn(*args, **kwargs):
+        if errors:
+            raise errors.pop()
+        yield {"quantumTasks": [{"outputS3Directory": "tasks/a/x", "quantumTaskArn": "a-arn"}]}
+
+    qpu = tasks.open(SV1)
+    monkeypatch.setattr(qpu._session, "pages", turn)
+
+    for error in (KeyboardInterrupt, ProviderError):
+        with pytest.raises(error):
+            qpu._bought_before("a")
+    assert qpu._bought_before("a") == "a-arn"
+
+
 def test_a_search_for_what_was_bought_turns_no_more_pages_than_it_needs(monkeypatch):
     pages = [[("b", "b-arn")], [("c", "c-arn"), ("d", "d-arn")], [("a", "a-arn")]]
     turned: list[int] = []

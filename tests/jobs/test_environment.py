@@ -197,10 +197,10 @@ def test_a_locked_file_with_another_hash_is_not_installed_and_what_the_worker_ne
 
 
 def test_a_password_that_an_installer_prints_is_not_told(capfd):
-    code, tail = environment._run([sys.executable, "-c", "print('Looking in https://user:hunter2@index.org/simple'); raise SystemExit(3)"])
+    code, tail = environment._run([sys.executable, "-c", "print('Looking in https://user:hunt@er2@index.org/simple'); raise SystemExit(3)"])
 
     assert (code, tail) == (3, "Looking in https://****@index.org/simple")
-    assert "hunter2" not in capfd.readouterr().err
+    assert "er2" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pl_hybridjobs.errors import AmbiguousName, JobNotFound
+from pl_hybridjobs.errors import AmbiguousName, JobNotFound, StoreError
 from pl_hybridjobs.jobs.durable import locked
 from pl_hybridjobs.jobs.outcome import commit_cancelled
 from pl_hybridjobs.jobs.spec import JobSpec, Status
@@ -128,6 +128,20 @@ def test_removing_takes_folder_and_line(store):
     assert list(store.jobs.iterdir()) == []
     assert ids(store) == []
     assert add(store, "two") == "vqe-2"  # a name is never given twice
+
+
+def test_where_no_index_can_be_opened_jobs_are_found_listed_and_removed_all_the_same(store):
+    add(store, "one")
+    for left in store.home.glob("index.sqlite*"):
+        left.unlink()
+    store.index.mkdir()
+
+    assert ids(store) == ["one"]
+    store.remove(store.find("vqe"))
+
+    assert ids(store) == []
+    with pytest.raises(StoreError, match="cannot be written: unable to open"):
+        add(store, "two")
 
 
 def test_a_folder_deleted_by_hand_is_forgotten_and_a_foreign_one_is_passed_over(store):

@@ -11,20 +11,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from pl_hybridjobs import Status, Sweep, grid, hybrid_job, list_jobs, open_sweep
 from pl_hybridjobs.braket.rehearsal import RehearsalRunner
-from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
+from pl_hybridjobs.errors import BudgetExceeded, BundleTampered, InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
 from pl_hybridjobs.jobs import lanes
 from pl_hybridjobs.jobs.durable import read_sealed
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.lanes import sweep_file
 from pl_hybridjobs.jobs.spec import JobSpec
-from pl_hybridjobs.jobs.state import observe
+from pl_hybridjobs.jobs.state import State, observe
 from pl_hybridjobs.jobs.supervised import SupervisedRunner
+from tests.braket.boxes import Parked, packed
 from tests.jobs import functions
 
 WAIT_S = 60
@@ -54,6 +56,36 @@ def test_the_next_job_is_the_first_that_nobody_has_begun():
     assert next_job(folders[0], folders[0].spec()) is None  # all have ended
     assert next_job(folders[3], folders[3].spec()) is None
     assert {job.status for job in sweep.jobs[1:]} == {Status.CANCELLED}
+
+
+def test_jobs_for_which_the_others_have_reserved_too_much_wait_and_one_alone_is_refused(jobs_home):
+    folders = [packed(functions.add, number) for number in range(3)]
+    sweep = lanes.Lanes(jobs_home, "all", tuple(folder.path.name for folder in folders), 3)
+    sweep.write()
+
+    @dataclass(frozen=True)
+    class Shop(Parked):
+        """Where so many can be afforded at once."""
+
+        room: int
+        started: list[JobFolder] = field(default_factory=list)
+
+        def start(self, folder, digest, cause):
+            if len(self.started) >= self.room:
+                raise BudgetExceeded("all of it is reserved")
+            self.started.append(folder)
+
+        def observe(self, folder):
+            return State(Status.RUNNING, 1) if folder in self.started else observe(folder)
+
+    shop = Shop(1)
+    for _ in range(2):
+        sweep.begin(shop, lambda folder: "")
+        assert shop.started == folders[:1]
+    sweep.begin(replace(shop, room=3), lambda folder: "")
+    assert shop.started == folders
+    with pytest.raises(BudgetExceeded):
+        sweep.begin(Shop(0), lambda folder: "")
 
 
 def test_a_job_outside_of_a_sweep_has_no_next_one():
