@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pl_hybridjobs.errors import RunnerError, did_you_mean
@@ -28,6 +28,7 @@ _OURS = {
     "container": "pl_hybridjobs.jobs.container:ContainerRunner",
     "braket": "pl_hybridjobs.braket.runner:BraketRunner",
     "rehearsal": "pl_hybridjobs.braket.rehearsal:RehearsalRunner",
+    "slurm": "pl_hybridjobs.slurm.runner:SlurmRunner",
 }
 
 
@@ -35,10 +36,11 @@ _OURS = {
 class Runner(Protocol):
     """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
 
-    The job's folder is the only thing that the two sides share. Four things are optional: ``preflight(spec)``, complaints that are found
+    The job's folder is the only thing that the two sides share. Six things are optional: ``preflight(spec)``, complaints that are found
     by asking an engine or a service, before anything is created; ``installs``, true where what the bundle requires is installed for the
-    job, so that it need not be installed here; ``reads_s3``, true where inputs may lie in S3; and ``at_once``, how many jobs of a
-    sweep may run side by side where nothing is said.
+    job, so that it need not be installed here; ``reads_s3``, true where inputs may lie in S3; ``at_once``, how many jobs of a
+    sweep may run side by side where nothing is said; ``start_many(folders, digests, limit)``, where all jobs of a sweep are started in one
+    go by an engine that keeps the limit itself; and ``place(folder)``, what a job is called where it runs.
     """
 
     name: ClassVar[str]
@@ -144,6 +146,22 @@ def inputs_complaints(runner: Runner, spec: JobSpec) -> list[str]:
 def at_once(runner: Runner) -> int:
     """How many jobs of a sweep run side by side where nothing is said: one for each core of this machine."""
     return int(getattr(runner, "at_once", 0)) or max(1, os.cpu_count() or 1)
+
+
+def start_sweep(runner: Runner, folders: Sequence[JobFolder], limit: int) -> None:
+    """Start the jobs of a sweep: as many as may run side by side, all of them where the runner's engine looks after that."""
+    start_many = getattr(runner, "start_many", None)
+    if start_many is not None:
+        start_many(folders, [folder.spec().bundle_digest for folder in folders], limit)
+        return
+    for folder in folders if runner.name == "inline" else folders[:limit]:
+        runner.start(folder, folder.spec().bundle_digest, "start")
+
+
+def place_of(runner: Runner, folder: JobFolder) -> str:
+    """What a job is called where it runs; "" where that is this machine, or before it is known there."""
+    place = getattr(runner, "place", None)
+    return str(place(folder)) if place is not None else ""
 
 
 def options_of(runner: Runner) -> dict[str, Any]:

@@ -315,8 +315,7 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
     path = sweep_file(store.home, sweep_id)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_bytes(path, dump_sealed({"jobs": [f.path.name for f in folders], "max_parallel": at_once}))
-    for folder in folders if runner.name == "inline" else folders[:at_once]:
-        runner.start(folder, folder.spec().bundle_digest, "start")
+    runners.start_sweep(runner, folders, at_once)
     return Sweep(store.home, sweep_id)
 
 

@@ -26,6 +26,7 @@ ARROWS: dict[str, set[str]] = {
     # The emulator: rehearsal.py starts one in the process that it makes, and looks after it and its jobs from inside.
     "braket": {"errors", "home", "jobs", "devices", "cost", "emulator"},
     "emulator": {"errors"},
+    "slurm": {"errors", "home", "jobs"},
     "dashboard": {"", "errors", "home", "jobs", "cost"},
     "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
     "compat": {"", "errors", "jobs", "cost"},  # `get_tasks()` lists what a job bought
@@ -61,7 +62,7 @@ HEAVY = {
     "pandas",
 }
 HEAVY |= {"pennylane", "rich", "scipy", "torch"}
-LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat"}
+LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat", "slurm"}
 
 
 def _is_in(module: str, places: tuple[str, ...]) -> bool:
