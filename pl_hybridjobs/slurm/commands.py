@@ -202,18 +202,18 @@ def _tolerant(argv: Sequence[str]) -> None:
 
 
 class Snapshot:
-    """All jobs of this user that Slurm knows, as they were at most ``fresh_s`` ago: one question for a list of thousands."""
+    """All jobs of this user that Slurm knows, as they were at most ``fresh_s`` ago: one question for a list of thousands.
 
-    def __init__(self, fresh_s: float = 1.0, patient_s: float = 5.0) -> None:
+    Where there was no answer, nobody asks again for twice as long as that took: Slurm's programs try for 10 s and more.
+    """
+
+    def __init__(self, fresh_s: float = 1.0) -> None:
         self.fresh_s = fresh_s
-        self.patient_s = patient_s  #: how long nobody asks again after there was no answer
         self._lock = threading.Lock()
-        self._forget()
-
-    def _forget(self) -> None:
         self._by_id: Mapping[str, Seen] = {}
         self._error: Unreachable | None = None
         self._asked = -1e9
+        self._patience_s = fresh_s
         self._of = ""
 
     def jobs(self, *, now: bool = False) -> Mapping[str, Seen]:
@@ -228,14 +228,14 @@ class Snapshot:
         with self._lock:
             of = os.environ.get("SLURM_CONF", "")
             age_s = time.monotonic() - self._asked
-            if now or of != self._of or age_s > (self.patient_s if self._error else self.fresh_s):
+            if now or of != self._of or age_s > (self._patience_s if self._error else self.fresh_s):
                 self._ask(of)
             if self._error is not None:
                 raise Unreachable(str(self._error)) from self._error
             return self._by_id
 
     def _ask(self, of: str) -> None:
-        self._of, self._error = of, None
+        self._of, self._error, begun = of, None, time.monotonic()
         argv = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={_FORMAT}"]
         try:
             rows = (line.split("|", 4) for line in _run(argv).splitlines())
@@ -243,6 +243,7 @@ class Snapshot:
         except RunnerError as error:
             self._error = error if isinstance(error, Unreachable) else Unreachable(str(error))
         self._asked = time.monotonic()
+        self._patience_s = max(self.fresh_s, 2 * (self._asked - begun))
 
     def of_key(self, key: str) -> dict[str, Seen]:
         """The jobs that were submitted with a comment.

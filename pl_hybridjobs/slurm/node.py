@@ -37,8 +37,7 @@ def main(argv: list[str]) -> int:
         if not _is_ours_to_take(folder):
             return _code(folder)
         cause = "requeue"
-    stopped = not supervise(folder, spec, digest, cause)
-    if stopped and _may_go_on(folder, spec):
+    if not supervise(folder, spec, digest, cause) and _may_go_on(folder, spec):
         _requeue()
     return _code(folder)
 
@@ -57,12 +56,15 @@ def _is_ours_to_take(folder: JobFolder) -> bool:
         return False
     if latest.exit.exists():
         return True
-    print(f"attempt {latest.number} has begun; this instance waits, in case it dies", flush=True)
+    waits = False
     while not folder.outcome.exists():
         current = folder.latest_attempt()
         assert current is not None
         if not current.exit.exists() and not _lives(folder, current.number):
             return True
+        if not waits:
+            waits = True
+            print(f"attempt {current.number} is alive elsewhere; this instance waits, in case it dies", flush=True)
         if current.exit.exists() and not (folder.read_optional(current.exit) or {}).get("again"):
             return False
         time.sleep(_LOOK_S)
@@ -77,22 +79,38 @@ def _lives(folder: JobFolder, number: int) -> bool:
 
 
 def _may_go_on(folder: JobFolder, spec: JobSpec) -> bool:
-    """Stopped by Slurm, which may requeue us by itself or not; where retries are left we ask for it."""
+    """Whether Slurm is to begin the job again: preempted jobs as often as it likes, others as often as ``retries`` allow.
+
+    A preempted job that ends by itself in its period of grace is not requeued by Slurm, so we ask for that.
+    """
+    if folder.outcome.exists() or folder.cancel_request.exists():
+        return False
     latest = folder.latest_attempt()
     assert latest is not None
-    is_free = not folder.outcome.exists() and not folder.cancel_request.exists()
-    return is_free and Lease.read(latest).interruptions < spec.retries.interruptions
+    return Lease.read(latest).interruptions < spec.retries.interruptions or _is_preempted()
+
+
+def _is_preempted() -> bool:
+    fields = dict(part.split("=", 1) for part in _scontrol("--oneliner", "show", "job", _number()).split() if "=" in part)
+    return fields.get("PreemptTime", "None") not in ("None", "Unknown") and fields.get("Requeue") == "1"
 
 
 def _requeue() -> None:
-    """As the last thing we do: Slurm ends this job, and begins it again later."""
-    job, task = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_TASK_ID", "")
-    name = f"{os.environ.get('SLURM_ARRAY_JOB_ID', job)}_{task}" if task else job
-    print(f"requeue {name}", flush=True)
+    """As the last thing we do: Slurm ends this job, and begins it again later. If not, whoever looks next submits it anew."""
+    print(f"requeue {_number()} {_scontrol('requeue', _number())}", flush=True)
+
+
+def _number() -> str:
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _scontrol(*arguments: str) -> str:
     try:
-        subprocess.run(["scontrol", "requeue", name], check=False, timeout=20)
-    except (OSError, subprocess.TimeoutExpired) as error:  # then whoever looks next submits it anew
-        print(f"Slurm cannot be asked to requeue {name}: {error}", flush=True)
+        done = subprocess.run(["scontrol", *arguments], check=False, timeout=20, capture_output=True, text=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"failed: {error}"
+    return done.stdout + done.stderr
 
 
 def _code(folder: JobFolder) -> int:

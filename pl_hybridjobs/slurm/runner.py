@@ -329,7 +329,9 @@ class SlurmRunner:
         if state.status is Status.UNKNOWN:
             detail = f"{seen.text}{where}, but {state.detail}; if the clocks of the nodes differ, that is why"
             return State(Status.UNKNOWN, state.attempt, detail, None, state.lease)
-        return State(Status.RUNNING, state.attempt, f"{state.detail}; {seen.text}{where}", None, state.lease)
+        # Slurm notices a dead supervisor, or begins it again, within seconds; one that has recorded its end is about to leave.
+        status = Status.QUEUED if state.orphaned else Status.RUNNING
+        return State(status, state.attempt, f"{state.detail}; {seen.text}{where}", None, state.lease)
 
     def _conclude(self, folder: JobFolder, last: Submission, seen: Seen | None) -> State:
         """Slurm's job has ended, and our job has not: say so in the folder, and go on where retries are left."""

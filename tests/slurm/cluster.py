@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -24,7 +25,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
-AuthInfo=cred_expire=1
+AuthInfo=cred_expire=5
 CommunicationParameters=NoAddrCache
 SlurmctldPort={controller}
 SlurmdPort={node}
@@ -54,6 +55,7 @@ SwitchType=switch/none
 PropagateResourceLimits=NONE
 ReturnToService=2
 KillWait=2
+MessageTimeout=2
 JobRequeue=1
 MaxArraySize=501
 MaxJobCount=10000
@@ -91,6 +93,7 @@ class Cluster:
 
     folder: Path
     cpus: int = 8
+    _path: str = field(default_factory=lambda: os.environ.get("PATH", os.defpath))
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -101,7 +104,7 @@ class Cluster:
     @property
     def env(self) -> dict[str, str]:
         """This process's environment, with the way to this Slurm."""
-        return {**os.environ, "SLURM_CONF": str(self.conf)}
+        return {**os.environ, "PATH": self._path, "SLURM_CONF": str(self.conf)}
 
     def configure(self) -> None:
         """Write ``slurm.conf``."""
@@ -123,6 +126,17 @@ class Cluster:
         self._running["slurmctld"].kill()
         self._running["slurmctld"].wait()
 
+    def wait_until_saved(self) -> None:
+        """Until the controller has written down what it knows; it takes its time."""
+        self._running["slurmctld"].send_signal(signal.SIGHUP)
+        state = self.folder / "state" / "job_state"
+        known = self.ask("squeue", "--noheader", "--format=%k").split()
+        deadline = time.monotonic() + 20.0
+        while not state.exists() or any(key.encode() not in state.read_bytes() for key in known):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the controller does not save its state")
+            time.sleep(0.1)
+
     def _start(self, name: str, *arguments: str) -> None:
         program = _program(name)
         assert program is not None
@@ -142,7 +156,8 @@ class Cluster:
 
     def ask(self, *command: str, check: bool = True) -> str:
         """What a command of Slurm prints."""
-        return subprocess.run(command, env=self.env, check=check, capture_output=True, text=True, timeout=30).stdout
+        program = shutil.which(command[0], path=self._path) or command[0]
+        return subprocess.run([program, *command[1:]], env=self.env, check=check, capture_output=True, text=True, timeout=30).stdout
 
     def empty(self, timeout_s: float = 15.0) -> None:
         """End all jobs, and wait until their nodes are free."""
