@@ -26,6 +26,7 @@ WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV
 PAUSED = frozenset(["SUSPENDED", "STOPPED"])
 
 _TIMEOUT_S = 30.0
+_SETTLED_S = 0.5
 _FORMAT = "%i|%T|%r|%N|%k"
 _UNKNOWN_JOB = "Invalid job id specified"
 #: Nobody can tell from these whether the controller took the request.
@@ -149,9 +150,12 @@ def show(job: str) -> Seen | None:
         raise Unreachable(str(error)) from error
     found = dict(part.split("=", 1) for part in answer.split() if "=" in part)
     code = found.get("ExitCode", "").partition(":")[0]
-    reason = found.get("Reason", "").replace("None", "")
-    node = found.get("NodeList", "").replace("(null)", "")
+    reason, node = _said(found.get("Reason", "")), _said(found.get("NodeList", ""))
     return Seen(job, found.get("JobState", ""), reason, node, "", int(code) if code.isdecimal() else None)
+
+
+def _said(text: str) -> str:
+    return "" if text in ("None", "(null)", "None assigned") else text
 
 
 def _from_accounting(job: str) -> Seen | None:
@@ -165,7 +169,7 @@ def _from_accounting(job: str) -> Seen | None:
     for line in answer.splitlines():
         name, state, code, node = (*line.split("|"), "", "", "", "")[:4]
         if name == job and state:
-            return Seen(job, state.split()[0], "", node.replace("None assigned", ""), "", int(code.partition(":")[0] or 0))
+            return Seen(job, state.split()[0], "", _said(node), "", int(code.partition(":")[0] or 0))
     return None
 
 
@@ -216,11 +220,11 @@ class Snapshot:
         self._patience_s = fresh_s
         self._of = ""
 
-    def jobs(self, *, now: bool = False) -> Mapping[str, Seen]:
+    def jobs(self, *, since: float = 0.0) -> Mapping[str, Seen]:
         """The jobs by number.
 
         Args:
-            now: Ask, however fresh the last answer is.
+            since: Unix time, seconds: what was submitted then must be there.
 
         Raises:
             Unreachable: The controller does not answer.
@@ -228,7 +232,7 @@ class Snapshot:
         with self._lock:
             of = os.environ.get("SLURM_CONF", "")
             age_s = time.monotonic() - self._asked
-            if now or of != self._of or age_s > (self._patience_s if self._error else self.fresh_s):
+            if of != self._of or age_s > self._patience_s or (self._error is None and time.time() - age_s < since + _SETTLED_S):
                 self._ask(of)
             if self._error is not None:
                 raise Unreachable(str(self._error)) from self._error
@@ -239,11 +243,11 @@ class Snapshot:
         argv = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={_FORMAT}"]
         try:
             rows = (line.split("|", 4) for line in _run(argv).splitlines())
-            self._by_id = {row[0]: Seen(row[0], row[1], row[2].replace("None", ""), row[3], row[4]) for row in rows if len(row) == 5}
+            self._by_id = {row[0]: Seen(row[0], row[1], _said(row[2]), row[3], row[4]) for row in rows if len(row) == 5}
         except RunnerError as error:
             self._error = error if isinstance(error, Unreachable) else Unreachable(str(error))
         self._asked = time.monotonic()
-        self._patience_s = max(self.fresh_s, 2 * (self._asked - begun))
+        self._patience_s = max(self.fresh_s, 2 * (self._asked - begun)) if self._error else self.fresh_s
 
     def of_key(self, key: str) -> dict[str, Seen]:
         """The jobs that were submitted with a comment.
@@ -251,7 +255,7 @@ class Snapshot:
         Raises:
             Unreachable: The controller does not answer.
         """
-        return {name: seen for name, seen in self.jobs(now=True).items() if seen.comment == key}
+        return {name: seen for name, seen in self.jobs(since=time.time()).items() if seen.comment == key}
 
 
 #: One for this process.

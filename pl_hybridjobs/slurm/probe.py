@@ -85,10 +85,8 @@ def _ask(runner: SlurmRunner, options: Sequence[str], folder: Path, python: str)
             break
         if time.monotonic() > deadline:
             commands.cancel(job)
-            return [
-                f"the probe has not run within {_PATIENCE_S:g} s ({seen.text}). Submit without probe=True, or wait longer: "
-                "$HYBRIDJOBS_PROBE_S"
-            ]
+            advice = "Submit without probe=True, or wait longer: $HYBRIDJOBS_PROBE_S"
+            return [f"the probe has not run within {_PATIENCE_S:g} s ({seen.text}). {advice}"]
         time.sleep(0.2)
     return _judge(seen, folder, python)
 
@@ -97,10 +95,8 @@ def _judge(seen: commands.Seen | None, folder: Path, python: str) -> list[str]:
     node = seen.node if seen is not None else "?"
     code = seen.code if seen is not None else 0
     if code == 72:
-        return [
-            f"node {node} does not see {folder.parent.parent}, or cannot write there. Set HYBRIDJOBS_HOME to a folder on a file system that "
-            "all nodes share, for example below $HOME or a project's folder"
-        ]
+        advice = "Set HYBRIDJOBS_HOME to a folder on a file system that all nodes share, for example below $HOME or a project's folder"
+        return [f"node {node} does not see {folder.parent.parent}, or cannot write there. {advice}"]
     if code == 78:
         return [f"a line of setup fails on node {node}; try it there: srun --pty bash -l"]
     if code in (126, 127):
@@ -118,8 +114,8 @@ def _judge(seen: commands.Seen | None, folder: Path, python: str) -> list[str]:
         )
     if answer["lock"]:
         found.append(
-            f"file locks do not work in {folder.parent.parent} on node {node} ({answer['lock']}), so two owners of one job could not be told "
-            "apart. Have the share mounted with locks (Lustre: flock; NFS: version 4), or set HYBRIDJOBS_HOME to another one"
+            f"file locks do not work in {folder.parent.parent} on node {node} ({answer['lock']}), so two owners of one job could not be "
+            "told apart. Have the share mounted with locks (Lustre: flock; NFS: version 4), or set HYBRIDJOBS_HOME to another one"
         )
     apart_s = abs(time.time() - float(answer["time"]))
     if apart_s > _PATIENCE_S + LEASE_S:
@@ -130,7 +126,7 @@ def _judge(seen: commands.Seen | None, folder: Path, python: str) -> list[str]:
 def _read(path: Path) -> dict[str, Any] | None:
     deadline = time.monotonic() + _SHOWN_AFTER_S
     while time.monotonic() < deadline:
-        os.listdir(path.parent)  # noqa: PTH208 - makes a share show what is new
+        os.listdir(path.parent)  # makes a share show what is new
         if path.exists():
             found: dict[str, Any] = json.loads(path.read_bytes())
             return found

@@ -17,6 +17,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 
 #: All our keys begin with it.
 PREFIX = "hybridjobs"
+_TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,14 @@ class Submission:
         place(folder).mkdir(mode=0o700, exist_ok=True)
         write_bytes(place(folder) / f"{self.number}.json", dump_sealed(asdict(self)), durable=durable)
 
-    def output(self, folder: JobFolder) -> Path:
-        """What the batch script said."""
-        return place(folder) / f"{self.number}.out"
+    def forget(self, folder: JobFolder) -> None:
+        """Slurm has refused: the intent is void."""
+        (place(folder) / f"{self.number}.json").unlink(missing_ok=True)
+
+    def said(self, folder: JobFolder) -> str:
+        """The last lines that the batch script said."""
+        path = place(folder) / f"{self.number}.out"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]) if path.exists() else ""
 
     def known_as(self, array_or_job: str) -> Submission:
         """With Slurm's number.

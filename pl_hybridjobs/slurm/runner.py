@@ -6,6 +6,7 @@ we submit, cancel, and ask Slurm where the folder alone cannot say how things ar
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -35,7 +36,6 @@ _TEXTS = ("partition", "account", "qos", "constraint", "python")
 _SUPERVISOR_MB = 64  # the supervisor itself, beside what the job may use
 _START_S = 60.0  # of an allocation, until the worker has begun
 _EARLY_S = 60.0  # sbatch(1), --signal: it may come so much earlier
-_TAIL_LINES = 20
 _SUBMISSIONS, _PAUSE_S = 3, 2.0
 
 
@@ -43,8 +43,8 @@ _SUBMISSIONS, _PAUSE_S = 3, 2.0
 class SlurmRunner:
     """Each job is a Slurm job, the jobs of a sweep are one array; the caller, and the login node, may leave.
 
-    Of ``Resources``, ``threads`` become ``--cpus-per-task``, ``memory_mb`` ``--mem``, and ``timeout_s`` (with the time to begin and to stop)
-    ``--time``; all three are enforced by our supervisor too.
+    Of ``Resources``, ``threads`` become ``--cpus-per-task``, ``memory_mb`` ``--mem``, and ``timeout_s`` (with the time to begin and to
+    stop) ``--time``; all three are enforced by our supervisor too.
 
     Attributes:
         partition: None for the cluster's own, as all that follow.
@@ -108,32 +108,34 @@ class SlurmRunner:
             found.append(f"SlurmRunner: gpus must be a number of at least 1, or 'type:number', not {self.gpus!r}")
         if self.environment not in ENVIRONMENTS:
             found.append(f"SlurmRunner: environment must be 'current' or 'locked', not {self.environment!r}")
-        times_are_numbers = True
-        for name in ("walltime_s", "grace_s"):
-            value = getattr(self, name)
-            if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf):
-                continue
-            times_are_numbers = False
-            found.append(f"SlurmRunner: {name} must be a positive number, not {value!r}")
-        timeout_s = spec.resources.timeout_s
-        if times_are_numbers and self.walltime_s and timeout_s and self.walltime_s < timeout_s + self.grace_s + _EARLY_S:
-            found.append(
-                f"SlurmRunner: walltime_s={self.walltime_s:g} ends before Resources.timeout_s={timeout_s:g} can: with grace_s={self.grace_s:g} "
-                f"it must be at least {timeout_s + self.grace_s + _EARLY_S:g}, or None"
-            )
-        elif times_are_numbers and self.walltime_s and self.walltime_s <= self.grace_s + _EARLY_S:
-            found.append(
-                f"SlurmRunner: walltime_s={self.walltime_s:g} leaves nothing to work in: Slurm tells a job up to "
-                f"{self.grace_s + _EARLY_S:g} s before the end (grace_s={self.grace_s:g}, and a minute that it takes for itself)"
-            )
-        for line in self.setup:
-            if not isinstance(line, str) or "\n" in line or not line.strip():
-                found.append(f"SlurmRunner: setup has {line!r}; give one line of shell for each step")
+        return [*found, *self._time_complaints(spec.resources.timeout_s), *self._line_complaints()]
+
+    def _time_complaints(self, timeout_s: float | None) -> list[str]:
+        found = [
+            f"SlurmRunner: {name} must be a positive number, not {value!r}"
+            for name, value in (("walltime_s", self.walltime_s), ("grace_s", self.grace_s))
+            if not (value is None and name == "walltime_s") and not _is_positive(value)
+        ]
+        if found or self.walltime_s is None:
+            return found
+        to_stop_s = self.grace_s + _EARLY_S
+        given = f"SlurmRunner: walltime_s={self.walltime_s:g}, with grace_s={self.grace_s:g} and a minute that Slurm takes for itself,"
+        if timeout_s and self.walltime_s < timeout_s + to_stop_s:
+            return [f"{given} ends before Resources.timeout_s={timeout_s:g} can; take at least {timeout_s + to_stop_s:g}, or None"]
+        if self.walltime_s <= to_stop_s:
+            return [f"{given} leaves nothing to work in; take more than {to_stop_s:g}"]
+        return []
+
+    def _line_complaints(self) -> list[str]:
+        found = [
+            f"SlurmRunner: setup has {line!r}; give one line of shell for each step"
+            for line in self.setup
+            if not isinstance(line, str) or "\n" in line or not line.strip()
+        ]
         for option in self.options:
-            name = str(option).removeprefix("--").partition("=")[0]
             if not isinstance(option, str) or not option.startswith("--") or "\n" in option:
                 found.append(f"SlurmRunner: options has {option!r}; write them as '--name=value' or '--name'")
-            elif name in _OURS:
+            elif option.removeprefix("--").partition("=")[0] in _OURS:
                 found.append(f"SlurmRunner: options has {option!r}, which the runner sets itself")
         return found
 
@@ -188,26 +190,29 @@ class SlurmRunner:
 
     def _start(self, folder: JobFolder, digest: str, cause: str) -> None:
         spec, last = folder.spec(), record.latest(folder)
+        is_open = last is not None and not last.job and not last.ended
         try:
             dependency = self._dependency() if cause == "start" else []
-            if last is not None and not last.job and not last.ended:
-                if found := _found(last):
-                    found.write(folder)
-                    return
+            if last is not None and is_open and (found := _found(last)):
+                found.write(folder)
+                return
             if last is not None and last.job and not last.ended:
                 self._give_up(folder, last)
-            ours = last if last is not None and not last.job and not last.ended and last.task is None else record.next_of(folder)
-            element = Element(folder.path, digest, ours.number, ours.epoch)
-            ours.write(folder)
-            crash_point("slurm.intent")
-            job = self._submit(spec, [element], ours.key, cause, [*dependency, f"--job-name={spec.name}"], lambda: _found(ours))
+        except RunnerError as error:
+            raise RunnerError(f"{spec.name} was not submitted: {error}") from error
+        ours = last if last is not None and is_open and last.task is None else record.next_of(folder)
+        ours.write(folder)
+        crash_point("slurm.intent")
+        element = Element(folder.path, digest, ours.number, ours.epoch)
+        try:
+            job = self._submit(spec, [element], ours.key, cause, [*dependency, f"--job-name={spec.name}"])
         except Unreachable as error:
             raise RunnerError(
                 f"{spec.name} may have been submitted or not, because Slurm cannot be asked: {error} Nothing is lost; "
                 f"`hybridjobs resume {spec.name}` looks for it, and submits it if it is not there."
             ) from error
         except RunnerError as error:
-            _forget(folder, ours.number if "ours" in locals() else 0)
+            ours.forget(folder)
             raise RunnerError(f"{spec.name} could not be submitted: {error}{_advice(str(error))}") from error
         crash_point("slurm.submitted")
         ours.known_as(job).write(folder)
@@ -218,9 +223,11 @@ class SlurmRunner:
         commands.cancel(last.job)
         replace(last, ended="given up for a later one").write(folder)
 
-    def _submit(self, spec: JobSpec, elements: Sequence[Element], key: str, cause: str, more: Sequence[str], find: Any, limit: int = 0) -> str:
-        """Submit, and where the answer is lost, look before trying again."""
-        is_array = elements[0].number == 1 and limit > 0
+    def _submit(
+        self, spec: JobSpec, elements: Sequence[Element], key: str, cause: str, more: Sequence[str], *, side_by_side: int = 0
+    ) -> str:
+        """Submit, and where the answer is lost, look before trying again. Returns Slurm's number, of the whole array where it is one."""
+        is_array = side_by_side > 0
         script = batch(
             elements, python=self.python or sys.executable, cause=cause, grace_s=self.grace_s, setup=self.setup, is_array=is_array
         )
@@ -228,9 +235,8 @@ class SlurmRunner:
             *self._asked(spec),
             *("--requeue" if self.requeue else "--no-requeue", f"--signal=B:USR1@{math.ceil(self.grace_s)}"),
             *(f"--comment={key}", "--chdir=/", "--output=/dev/null", *more),
+            *([f"--array=0-{len(elements) - 1}%{side_by_side}"] if is_array else []),
         ]
-        if is_array:
-            options.append(f"--array=0-{len(elements) - 1}%{limit}")
         for left in reversed(range(_SUBMISSIONS)):
             try:
                 return commands.submit(options, script)
@@ -238,8 +244,8 @@ class SlurmRunner:
                 if not left:
                     raise
                 time.sleep(_PAUSE_S)
-                if found := find():
-                    return found.job.partition("_")[0] if found.task is not None else str(found.job)
+                if found := _of_key(key):
+                    return found
         raise AssertionError
 
     def start_many(self, folders: Sequence[JobFolder], digests: Sequence[str], limit: int) -> None:
@@ -275,7 +281,7 @@ class SlurmRunner:
         crash_point("slurm.intent")
         elements = [Element(f.path, digest, ours.number, ours.epoch) for f, digest, ours in zip(folders, digests, made, strict=True)]
         more = [*waiting, f"--job-name={spec.name}"]
-        job = self._submit(spec, elements, key, "start", more, lambda: _found(made[0]), limit)
+        job = self._submit(spec, elements, key, "start", more, side_by_side=limit)
         crash_point("slurm.submitted")
         for folder, ours in zip(folders, made, strict=True):
             ours.known_as(job).write(folder, durable=False)
@@ -312,7 +318,7 @@ class SlurmRunner:
                 return None, False
             found.write(folder)
             last = found
-        seen = queue.jobs().get(last.job)
+        seen = queue.jobs(since=last.time).get(last.job)
         if seen is None or seen.is_over:  # what we have may be older than a requeue, or than the submission
             seen = commands.show(last.job)
         return seen, True
@@ -336,8 +342,10 @@ class SlurmRunner:
     def _conclude(self, folder: JobFolder, last: Submission, seen: Seen | None) -> State:
         """Slurm's job has ended, and our job has not: say so in the folder, and go on where retries are left."""
         told = seen.text if seen is not None else f"Slurm does not know its job {last.job} any more"
+        if not folder.attempt(last.epoch + 1).path.exists() and (said := last.said(folder)):
+            told = f"{told}: {said.splitlines()[-1]}"
         with locked(record.lock(folder)):
-            os.listdir(folder.path)  # noqa: PTH208 - makes a share show what is new
+            os.listdir(folder.path)  # makes a share show what is new
             current = record.latest(folder)
             if current is None or current.number != last.number or current.ended:
                 return observe_folder(folder)
@@ -348,7 +356,7 @@ class SlurmRunner:
                     return state
                 if folder.cancel_request.exists():
                     outcome.commit_cancelled(folder, f"cancelled; {told}")
-                elif not self._failed_before_us(folder, last, seen, state):
+                elif not self._failed(folder, last, seen, state):
                     again = self._record_end(folder, state, last, told)
             replace(current, ended=told).write(folder)
             if again:
@@ -372,21 +380,21 @@ class SlurmRunner:
         return state.lease.interruptions < spec.retries.interruptions
 
     @staticmethod
-    def _failed_before_us(folder: JobFolder, last: Submission, seen: Seen | None, state: State) -> bool:
-        """What no retry mends: modules, activation, an interpreter or a folder that is not there."""
-        if seen is None or seen.code not in BEFORE_US or state.attempt > last.epoch:
+    def _failed(folder: JobFolder, last: Submission, seen: Seen | None, state: State) -> bool:
+        """Record what no retry mends: modules, activation, an interpreter or a folder that is not there, and too little memory."""
+        if seen is None:
             return False
-        said = ""
-        if last.output(folder).exists():
-            said = "\n".join(last.output(folder).read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-        if seen.code == EXIT_NO_FOLDER:
-            said = (
-                f"node {seen.node} does not see {folder.path}, or cannot write there. Set HYBRIDJOBS_HOME to a folder on a file system that "
-                "all nodes share; SlurmRunner(probe=True) checks that before anything is submitted"
-            )
-        error = {"type": "", "message": f"{seen.text} before the worker began (exit code {seen.code}): {said}", "traceback": ""}
+        if seen.state == "OUT_OF_MEMORY":
+            reason, said = "memory", f"{seen.text}: it used more than Slurm gave it; raise Resources.memory_mb"
+        elif seen.code == EXIT_NO_FOLDER and state.attempt <= last.epoch:
+            advice = "Set HYBRIDJOBS_HOME to a folder on a file system that all nodes share; SlurmRunner(probe=True) looks before"
+            reason, said = "environment", f"node {seen.node} does not see {folder.path}, or cannot write there. {advice}"
+        elif seen.code in BEFORE_US and state.attempt <= last.epoch:
+            reason, said = "environment", f"{seen.text} before the worker began (exit code {seen.code}): {last.said(folder)}"
+        else:
+            return False
         try:
-            outcome.commit_failure_locked(folder, state.attempt, "environment", error)
+            outcome.commit_failure_locked(folder, state.attempt, reason, {"type": "", "message": said, "traceback": ""})
         except Fenced:
             return False
         return True
@@ -410,10 +418,8 @@ class SlurmRunner:
             _quietly_cancel(last)
             return
         if last is not None and last.job:
-            try:
+            with contextlib.suppress(RunnerError):  # the supervisor looks for the request, too
                 commands.notify(last.job, "TERM")
-            except RunnerError:  # the supervisor looks for the request, too
-                pass
         if not self._wait(folder, grace_s + 15.0):
             self._force(folder, last)
 
@@ -430,7 +436,12 @@ class SlurmRunner:
         """The supervisor does not answer: Slurm ends all of it. Committed only when Slurm says that it has ended."""
         if last is None or not last.job:
             return
-        commands.cancel(last.job)
+        try:
+            commands.cancel(last.job)
+        except Unreachable as error:
+            raise RunnerError(
+                f"Slurm cannot be asked now: {error} The request to cancel is kept, and holds as soon as anybody sees it."
+            ) from error
         deadline = time.monotonic() + 60.0
         while time.monotonic() < deadline:
             seen = commands.show(last.job)
@@ -446,32 +457,35 @@ class SlurmRunner:
         return f"Slurm job {last.job}" if last is not None and last.job else ""
 
 
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _of_key(key: str) -> str:
+    """Slurm's number of what was submitted with a key, or "".
+
+    Raises:
+        Unreachable: The controller does not answer.
+    """
+    numbers = {name.partition("_")[0] for name in queue.of_key(key)}
+    return max(numbers, key=int, default="")
+
+
 def _found(last: Submission) -> Submission | None:
     """The submission with the number that Slurm gave it, if Slurm has it.
 
     Raises:
         Unreachable: The controller does not answer.
     """
-    there = queue.of_key(last.key)
-    if not there:
-        return None
-    newest = max(there, key=lambda name: [int(part) for part in name.split("_")[:1]])
-    return last.known_as(newest.partition("_")[0])
-
-
-def _forget(folder: JobFolder, number: int) -> None:
-    """Slurm has refused: the intent is void."""
-    if number:
-        (record.place(folder) / f"{number}.json").unlink(missing_ok=True)
+    number = _of_key(last.key)
+    return last.known_as(number) if number else None
 
 
 def _quietly_cancel(last: Submission | None) -> None:
     """Our job is over, so Slurm's can do nothing; it only waits, or ends, in vain."""
     if last is not None and last.job:
-        try:
+        with contextlib.suppress(RunnerError):
             commands.cancel(last.job)
-        except RunnerError:
-            pass
 
 
 def _number_of(text: str) -> str:
@@ -513,4 +527,3 @@ def _advice(said: str) -> str:
     """Where to look for what would be accepted."""
     low = said.lower()
     return next((f". {advice}" for word, advice in _ADVICE.items() if word in low), "")
-

@@ -63,7 +63,7 @@ def batch(elements: Sequence[Element], *, python: str, cause: str, grace_s: floa
             f'[ -d "$1/slurm" ] || exit {EXIT_NO_FOLDER}',
             f'exec >>"$1/slurm/$3.out" 2>&1 || exit {EXIT_NO_FOLDER}',
             f"export HYBRIDJOBS_GRACE_S={grace_s:g}",
-            "hybridjobs_words=(\"$@\")",  # what `setup` reads may use the positional parameters
+            'hybridjobs_words=("$@")',  # what `setup` reads may use the positional parameters
             *(f"{line}\n[ $? = 0 ] || {{ echo {shlex.quote(f'setup failed: {line}')}; exit {EXIT_SETUP}; }}" for line in setup),
             f'exec {shlex.quote(python)} -P -S -c {shlex.quote(code)} {shlex.quote(str(launch.ROOT))} "${{hybridjobs_words[@]}}" {cause}',
             "",

@@ -17,6 +17,7 @@ import pytest
 from pl_hybridjobs import Job, Resources, Status, hybrid_job, list_jobs, open_job
 from pl_hybridjobs.errors import InvalidCall, JobFailed, JobInterrupted, JobTimeout, RunnerError
 from pl_hybridjobs.jobs import process
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.slurm import commands, record
 from pl_hybridjobs.slurm.runner import SlurmRunner
 from tests.jobs import functions
@@ -49,6 +50,17 @@ def told(cluster: Cluster, job: Job) -> dict[str, str]:
     """What Slurm says of a job."""
     answer = cluster.ask("scontrol", "--oneliner", "show", "job", number(job))
     return dict(part.split("=", 1) for part in answer.split() if "=" in part)
+
+
+def submissions(job: Job) -> int:
+    last = record.latest(JobFolder(job.folder))
+    return last.number if last else 0
+
+
+def owner_of(job: Job) -> int:
+    lease = job.state().lease
+    assert lease is not None
+    return lease.owner.pid
 
 
 def jobs_of(cluster: Cluster) -> list[str]:
@@ -114,7 +126,7 @@ def test_wrong_options_are_told_together():
 
 
 def test_a_walltime_that_ends_before_the_timeout_is_refused():
-    with pytest.raises(InvalidCall, match=r"must be at least 1120, or None"):
+    with pytest.raises(InvalidCall, match=r"ends before Resources.timeout_s=1000 can; take at least 1120, or None"):
         submit(functions.add, 1, resources=Resources(timeout_s=1000), slurm_walltime_s=600)
     with pytest.raises(InvalidCall, match="leaves nothing to work in"):
         submit(functions.add, 1, slurm_walltime_s=100)
@@ -137,7 +149,7 @@ def test_setup_comes_first_and_its_failure_fails_the_job_with_what_it_said():
 
 
 def test_an_interpreter_that_is_not_on_the_node_fails_the_job():
-    with pytest.raises(JobFailed, match="(?s)environment.*/no/python"):
+    with pytest.raises(JobFailed, match=r"(?s)environment.*/no/python"):
         submit(functions.add, 1, slurm_python="/no/python").result(WAIT_S)
 
 
@@ -202,7 +214,7 @@ def test_a_preempted_job_saves_is_requeued_by_slurm_and_ends_with_the_same_bits(
     assert job.attempt == 2
     assert "stopping at the next step boundary" in job.logs() or "stopped by SIGUSR1" in job.logs()
     assert list(job.metrics().steps("total")) == list(range(40))
-    assert record.latest(job._folder).number == 1  # the same job of Slurm's
+    assert submissions(job) == 1  # the same job of Slurm's
 
 
 def test_where_a_site_cancels_preempted_jobs_retries_submit_them_again(slurm):
@@ -217,6 +229,7 @@ def test_where_a_site_cancels_preempted_jobs_retries_submit_them_again(slurm):
     assert number(job) != begun_as
 
 
+@pytest.mark.torture_long
 def test_without_retries_a_job_that_slurm_ended_is_interrupted_and_can_be_resumed(slurm):
     job = submit(functions.count, 30, pause_s=0.1)
     until(lambda: len(job.checkpoints()) > 1)
@@ -228,11 +241,12 @@ def test_without_retries_a_job_that_slurm_ended_is_interrupted_and_can_be_resume
     assert job.resume().result(WAIT_S).hex() == inline(30).hex()
 
 
+@pytest.mark.torture_long
 def test_a_supervisor_that_is_killed_is_retried():
     job = submit(functions.count, 20, pause_s=0.1, retries=1)
     until(lambda: len(job.checkpoints()) > 1)
 
-    os.kill(job.state().lease.owner.pid, signal.SIGKILL)
+    os.kill(owner_of(job), signal.SIGKILL)
 
     assert job.result(WAIT_S).hex() == inline(20).hex()
     assert job.attempt == 2
@@ -280,7 +294,7 @@ def test_a_dead_controller_loses_nothing_and_nothing_is_submitted_twice(slurm):
         assert waiting.status is Status.UNKNOWN
         assert "Slurm cannot be asked" in waiting.state().detail
         assert running.result(WAIT_S).hex() == inline(20).hex()  # the folder says it
-        with pytest.raises(InvalidCall, match="(?i)unable to contact slurm controller"):
+        with pytest.raises(InvalidCall, match=r"(?i)unable to contact slurm controller"):
             submit(functions.add, 2)
         assert {job.status for job in list_jobs()} == {Status.UNKNOWN, Status.COMPLETED}
     finally:
@@ -288,9 +302,10 @@ def test_a_dead_controller_loses_nothing_and_nothing_is_submitted_twice(slurm):
         slurm.wait()
 
     assert waiting.result(WAIT_S) == 3
-    assert [record.latest(job._folder).number for job in (waiting, running)] == [1, 1]
+    assert [submissions(job) for job in (waiting, running)] == [1, 1]
 
 
+@pytest.mark.torture_long
 def test_a_job_that_slurm_runs_twice_has_one_owner(slurm, tmp_path):
     job = submit(functions.count, 30, pause_s=0.1)
     until(lambda: len(job.checkpoints()) > 1)
@@ -313,27 +328,30 @@ def test_the_second_instance_takes_over_when_the_first_one_dies(slurm, tmp_path)
     twin = subprocess.Popen(["bash", str(script)], env=slurm.env, start_new_session=True)
     until(lambda: "waits" in (job.folder / "slurm" / "1.out").read_text())
 
-    os.kill(job.state().lease.owner.pid, signal.SIGKILL)
+    os.kill(owner_of(job), signal.SIGKILL)
 
+    assert twin.wait(WAIT_S) == 0  # before we look: Slurm, which knows nothing of this twin, says that the job has ended
     assert job.result(WAIT_S).hex() == inline(30).hex()
-    assert twin.wait(WAIT_S) == 0
+    assert job.attempt == 2
     assert list(job.metrics().steps("total")) == list(range(30))
 
 
 @pytest.mark.torture_long
 def test_a_controller_that_is_killed_and_forgets_costs_no_step(slurm):
     job = submit(functions.count, 100, pause_s=0.1)
-    until(lambda: job.checkpoints())
+    until(job.checkpoints)
     slurm.kill_controller()
     time.sleep(1)
     slurm.start_controller()  # with a state that is older than the job's start: it runs it again, under the same number
 
     assert job.result(WAIT_S).hex() == inline(100).hex()
     assert list(job.metrics().steps("total")) == list(range(100))
-    assert record.latest(job._folder).number == 1
+    assert submissions(job) == 1
 
 
-@pytest.mark.parametrize(("point", "is_submitted"), [("slurm.intent", False), ("slurm.submitted", True)])
+@pytest.mark.parametrize(
+    ("point", "is_submitted"), [pytest.param("slurm.intent", False, marks=pytest.mark.torture_long), ("slurm.submitted", True)]
+)
 def test_a_client_that_dies_in_a_submission_leaves_one_job(slurm, point, is_submitted):
     code = "from pl_hybridjobs import hybrid_job; from tests.jobs import functions; hybrid_job(functions.add, runner='slurm')(1)"
     env = {**slurm.env, "HYBRIDJOBS_CRASH_AT": point, "PYTHONPATH": str(ROOT)}
@@ -345,7 +363,7 @@ def test_a_client_that_dies_in_a_submission_leaves_one_job(slurm, point, is_subm
         assert job.status is Status.CREATED
         assert job.resume().result(WAIT_S) == 3
 
-    assert record.latest(job._folder).number == 1
+    assert submissions(job) == 1
     assert slurm.ask("squeue", "--noheader", "--states=all", "--format=%k").split().count(f"hybridjobs:{job.id}:1") == 1
 
 
@@ -366,9 +384,10 @@ def test_a_submission_whose_answer_is_lost_is_looked_for_before_a_second_one(slu
     assert slurm.ask("squeue", "--noheader", "--states=all", "--format=%k").split().count(f"hybridjobs:{job.id}:1") == 1
 
 
+@pytest.mark.torture_long
 def test_a_refusal_leaves_a_job_that_can_be_resumed(slurm, monkeypatch):
     job = submit(functions.count, 10, pause_s=0.3)
-    until(lambda: job.checkpoints())
+    until(job.checkpoints)
     slurm.ask("scancel", number(job))
     assert job.wait(WAIT_S) is Status.INTERRUPTED
     slurm.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
