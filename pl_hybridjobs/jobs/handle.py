@@ -127,7 +127,7 @@ class Job:
 
     @property
     def place(self) -> str:
-        """What it is called where it runs, if that is elsewhere: the resource name of its newest Braket job, the number of its Slurm job."""
+        """What it is called where it runs, if that is elsewhere: the resource name of its newest Braket job, its number in Slurm."""
         return runners.place_of(self._runner, self._folder)
 
     @property

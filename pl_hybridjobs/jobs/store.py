@@ -26,7 +26,9 @@ from pl_hybridjobs.jobs.durable import (
     disk_errors,
     dump_sealed,
     rename_folder,
+    rename_folders,
     sync_tree,
+    sync_trees,
     temporary_folder,
 )
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -100,6 +102,41 @@ class Store:
                 _insert(database, spec, Status.CREATED)
             crash_point("create.indexed")
         return final, True
+
+    def create_many(self, drafts: Sequence[JobSpec], fill: Callable[[int, Path], str]) -> list[JobFolder]:
+        """Make new jobs, each whole or not at all, with one wait for the disk and one for the index.
+
+        Args:
+            drafts: The jobs, with ids that nobody has.
+            fill: As in ``create``; it also gets the job's place in ``drafts``.
+
+        Raises:
+            StoreError: The disk is full, read-only or not ours.
+        """
+        if not drafts:
+            return []
+        self._make_home()
+        finals = [self.jobs / draft.id for draft in drafts]
+        with contextlib.ExitStack() as made, disk_errors(self.jobs):
+            places = [made.enter_context(temporary_folder(self.jobs, draft.id)) for draft in drafts]
+            digests = [fill(index, place) for index, place in enumerate(places)]
+            crash_point("create.filled")
+            with self._write() as database:
+                specs = [
+                    replace(draft, name=_free_name(database, draft.name), bundle_digest=digest)
+                    for draft, digest in zip(drafts, digests, strict=True)
+                ]
+            for spec, place in zip(specs, places, strict=True):
+                place.joinpath("job.json").write_bytes(dump_sealed(spec.to_json()))
+                place.joinpath("attempts").mkdir(mode=0o700)
+            sync_trees(places)
+            crash_point("create.synced")
+            rename_folders(list(zip(places, finals, strict=True)))
+            crash_point("create.renamed")
+            with self._write() as database:
+                for spec in specs:
+                    _insert(database, spec, Status.CREATED)
+        return [JobFolder(final) for final in finals]
 
     def _make_home(self) -> None:
         try:

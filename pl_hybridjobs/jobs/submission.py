@@ -308,10 +308,8 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
     at_once = max_parallel or runners.at_once(runner)
     store = Store()
     sweep_id = new_id()
-    folders = []
-    for index, call in enumerate(calls):
-        draft = replace(_draft(call, options, runner, new_id()), sweep=SweepPlace(sweep_id, index))
-        folders.append(store.create(draft, partial(_fill, call, options))[0])
+    drafts = [replace(_draft(call, options, runner, new_id()), sweep=SweepPlace(sweep_id, index)) for index, call in enumerate(calls)]
+    folders = store.create_many(drafts, lambda index, folder: _fill(calls[index], options, folder))
     path = sweep_file(store.home, sweep_id)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_bytes(path, dump_sealed({"jobs": [f.path.name for f in folders], "max_parallel": at_once}))

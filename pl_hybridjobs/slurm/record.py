@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pl_hybridjobs.jobs.folder import JobFolder
 
 #: All our keys begin with it.
 PREFIX = "hybridjobs"
+_FOLDER = "slurm"
 _TAIL_LINES = 20
 
 
@@ -67,7 +69,7 @@ class Submission:
 
 def place(folder: JobFolder) -> Path:
     """Where a job's submissions are."""
-    return folder.path / "slurm"
+    return folder.path / _FOLDER
 
 
 def lock(folder: JobFolder) -> Path:
@@ -77,10 +79,12 @@ def lock(folder: JobFolder) -> Path:
 
 def latest(folder: JobFolder) -> Submission | None:
     """The newest submission, or None."""
-    number = 0
-    while (place(folder) / f"{number + 1}.json").exists():
-        number += 1
-    return Submission(**read_sealed(place(folder) / f"{number}.json")) if number else None
+    try:
+        names = os.listdir(f"{folder.place}/{_FOLDER}")  # no Path: in a list of thousands of jobs nothing else takes as long
+    except FileNotFoundError:
+        return None
+    newest = max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdecimal()), default=0)
+    return Submission(**read_sealed(Path(f"{folder.place}/{_FOLDER}/{newest}.json"))) if newest else None
 
 
 def next_of(folder: JobFolder, *, key: str = "", task: int | None = None) -> Submission:

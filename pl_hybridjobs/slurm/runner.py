@@ -291,11 +291,11 @@ class SlurmRunner:
 
     def observe(self, folder: JobFolder) -> State:
         """See ``Runner.observe``. Asks Slurm only where the folder cannot say; what Slurm cannot say is ``unknown``."""
-        state = observe_folder(folder)
-        if state.status.is_final or state.status is Status.RUNNING:
-            return state
         last = record.latest(folder)
-        if last is None:
+        if last is not None and (waiting := self._waiting(folder, last)) is not None:
+            return waiting
+        state = observe_folder(folder)
+        if last is None or state.status.is_final or state.status is Status.RUNNING:
             return state
         if last.ended:
             return State(Status.INTERRUPTED, state.attempt, state.detail if state.lease else last.ended, None, state.lease)
@@ -308,6 +308,22 @@ class SlurmRunner:
         if seen is not None and not seen.is_over:
             return self._as_told(state, last, seen)
         return self._conclude(folder, last, seen)
+
+    @staticmethod
+    def _waiting(folder: JobFolder, last: Submission) -> State | None:
+        """A job that has never run and waits in Slurm's queue: all that can be told in a list of thousands without reading much."""
+        if (
+            not last.job
+            or last.ended
+            or last.epoch
+            or any(map(os.path.lexists, (f"{folder.place}/outcome.json", f"{folder.place}/attempts/1")))
+        ):
+            return None
+        with contextlib.suppress(Unreachable):
+            seen = queue.jobs(since=last.time).get(last.job)
+            if seen is not None and seen.state in commands.WAITING:
+                return State(Status.QUEUED, 0, seen.text)
+        return None
 
     @staticmethod
     def _seen(folder: JobFolder, last: Submission) -> tuple[Seen | None, bool]:

@@ -284,7 +284,7 @@ def test_a_waiting_job_is_cancelled_and_never_runs(slurm):
 
 
 def test_a_dead_controller_loses_nothing_and_nothing_is_submitted_twice(slurm):
-    waiting = submit(functions.add, 1, retries=5, slurm_options=["--begin=now+4"])
+    waiting = submit(functions.add, 1, retries=5, slurm_options=["--hold"])
     running = submit(functions.count, 20, pause_s=0.1, retries=5)
     until(lambda: running.status is Status.RUNNING)
     slurm.wait_until_saved()
@@ -300,6 +300,7 @@ def test_a_dead_controller_loses_nothing_and_nothing_is_submitted_twice(slurm):
     finally:
         slurm.start_controller()
         slurm.wait()
+    slurm.ask("scontrol", "release", number(waiting))
 
     assert waiting.result(WAIT_S) == 3
     assert [submissions(job) for job in (waiting, running)] == [1, 1]
