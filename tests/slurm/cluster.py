@@ -159,7 +159,7 @@ class Cluster:
         program = shutil.which(command[0], path=self._path) or command[0]
         return subprocess.run([program, *command[1:]], env=self.env, check=check, capture_output=True, text=True, timeout=30).stdout
 
-    def empty(self, timeout_s: float = 15.0) -> None:
+    def empty(self, timeout_s: float = 60.0) -> None:
         """End all jobs, and wait until their nodes are free."""
         deadline = time.monotonic() + timeout_s
         while self.ask("squeue", "--noheader", check=False).strip():

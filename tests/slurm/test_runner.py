@@ -21,8 +21,10 @@ from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.slurm import commands, record
 from pl_hybridjobs.slurm.runner import SlurmRunner
 from tests.jobs import functions
+from tests.jobs.test_environment import builds, probe, versions
 from tests.slurm.cluster import Cluster
 
+__all__ = ["probe"]  # a fixture
 WAIT_S = 60
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("slurm")
@@ -151,6 +153,17 @@ def test_setup_comes_first_and_its_failure_fails_the_job_with_what_it_said():
 def test_an_interpreter_that_is_not_on_the_node_fails_the_job():
     with pytest.raises(JobFailed, match=r"(?s)environment.*/no/python"):
         submit(functions.add, 1, slurm_python="/no/python").result(WAIT_S)
+
+
+@pytest.mark.torture_long
+def test_a_locked_environment_is_built_on_the_node_and_kept(probe):
+    runner = SlurmRunner(environment="locked")
+    first = hybrid_job(versions, runner=runner, requirements=probe)()
+
+    assert first.result(2 * WAIT_S) == ("1.5", True, True)
+    second = hybrid_job(versions, runner=runner, requirements=probe)()
+    assert second.result(WAIT_S) == ("1.5", True, True)
+    assert builds(first, second) == 1
 
 
 def test_a_timeout_is_a_failure_and_not_slurms_business():
