@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pl_hybridjobs.jobs.durable import dump_sealed, read_sealed, write_bytes
@@ -47,7 +48,7 @@ class Submission:
     def write(self, folder: JobFolder, *, durable: bool = True) -> None:
         """Put it into the job's folder."""
         place(folder).mkdir(mode=0o700, exist_ok=True)
-        write_bytes(place(folder) / f"{self.number}.json", dump_sealed(asdict(self)), durable=durable)
+        write_bytes(place(folder) / f"{self.number}.json", dump_sealed(dict(vars(self))), durable=durable)
 
     def forget(self, folder: JobFolder) -> None:
         """Slurm has refused: the intent is void."""
@@ -84,7 +85,18 @@ def latest(folder: JobFolder) -> Submission | None:
     except FileNotFoundError:
         return None
     newest = max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdecimal()), default=0)
-    return Submission(**read_sealed(Path(f"{folder.place}/{_FOLDER}/{newest}.json"))) if newest else None
+    if not newest:
+        return None
+    path = f"{folder.place}/{_FOLDER}/{newest}.json"
+    now = Path(path).stat()
+    return _read(path, now.st_ino, now.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _read(path: str, inode: int, changed_ns: int) -> Submission:
+    """A submission as it is in this version of its file, which is replaced whole."""
+    del inode, changed_ns
+    return Submission(**read_sealed(Path(path)))
 
 
 def next_of(folder: JobFolder, *, key: str = "", task: int | None = None) -> Submission:

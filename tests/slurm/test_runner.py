@@ -216,30 +216,23 @@ def test_a_job_whose_predecessor_fails_never_begins():
 # Stopping, preemption, retries
 
 
-def test_a_preempted_job_saves_is_requeued_by_slurm_and_ends_with_the_same_bits(slurm):
-    job = submit(functions.count, 40, pause_s=0.1)
-    until(lambda: len(job.checkpoints()) > 1)
+def test_preempted_jobs_save_and_end_with_the_same_bits_requeued_by_slurm_or_submitted_again_by_us(slurm):
+    requeued = submit(functions.count, 40, pause_s=0.1)
+    cancelled = submit(functions.count, 40, pause_s=0.1, retries=1, slurm_partition="yielding", slurm_requeue=False)
+    until(lambda: all(len(job.checkpoints()) > 1 for job in (requeued, cancelled)))
+    begun_as = number(cancelled)
 
     take_the_node(slurm)
-    without_delay(slurm, job)
+    without_delay(slurm, requeued)
 
-    assert job.result(WAIT_S).hex() == inline(40).hex()
-    assert job.attempt == 2
-    assert "stopping at the next step boundary" in job.logs() or "stopped by SIGUSR1" in job.logs()
-    assert list(job.metrics().steps("total")) == list(range(40))
-    assert submissions(job) == 1  # the same job of Slurm's
-
-
-def test_where_a_site_cancels_preempted_jobs_retries_submit_them_again(slurm):
-    job = submit(functions.count, 40, pause_s=0.1, retries=1, slurm_partition="yielding", slurm_requeue=False)
-    until(lambda: len(job.checkpoints()) > 1)
-    begun_as = number(job)
-
-    take_the_node(slurm)
-
-    assert job.result(WAIT_S).hex() == inline(40).hex()
-    assert job.attempt == 2
-    assert number(job) != begun_as
+    for job in (requeued, cancelled):
+        assert job.result(WAIT_S).hex() == inline(40).hex()
+        assert job.attempt == 2
+        assert "SIGUSR1" in job.logs()
+        assert list(job.metrics().steps("total")) == list(range(40))
+    assert submissions(requeued) == 1  # the same job of Slurm's
+    assert submissions(cancelled) == 2
+    assert number(cancelled) != begun_as
 
 
 @pytest.mark.torture_long
