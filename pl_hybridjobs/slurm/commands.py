@@ -231,8 +231,9 @@ class Snapshot:
         """
         with self._lock:
             of = os.environ.get("SLURM_CONF", "")
-            age_s = time.monotonic() - self._asked
-            if of != self._of or age_s > self._patience_s or (self._error is None and time.time() - age_s < since + _SETTLED_S):
+            age_s, now = time.monotonic() - self._asked, time.time()
+            may_lack_it = self._error is None and now - age_s < since + _SETTLED_S and since <= now  # clocks of login nodes differ
+            if of != self._of or age_s > self._patience_s or may_lack_it:
                 self._ask(of)
             if self._error is not None:
                 raise Unreachable(str(self._error)) from self._error
