@@ -110,7 +110,7 @@ def supervise(
 def _used_retries(folder: JobFolder, cause: str) -> Retries:
     """How many retries were used since somebody last started or resumed the job."""
     latest = folder.latest_attempt()
-    if cause != "retry" or latest is None:
+    if cause not in ("retry", "requeue") or latest is None:
         return Retries()
     lease = Lease.read(latest)
     return Retries(lease.interruptions + 1, lease.errors)
@@ -277,6 +277,8 @@ class Attempt:
                 if not self.kill_reason and time.time() - self.folder.outcome.stat().st_mtime > _LEAVING_S:
                     self._end(worker, "ended", "the function has ended, and what it started goes on", GRACE_S)
             elif now - self.lease.beat_monotonic > HEARTBEAT_S:
+                if self.folder.cancel_request.exists() and not self.kill_reason:  # asked by somebody who cannot signal us
+                    self.signals.append(signal.SIGTERM)
                 try:
                     self.lease = beat(self.folder, self.lease)
                 except Fenced as error:
