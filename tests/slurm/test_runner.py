@@ -193,6 +193,15 @@ def test_twenty_calls_are_one_array_with_a_limit_and_their_results_are_in_order(
     assert 1 < most <= 6
 
 
+def test_after_a_failure_that_stops_a_sweep_its_waiting_jobs_are_cancelled_and_resume_goes_on_with_all():
+    sweep = hybrid_job(functions.fail_if_odd, runner="slurm").map([{"number": n} for n in (2, 1, 4)], max_parallel=1, on_failure="stop")
+
+    sweep.wait(WAIT_S)
+    assert [job.status for job in sweep] == [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
+    sweep.resume().wait(WAIT_S)
+    assert [bool(job.spec.continues) for job in sweep] == [False, True, True]
+
+
 def test_a_job_begins_when_those_before_it_have_completed(slurm):
     first = submit(functions.sleep, 1)
     second = submit(functions.add, 1, slurm_after=[first])
