@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from tests.slurm import cluster as slurm_cluster
+from tests.slurm.cluster import Cluster
+
 # A shell's background process ignores Ctrl-C, and so would all processes that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +69,24 @@ def jobs_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("jobs", numbered=True) / 'it\'s "home"'
     monkeypatch.setenv("HYBRIDJOBS_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real Slurm with one node; where Debian's packages are missing, the test is skipped, loudly."""
+    if problem := slurm_cluster.problem():
+        pytest.skip(slurm_cluster.CANNOT_RUN.format(problem))
+    with slurm_cluster.running(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture
+def slurm(cluster: Cluster, jobs_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """That Slurm, found by its programs, and empty at the end."""
+    del jobs_home
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    yield cluster
+    cluster.empty()
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from pl_hybridjobs.jobs import bundle, codec, lanes, logs, outcome, process
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.lease import Liveness
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, type_of
 from pl_hybridjobs.jobs.store import Store
@@ -128,8 +129,8 @@ class Job:
 
     @property
     def place(self) -> str:
-        """Where it runs and what it is called there, if that is elsewhere: the Amazon resource name of its newest Braket job. Else ""."""
-        return self._runner.place(self._folder) if isinstance(self._runner, runners.Mirroring) else ""
+        """What it is called where it runs, if that is elsewhere: the resource name of its newest Braket job, its number in Slurm."""
+        return runners.place_of(self._runner, self._folder)
 
     @property
     def status(self) -> Status:
@@ -354,7 +355,7 @@ class Job:
             return True
         if not state.status.is_over:
             return False
-        owner_left = state.lease is None or state.lease.owner.is_alive() is not True
+        owner_left = state.lease is None or state.lease.owner.is_alive() is False or state.lease.liveness() is Liveness.SILENT
         return owner_left or state.attempt == 0 or self._folder.attempt(state.attempt).exit.exists()
 
     def _log_files(self) -> list[Path]:

@@ -22,7 +22,9 @@ from pl_hybridjobs.jobs.spec import JobSpec
 #: The folder that this package is imported from.
 ROOT = Path(__file__).parents[2]
 
-_LAUNCHES = {"container": "pl_hybridjobs.jobs.container:ContainerLaunch"}
+#: Names the signal that a worker hears, where it must hear one only.
+STOP_VARIABLE = "HYBRIDJOBS_STOP_SIGNAL"
+_LAUNCHES = {"container": "pl_hybridjobs.jobs.container:ContainerLaunch", "slurm": "pl_hybridjobs.slurm.launch:of"}
 
 
 def program(module: str) -> str:

@@ -30,6 +30,7 @@ from pl_hybridjobs.jobs.folder import AttemptFolder, JobFolder
 #: Without a heartbeat for so long, an owner that cannot be seen otherwise is no longer believed.
 LEASE_S = float(os.environ.get("HYBRIDJOBS_LEASE_S", "15"))
 HEARTBEAT_S = LEASE_S / 5
+_TAKING_OVER = ("resume", "requeue")
 
 
 class Liveness(Enum):
@@ -47,7 +48,7 @@ class Lease:
     Attributes:
         epoch: The attempt's number.
         owner: The supervising process.
-        cause: Why there is this attempt: ``start``, ``retry`` or ``resume``.
+        cause: Why there is this attempt: ``start``, ``retry``, ``resume``, or ``requeue`` where a scheduler has begun the job again.
         interruptions: Retries after interruptions, since the last ``start`` or ``resume``; itself included.
         errors: The same after errors.
         started: Unix time, seconds.
@@ -98,7 +99,7 @@ def claim(folder: JobFolder, cause: str, *, interruptions: int = 0, errors: int 
 
     Args:
         folder: The job.
-        cause: ``start``, ``retry`` or ``resume``. Only ``resume`` takes over from an owner that is silent but not proved dead.
+        cause: See ``Lease``. Only ``resume`` and ``requeue`` take over from an owner that is silent but not proved dead.
         interruptions: See ``Lease``.
         errors: See ``Lease``.
 
@@ -132,11 +133,11 @@ def _check_free(folder: JobFolder, latest: AttemptFolder, cause: str) -> None:
     try:
         lease = Lease.read(latest)
     except FolderCorrupt:
-        if cause == "resume":
+        if cause in _TAKING_OVER:
             return
         raise
     state = lease.liveness()
-    if state is Liveness.DEAD or (state is Liveness.SILENT and cause == "resume"):
+    if state is Liveness.DEAD or (state is Liveness.SILENT and cause in _TAKING_OVER):
         return
     raise Fenced(f"Attempt {latest.number} of {folder.path.name} is owned by process {lease.owner.pid} on {lease.owner.host}.")
 

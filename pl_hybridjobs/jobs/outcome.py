@@ -60,6 +60,16 @@ def _commit(folder: JobFolder, epoch: int, status: Status, content: dict[str, An
     crash_point("outcome.done")
 
 
+def commit_failure_locked(folder: JobFolder, epoch: int, reason: str, error: dict[str, Any]) -> None:
+    """As ``commit_failure``, by somebody who holds the job's lock.
+
+    Raises:
+        Fenced: See there.
+    """
+    folder.check_epoch(epoch)
+    write_once(folder.outcome, _sealed(Status.FAILED, epoch, {"reason": reason, "error": error}))
+
+
 def commit_cancelled(folder: JobFolder, message: str) -> bool:
     """Record that the job was cancelled. The caller holds the job's lock.
 

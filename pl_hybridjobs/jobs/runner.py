@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkable
 
 from pl_hybridjobs.errors import RunnerError, did_you_mean
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.inputs import remote_complaints
-from pl_hybridjobs.jobs.spec import JobSpec
+from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _OURS = {
     "container": "pl_hybridjobs.jobs.container:ContainerRunner",
     "braket": "pl_hybridjobs.braket.runner:BraketRunner",
     "rehearsal": "pl_hybridjobs.braket.rehearsal:RehearsalRunner",
+    "slurm": "pl_hybridjobs.slurm.runner:SlurmRunner",
 }
 
 
@@ -35,10 +36,11 @@ _OURS = {
 class Runner(Protocol):
     """Runs jobs somewhere. Implementations are frozen dataclasses whose fields are JSON-able options.
 
-    The job's folder is the only thing that the two sides share. Four things are optional: ``preflight(spec)``, complaints that are found
+    The job's folder is the only thing that the two sides share. Six things are optional: ``preflight(spec)``, complaints that are found
     by asking an engine or a service, before anything is created; ``installs``, true where what the bundle requires is installed for the
-    job, so that it need not be installed here; ``reads_s3``, true where inputs may lie in S3; and ``at_once``, how many jobs of a
-    sweep may run side by side where nothing is said.
+    job, so that it need not be installed here; ``reads_s3``, true where inputs may lie in S3; ``at_once``, how many jobs of a
+    sweep may run side by side where nothing is said; ``start_many(folders, digests, limit)``, where all jobs of a sweep are started in one
+    go by an engine that keeps the limit itself; and ``place(folder)``, what a job is called where it runs.
     """
 
     name: ClassVar[str]
@@ -127,9 +129,15 @@ def resolve(runner: str | Runner, options: Mapping[str, Any] | None = None) -> R
         made = getattr(importlib.import_module(module), attribute)(**(options or {}))
     except Exception as error:
         raise RunnerError(f"The runner {runner!r} ({target}) does not load: {type(error).__name__}: {error}") from error
-    if not isinstance(made, Runner):
+    if not _is_runner(made.__class__):
         raise RunnerError(f"The runner {runner!r} ({target}) does not have the methods of a runner.")
-    return made
+    return cast(Runner, made)
+
+
+@functools.cache
+def _is_runner(kind: Any) -> bool:
+    """As ``isinstance(made, Runner)``, which takes as long as all else in a list of jobs."""
+    return hasattr(kind, "name") and all(callable(getattr(kind, name, None)) for name in ("complaints", "start", "observe", "cancel"))
 
 
 def preflight(runner: Runner, spec: JobSpec) -> list[str]:
@@ -146,6 +154,22 @@ def inputs_complaints(runner: Runner, spec: JobSpec) -> list[str]:
 def at_once(runner: Runner) -> int:
     """How many jobs of a sweep run side by side where nothing is said: one for each core of this machine."""
     return int(getattr(runner, "at_once", 0)) or max(1, os.cpu_count() or 1)
+
+
+def start_many(runner: Runner, folders: Sequence[JobFolder], limit: int) -> bool:
+    """Start the jobs of a sweep that wait, all in one go, if the runner's engine can, and keeps the limit; returns whether it can."""
+    start = getattr(runner, "start_many", None)
+    if start is None:
+        return False
+    waiting = [folder for folder in folders if runner.observe(folder).status is Status.CREATED]
+    start(waiting, [folder.spec().bundle_digest for folder in waiting], limit)
+    return True
+
+
+def place_of(runner: Runner, folder: JobFolder) -> str:
+    """What a job is called where it runs; "" where that is this machine, or before it is known there."""
+    place = getattr(runner, "place", None)
+    return str(place(folder)) if place is not None else ""
 
 
 def options_of(runner: Runner) -> dict[str, Any]:

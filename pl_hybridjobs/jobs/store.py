@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
+import functools
 import json
 import math
 import os
@@ -28,7 +29,9 @@ from pl_hybridjobs.jobs.durable import (
     disk_errors,
     dump_sealed,
     rename_folder,
+    rename_folders,
     sync_tree,
+    sync_trees,
     temporary_folder,
 )
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -104,6 +107,41 @@ class Store:
                 _insert(database, spec, Status.CREATED)
             crash_point("create.indexed")
         return final, True
+
+    def create_many(self, drafts: Sequence[JobSpec], fill: Callable[[int, Path], str]) -> list[JobFolder]:
+        """Make new jobs, each whole or not at all, with one wait for the disk and one for the index.
+
+        Args:
+            drafts: The jobs, with ids that nobody has.
+            fill: As in ``create``; it also gets the job's place in ``drafts``.
+
+        Raises:
+            StoreError: The disk is full, read-only or not ours.
+        """
+        if not drafts:
+            return []
+        self._make_home()
+        finals = [self.jobs / draft.id for draft in drafts]
+        with contextlib.ExitStack() as made, disk_errors(self.jobs):
+            places = [made.enter_context(temporary_folder(self.jobs, draft.id)) for draft in drafts]
+            digests = [fill(index, place) for index, place in enumerate(places)]
+            crash_point("create.filled")
+            with self._write() as database:
+                specs = [
+                    replace(draft, name=_free_name(database, draft.name), bundle_digest=digest)
+                    for draft, digest in zip(drafts, digests, strict=True)
+                ]
+            for spec, place in zip(specs, places, strict=True):
+                place.joinpath("job.json").write_bytes(dump_sealed(spec.to_json()))
+                place.joinpath("attempts").mkdir(mode=0o700)
+            sync_trees(places)
+            crash_point("create.synced")
+            rename_folders(list(zip(places, finals, strict=True)))
+            crash_point("create.renamed")
+            with self._write() as database:
+                for spec in specs:
+                    _insert(database, spec, Status.CREATED)
+        return [JobFolder(final) for final in finals]
 
     def _make_home(self) -> None:
         try:
@@ -348,10 +386,25 @@ def _make_tables(database: sqlite3.Connection) -> None:
 def observe_via_runner(folder: JobFolder) -> State:
     """A job's state as its runner sees it; ``unknown`` if the folder is damaged or the runner is not installed."""
     try:
-        spec = folder.spec()
-        return runners.resolve(spec.runner, spec.runner_options).observe(folder)
+        return _runner_of(folder.place, _version(f"{folder.place}/job.json")).observe(folder)
     except (StoreError, RunnerError) as error:
         return State(Status.UNKNOWN, 0, str(error))
+
+
+def _version(path: str) -> tuple[int, ...]:
+    try:
+        now = Path(path).stat()
+    except OSError:
+        return ()
+    return now.st_ino, now.st_mtime_ns, now.st_size, now.st_uid
+
+
+@functools.lru_cache(maxsize=20_000)
+def _runner_of(place: str, version: tuple[int, ...]) -> runners.Runner:
+    """A job's runner; to read ``job.json`` again would take as long as all else in a list of jobs."""
+    del version
+    spec = JobFolder(place).spec()
+    return runners.resolve(spec.runner, spec.runner_options)
 
 
 def _free_name(database: sqlite3.Connection, base: str) -> str:

@@ -313,14 +313,26 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
     ids = tuple(_id_of_key(f"{options.key}\0{index}") if options.key else new_id() for index in range(len(calls)))
     lanes = Lanes(store.home, sweep_id, ids, max_parallel or runners.at_once(runner), on_failure)
     _write(lanes, options)
-    for index, call in enumerate(calls):
-        draft = replace(_draft(call, options, runner, ids[index]), sweep=SweepPlace(sweep_id, index))
-        folder, new = store.create(draft, partial(_fill, call, options))
-        if not new:
-            _check_same(folder, call, options, runner)
+    drafts = [
+        replace(_draft(call, options, runner, job_id), sweep=SweepPlace(sweep_id, index))
+        for index, (call, job_id) in enumerate(zip(calls, ids, strict=True))
+    ]
+    if options.key:
+        for call, draft in zip(calls, drafts, strict=True):
+            folder, new = store.create(draft, partial(_fill, call, options))
+            if not new:
+                _check_same(folder, call, options, runner)
+    else:
+        store.create_many(drafts, lambda index, folder: _fill(calls[index], options, folder))
     sweep = Sweep(store.home, sweep_id)
-    sweep._tend(is_patient=True)
+    if on_failure != "continue" or not _start_together(lanes, runner):  # else whoever begins a job looks first at how the others ended
+        sweep._tend(is_patient=True)
     return sweep
+
+
+def _start_together(lanes: Lanes, runner: runners.Runner) -> bool:
+    with lanes.hold():
+        return runners.start_many(runner, [folder for folder in lanes.folders() if folder is not None], lanes.max_parallel)
 
 
 def _write(lanes: Lanes, options: Options) -> None:

@@ -110,7 +110,7 @@ def supervise(
 def _used_retries(folder: JobFolder, cause: str) -> Retries:
     """How many retries were used since somebody last started or resumed the job."""
     latest = folder.latest_attempt()
-    if cause != "retry" or latest is None:
+    if cause not in ("retry", "requeue") or latest is None:
         return Retries()
     lease = Lease.read(latest)
     return Retries(lease.interruptions + 1, lease.errors)
@@ -279,6 +279,8 @@ class Attempt:
                         worker, "ended", f"the function has ended, and {_LEAVING_S:g} s later something that it started goes on", GRACE_S
                     )
             elif now - self.lease.beat_monotonic > HEARTBEAT_S:
+                if self.folder.cancel_request.exists() and not self.kill_reason:  # asked by somebody who cannot signal us
+                    self.signals.append(signal.SIGTERM)
                 try:
                     self.lease = beat(self.folder, self.lease)
                 except Fenced as error:

@@ -19,6 +19,7 @@ from pl_hybridjobs.jobs.context import JobContext, activate, saved_result
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, write_once
 from pl_hybridjobs.jobs.exits import EXIT_BUDGET, EXIT_FENCED, EXIT_RETRY, EXIT_STOPPED
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.launch import STOP_VARIABLE
 
 
 def main(argv: list[str]) -> int:
@@ -61,8 +62,10 @@ def _listen(context: JobContext) -> None:
         if not context.stop.at_boundary:
             raise JobStopRequested(f"stopped by {context.stop.requested}")
 
+    only = os.environ.pop(STOP_VARIABLE, "")
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, on_signal)
+        # Not SIG_IGN, which programs that the function starts would inherit.
+        signal.signal(number, on_signal if only in ("", number.name) else lambda *_: None)
 
 
 def _load(folder: JobFolder, digest: str) -> Callable[[], Any]:

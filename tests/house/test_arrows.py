@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     # The emulator: rehearsal.py starts one in the process that it makes, and looks after it and its jobs from inside.
     "braket": {"errors", "home", "jobs", "devices", "cost", "emulator"},
     "emulator": {"errors"},
+    "slurm": {"errors", "home", "jobs"},
     "dashboard": {"", "errors", "home", "jobs", "cost", "curves"},
     "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
     "compat": {"", "errors", "jobs", "cost", "braket"},  # Amazon's answers in a folder, and S3; `get_tasks()` lists what a job bought
@@ -68,7 +69,7 @@ HEAVY = {
     "pandas",
 }
 HEAVY |= {"pennylane", "pyarrow", "rich", "scipy", "tensorboard", "torch"}
-LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat"}
+LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat", "slurm"}
 
 
 def _is_in(module: str, places: tuple[str, ...]) -> bool:

@@ -21,6 +21,16 @@ REHEARSED = {
     "test_the_working_folder_is_results",
 }
 
+#: The same of Slurm, which takes a second to begin each job.
+ON_SLURM = {
+    "test_a_completed_job_cannot_be_resumed_or_cancelled",
+    "test_a_failed_job_resumes_as_a_new_one_from_its_checkpoints",
+    "test_errors_are_retried_where_asked",
+    "test_inputs_are_copied_and_found",
+    "test_metrics_and_checkpoints_are_there",
+    "test_output_is_kept_line_by_line_with_times",
+}
+
 
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory) -> Path:
@@ -49,5 +59,6 @@ def stage() -> Iterator[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is too slow for every run."""
     for item in items:
-        if "[rehearsal]" in item.name and item.originalname not in REHEARSED:  # type: ignore[attr-defined]
-            item.add_marker(pytest.mark.torture_long)
+        for runner, kept in (("rehearsal", REHEARSED), ("slurm", ON_SLURM)):
+            if f"[{runner}]" in item.name and item.originalname not in kept:  # type: ignore[attr-defined]
+                item.add_marker(pytest.mark.torture_long)

@@ -15,7 +15,7 @@ from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobFailed
 from pl_hybridjobs.jobs import bundle
 from tests.jobs import functions
 
-RUNNERS = ["inline", "local", "container", "rehearsal"]
+RUNNERS = ["inline", "local", "container", "rehearsal", "slurm"]
 WAIT_S = 60
 
 
@@ -34,6 +34,9 @@ def submit(request):
         from pl_hybridjobs.braket.rehearsal import RehearsalRunner
 
         runner = RehearsalRunner(endpoint_url=request.getfixturevalue("stage"))
+
+    if runner == "slurm":
+        request.getfixturevalue("slurm")
 
     def call(fn, *args, **kwargs) -> Job:
         options = kwargs.pop("options", {})

@@ -64,6 +64,29 @@ def test_a_fill_that_fails_leaves_nothing(store):
     assert ids(store) == []
 
 
+def test_many_are_made_at_once_with_names_of_their_own_and_stand_in_the_index(store):
+    add(store, "first")
+
+    made = store.create_many([draft(f"id-{i}") for i in range(3)], lambda index, _: f"digest {index}")
+
+    assert [(folder.spec().name, folder.spec().bundle_digest) for folder in made] == [(f"vqe-{i + 2}", f"digest {i}") for i in range(3)]
+    assert sorted(ids(store)) == ["first", "id-0", "id-1", "id-2"]
+    assert [store.digest(f"id-{i}") for i in range(3)] == [f"digest {i}" for i in range(3)]
+
+
+def test_many_of_which_one_fails_leave_nothing(store):
+    def fill(index: int, folder: Path) -> str:
+        folder.joinpath("half").write_text("written")
+        if index == 1:
+            raise RuntimeError("no")
+        return ""
+
+    with pytest.raises(RuntimeError, match="no"):
+        store.create_many([draft("a"), draft("b")], fill)
+
+    assert not list(store.jobs.iterdir())
+
+
 def test_selection_by_status_tag_name_and_time(store):
     add(store, "a", "vqe h2", created=10.0, tags={"molecule": "h2", "run": "1"})
     add(store, "b", "vqe lih", created=20.0, tags={"molecule": "lih"})

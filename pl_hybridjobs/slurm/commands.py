@@ -1,0 +1,263 @@
+"""The programs of Slurm that we speak to: sbatch, squeue, scontrol, scancel; and sacct where it is there.
+
+Slurm's own words are kept in every error. The formats are of squeue(1) and scontrol(1), Slurm 20.02 and newer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pl_hybridjobs.errors import RunnerError
+from pl_hybridjobs.jobs import process
+
+PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel")
+#: What squeue and scontrol call a job that will not run any more.
+OVER = frozenset(
+    ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"]
+)
+WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"])
+PAUSED = frozenset(["SUSPENDED", "STOPPED"])
+
+_TIMEOUT_S = 30.0
+_SETTLED_S = 0.5
+_FORMAT = "%i|%T|%r|%N|%k"
+_UNKNOWN_JOB = "Invalid job id specified"
+#: Nobody can tell from these whether the controller took the request.
+_NO_ANSWER = re.compile(
+    r"(?i)unable to contact slurm|timed out|connection (refused|failure|reset)|connect failure|zero bytes were transmitted|standby mode"
+    r"|temporarily un|unexpected message|communications? (connection|shutdown)|network is unreachable|no route to host"
+)
+
+
+class Unreachable(RunnerError):
+    """Slurm's controller cannot be asked, or its answer was lost."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job, or an element of an array, as Slurm tells of it.
+
+    Attributes:
+        id: ``123`` or ``123_7``.
+        state: In capitals, for example ``PENDING``.
+        reason: Why it waits or has ended, or "".
+        node: Where it runs, or "".
+        comment: What it was submitted with.
+        code: Its exit code, where that was asked for.
+    """
+
+    id: str
+    state: str
+    reason: str = ""
+    node: str = ""
+    comment: str = ""
+    code: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """It will not run any more."""
+        return self.state in OVER
+
+    @property
+    def text(self) -> str:
+        """``Slurm's job 12 is PENDING (Resources)``."""
+        return f"Slurm's job {self.id} is {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+
+def missing() -> str:
+    """What is wrong where Slurm's programs are not found, or ""."""
+    lacking = [name for name in PROGRAMS if shutil.which(name) is None]
+    if not lacking:
+        return ""
+    return (
+        f"Slurm was not found: there is no {', no '.join(lacking)} in PATH={os.environ.get('PATH', '')}. "
+        "Submit from a login node of the cluster; on some, `module load slurm` comes first"
+    )
+
+
+def environment() -> dict[str, str]:
+    """What Slurm's programs, and through them the job, get: this process's, without what belongs to a job around it."""
+    kept = process.own_environment()
+    return {name: value for name, value in kept.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+
+
+def _run(argv: Sequence[str], text: str = "") -> str:
+    """Run one program.
+
+    Raises:
+        Unreachable: The controller does not answer.
+        RunnerError: Refused, in Slurm's own words.
+    """
+    try:
+        done = subprocess.run(
+            list(argv), input=text, env=environment(), cwd="/", capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+        )
+    except FileNotFoundError:
+        raise RunnerError(f"{missing() or f'{argv[0]} cannot be started'}.") from None
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"{argv[0]} has not answered for {_TIMEOUT_S:g} s: Slurm's controller cannot be asked.") from None
+    if done.returncode == 0:
+        return done.stdout
+    said = " ".join(line.strip() for line in done.stderr.splitlines() if line.strip()) or f"exit code {done.returncode}"
+    raise (Unreachable if _NO_ANSWER.search(said) else RunnerError)(said)
+
+
+def submit(options: Sequence[str], script: str) -> str:
+    """Submit a batch script, and return the job's number.
+
+    Raises:
+        Unreachable: Slurm may have taken it or not.
+        RunnerError: Refused.
+    """
+    return _run(["sbatch", "--parsable", *options], script).strip().partition(";")[0]
+
+
+def would_refuse(options: Sequence[str], script: str) -> str:
+    """What Slurm has against a submission, in its own words, or "".
+
+    Raises:
+        Unreachable: The controller does not answer.
+    """
+    try:
+        _run(["sbatch", "--test-only", *options], script)
+    except Unreachable:
+        raise
+    except RunnerError as error:
+        return str(error)
+    return ""
+
+
+def show(job: str) -> Seen | None:
+    """Ask for one job; None if Slurm does not know it, or not any more.
+
+    Raises:
+        Unreachable: The controller does not answer.
+    """
+    try:
+        answer = _run(["scontrol", "--oneliner", "show", "job", job])
+    except Unreachable:
+        raise
+    except RunnerError as error:
+        if _UNKNOWN_JOB in str(error):
+            return _from_accounting(job)
+        raise Unreachable(str(error)) from error
+    found = dict(part.split("=", 1) for part in answer.split() if "=" in part)
+    code = found.get("ExitCode", "").partition(":")[0]
+    reason, node = _said(found.get("Reason", "")), _said(found.get("NodeList", ""))
+    return Seen(job, found.get("JobState", ""), reason, node, "", int(code) if code.isdecimal() else None)
+
+
+def _said(text: str) -> str:
+    return "" if text in ("None", "(null)", "None assigned") else text
+
+
+def _from_accounting(job: str) -> Seen | None:
+    """What ``sacct`` remembers for longer; most clusters have it."""
+    if shutil.which("sacct") is None:
+        return None
+    try:
+        answer = _run(["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=JobID,State,ExitCode,NodeList"])
+    except RunnerError:  # "Slurm accounting storage is disabled"
+        return None
+    for line in answer.splitlines():
+        name, state, code, node = (*line.split("|"), "", "", "", "")[:4]
+        if name == job and state:
+            return Seen(job, state.split()[0], "", _said(node), "", int(code.partition(":")[0] or 0))
+    return None
+
+
+def most_in_an_array() -> int:
+    """How many elements an array may have.
+
+    Raises:
+        Unreachable: The controller does not answer.
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.MULTILINE)
+    return max(1, int(found[1]) - 1) if found else 1000
+
+
+def cancel(job: str) -> None:
+    """End a job; one that Slurm does not know has ended.
+
+    Raises:
+        RunnerError: It cannot be asked.
+    """
+    _tolerant(["scancel", job])
+
+
+def notify(job: str, signal: str) -> None:
+    """Send a signal to a job's batch script, that is to our supervisor, and to nothing else of it."""
+    _tolerant(["scancel", "--batch", f"--signal={signal}", job])
+
+
+def _tolerant(argv: Sequence[str]) -> None:
+    try:
+        _run(argv)
+    except RunnerError as error:
+        if _UNKNOWN_JOB not in str(error):
+            raise
+
+
+class Snapshot:
+    """All jobs of this user that Slurm knows, as they were at most ``fresh_s`` ago: one question for a list of thousands.
+
+    Where there was no answer, nobody asks again for twice as long as that took: Slurm's programs try for 10 s and more.
+    """
+
+    def __init__(self, fresh_s: float = 1.0) -> None:
+        self.fresh_s = fresh_s
+        self._lock = threading.Lock()
+        self._by_id: Mapping[str, Seen] = {}
+        self._error: Unreachable | None = None
+        self._asked = -1e9
+        self._patience_s = fresh_s
+        self._of = ""
+
+    def jobs(self, *, since: float = 0.0) -> Mapping[str, Seen]:
+        """The jobs by number.
+
+        Args:
+            since: Unix time, seconds: what was submitted then must be there.
+
+        Raises:
+            Unreachable: The controller does not answer.
+        """
+        with self._lock:
+            of = os.environ.get("SLURM_CONF", "")
+            age_s, now = time.monotonic() - self._asked, time.time()
+            may_lack_it = self._error is None and now - age_s < since + _SETTLED_S and since <= now  # clocks of login nodes differ
+            if of != self._of or age_s > self._patience_s or may_lack_it:
+                self._ask(of)
+            if self._error is not None:
+                raise Unreachable(str(self._error)) from self._error
+            return self._by_id
+
+    def _ask(self, of: str) -> None:
+        self._of, self._error, begun = of, None, time.monotonic()
+        argv = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={_FORMAT}"]
+        try:
+            rows = (line.split("|", 4) for line in _run(argv).splitlines())
+            self._by_id = {row[0]: Seen(row[0], row[1], _said(row[2]), row[3], row[4]) for row in rows if len(row) == 5}
+        except RunnerError as error:
+            self._error = error if isinstance(error, Unreachable) else Unreachable(str(error))
+        self._asked = time.monotonic()
+        self._patience_s = max(self.fresh_s, 2 * (self._asked - begun)) if self._error else self.fresh_s
+
+    def of_key(self, key: str) -> dict[str, Seen]:
+        """The jobs that were submitted with a comment.
+
+        Raises:
+            Unreachable: The controller does not answer.
+        """
+        return {name: seen for name, seen in self.jobs(since=time.time()).items() if seen.comment == key}
+
+
+#: One for this process.
+queue = Snapshot()
