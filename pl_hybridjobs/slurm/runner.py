@@ -533,6 +533,7 @@ def _number_of(text: str) -> str:
 
 
 _ADVICE = {
+    "fetch_config": "Slurm's programs are here and no configuration is: set SLURM_CONF, or submit from a login node of the cluster",
     "time limit": "Lower walltime_s or Resources.timeout_s, or take another partition: `sinfo -o '%P %l'` lists their limits",
     "partition": "`sinfo -s` lists the partitions",
     "account": "`sacctmgr show assoc user=$USER format=account,partition,qos` lists what you may use",

@@ -39,6 +39,7 @@ def test_vqe_is_killed_resumes_and_lands_within_a_millihartree(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.torture_long
 def test_qaoa_finds_the_largest_cut(tmp_path):
     printed = run("qaoa_maxcut.py", tmp_path)
 
@@ -70,6 +71,7 @@ def test_the_sweep_picks_the_best_step_size(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.torture_long
 def test_the_rehearsal_stops_at_its_budget_resumes_and_pays_what_the_service_bills(tmp_path):
     printed = run("qpu_rehearsal.py", tmp_path)
 

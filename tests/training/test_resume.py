@@ -210,6 +210,7 @@ def test_a_signal_stops_it_at_a_boundary_and_it_goes_on(number, monkeypatch):
     assert bits(job.resume()) == expected
 
 
+@pytest.mark.torture_long
 def test_retries_go_on_after_a_signal(monkeypatch):
     args = (25, 0.02, None)
     expected = bits(reference(programs.slow, args, monkeypatch))
