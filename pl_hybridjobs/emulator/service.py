@@ -54,6 +54,12 @@ class _Handler(MotoRequestHandler):
         self.server.app.connections.discard(self.connection)
         super().finish()
 
+    def handle_expect_100(self) -> bool:
+        """Tell a client that it may send a long body, now and not with the answer: it would wait a second for that."""
+        goes_on = super().handle_expect_100()
+        self.wfile.flush()
+        return bool(goes_on)
+
     def run_wsgi(self) -> None:
         """Answer a request. All of it is read first, so that the next one begins where it ends."""
         environ = self.make_environ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -477,3 +478,10 @@ def test_objects_are_read_as_moto_gives_them(session_emulator, bucket):
 
 def test_it_listens_on_this_machine_only(session_emulator):
     assert session_emulator.url.startswith("http://127.0.0.1:")
+
+
+def test_a_long_body_is_welcome_at_once():
+    with emulator() as one, socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2])), timeout=10) as client_side:
+        client_side.sendall(b"PUT /bucket/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+
+        assert client_side.recv(64).startswith(b"HTTP/1.1 100 ")  # nothing of the body was sent yet
