@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pl_hybridjobs.jobs.sweep_table import SweepTable
 
 _POLL_S = 0.05
+_TEND_S = 1.0
 
 
 class Sweep(Sequence[Job]):
@@ -106,18 +107,21 @@ class Sweep(Sequence[Job]):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         left = self.jobs
+        tend_at = 0.0
         while True:
             begun = time.monotonic()
             states = [(job, job.state()) for job in left]
+            look_s = time.monotonic() - begun
             left = [job for job, state in states if not state.status.is_final]
             going = [state for _, state in states if not state.status.is_over]
             if not going:
                 return
             if deadline is not None and begun > deadline:
                 raise ResultNotReady(f"{len(going)} of {len(self)} jobs of the sweep are not over after {timeout:g} s. They go on.")
-            if any(state.status is Status.CREATED for state in going) or self.on_failure == "cancel":
+            if begun > tend_at and (self.on_failure == "cancel" or any(state.status is Status.CREATED for state in going)):
                 self._tend()
-            time.sleep(max(_POLL_S, time.monotonic() - begun))  # at most half of a core, for a thousand jobs too
+                tend_at = time.monotonic() + _TEND_S
+            time.sleep(min(max(_POLL_S, 4 * look_s), _TEND_S))  # to wait for a thousand jobs takes a fifth of a core, not all of it
 
     def _tend(self, *, is_patient: bool = False) -> None:
         jobs = self.jobs
