@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,13 @@ def _open(browser: Browser, running: Dashboard, address: str, *, width: int = 12
     return page
 
 
+def shrink(pictures: Iterable[Path]) -> None:
+    """Save pictures with 256 colours, and say how large each one is then."""
+    for picture in sorted(pictures):
+        Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(picture, optimize=True)
+        print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
+
+
 def main(folder: Path = IMAGES) -> None:
     """Run the jobs, take the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,9 +172,7 @@ def main(folder: Path = IMAGES) -> None:
         page.screenshot(path=folder / "dashboard-dark.png")
         _open(browser, running, "#/", width=390, height=844).screenshot(path=folder / "dashboard-phone.png")
         browser.close()
-    for picture in sorted(folder.glob("dashboard-*.png")):
-        Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(picture, optimize=True)
-        print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
+    shrink(folder.glob("dashboard-*.png"))
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.dashboard.conftest import ARGUMENTS
+from tests.dashboard.screenshots import IMAGES, shrink
 from tests.house.source import ROOT
 
-IMAGES = ROOT / "docs" / "images"
 _TOKEN = "screenshots"
 
 
@@ -114,9 +113,7 @@ def main(folder: Path = IMAGES) -> None:
                 page.wait_for_selector(".hj:has-text('3 completed')")
                 picture(page, "sweep = vqe.map", folder / "notebook-sweep.png")
         browser.close()
-    for made in sorted(folder.glob("notebook-*.png")):
-        Image.open(made).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(made, optimize=True)
-        print(f"{made.name}: {made.stat().st_size / 1000:.0f} kB")
+    shrink(folder.glob("notebook-*.png"))
 
 
 if __name__ == "__main__":
