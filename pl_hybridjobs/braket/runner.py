@@ -389,9 +389,8 @@ class BraketRunner(RequestOptions):
             again = self._conclude(folder, spec, run)
         run.close()
         crash_point("braket.closed")
-        with contextlib.suppress(
-            RunnerError, StoreError, BudgetExceeded
-        ):  # then it can be resumed; who waits for the sweep begins the next one
+        # What cannot be begun now can be resumed; who waits for the sweep begins the next one.
+        with contextlib.suppress(RunnerError, StoreError, BudgetExceeded):
             if again:
                 self._start(folder, spec.bundle_digest, "retry")
             elif (sweep := lanes.of_job(folder, spec)) is not None:
