@@ -25,6 +25,8 @@
     ├── SimulationError (ValueError)    a circuit that the simulator cannot run
     ├── TrainingError (ValueError)      an objective that gives nothing to train with
     ├── TranslationError (ValueError)   a circuit that a remote device's language cannot say
+    ├── FanOutError                     workers cannot run the circuits that a device spreads over them
+    │   └── WorkerLost                  one of them ended while it ran circuits; they are tried again on another
     ├── BudgetExceeded                  the next submission would pass a budget: nothing was submitted
     ├── QPUError                        a remote device, or the way to it
     │   ├── ProviderError               the service refuses, cannot be reached, or answers what makes no sense
@@ -162,6 +164,14 @@ class SimulationError(HybridJobsError, ValueError):
 
 class TrainingError(HybridJobsError, ValueError):
     """Training cannot begin or go on: the objective gives no finite value, or the optimizer no step."""
+
+
+class FanOutError(HybridJobsError):
+    """Workers cannot run the circuits that a device spreads over them: they cannot be started, or are lost again and again."""
+
+
+class WorkerLost(FanOutError):
+    """A worker ended while it ran something. Devices try the circuits again on another; who uses an executor by itself sees this."""
 
 
 class TranslationError(HybridJobsError, ValueError):
@@ -320,5 +330,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'x' or 'y'?"`` for near names, else ``""``."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    by_lower = {one.lower(): one for one in known}
+    near = [by_lower[match] for match in get_close_matches(str(name).lower(), list(by_lower), n=3, cutoff=0.5)]
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

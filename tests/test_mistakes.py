@@ -104,7 +104,7 @@ def _(tmp_path, monkeypatch):
 
 @mistake("No such runner")
 def _(tmp_path, monkeypatch):
-    hybrid_job(add, runner="ray")(1)
+    hybrid_job(add, runner="dask")(1)
 
 
 @mistake("A class in place of a runner")

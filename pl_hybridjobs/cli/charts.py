@@ -21,8 +21,13 @@ def curve(values: Sequence[float], width: int = 16) -> str:
         return ""
     count = min(width, len(values))
     picked = [values[i * len(values) // count] for i in range(count - 1)] + [values[-1]]
-    low, span = min(picked), max(picked) - min(picked)
-    return "".join(_BARS[int((v - low) / span * 7.999) if span else 0] for v in picked)
+    return "".join(_BARS[int(share * 7.999)] for share in _shares(picked))
+
+
+def _shares(values: Sequence[float]) -> list[float]:
+    """Where values lie between the least and the greatest, from 0 to 1. In halves: the difference of two very large numbers is none."""
+    low, span = min(values) / 2, max(values) / 2 - min(values) / 2
+    return [(value / 2 - low) / span if span else 0.0 for value in values]
 
 
 def chart(steps: Sequence[float], values: Sequence[float], *, width: int, height: int, log: bool = False) -> list[str]:
@@ -42,14 +47,17 @@ def chart(steps: Sequence[float], values: Sequence[float], *, width: int, height
     if not points:
         return ["nothing to draw" if not len(values) else "no value that can be drawn"]
     low, high = min(v for _, v in points), max(v for _, v in points)
-    labels = f"{high:.6g}", f"{low:.6g}"
-    gutter = max(map(len, labels)) + 1
-    columns, rows = max(1, width - gutter - 1), max(1, height - 1)
+    rows = max(1, height - 1)
+    labels = {rows - 1: low, 0: high} if high > low else {rows // 2: low}
+    digits = next((n for n in range(6, 18) if f"{high:.{n}g}" != f"{low:.{n}g}"), 6)
+    numbers = {row: f"{value:.{digits}g}" for row, value in labels.items()}
+    gutter = max(map(len, numbers.values())) + 1
+    columns = max(1, width - gutter - 1)
     heights = [math.log(v) for _, v in points] if log else [v for _, v in points]
     canvas = _drawn([s for s, _ in points], heights, 2 * columns, 4 * rows)
     lines = []
     for row in range(rows):
-        label = labels[0] if row == 0 else labels[1] if row == rows - 1 else ""
+        label = numbers.get(row, "")
         cells = (sum(_DOTS[x][y] for x in (0, 1) for y in range(4) if canvas[4 * row + y][2 * c + x]) for c in range(columns))
         lines.append(f"{label:>{gutter}}┤" + "".join(chr(_BLANK + cell) if cell else " " for cell in cells).rstrip())
     first, last = f"{points[0][0]:g}", f"{points[-1][0]:g}"
@@ -60,12 +68,11 @@ def chart(steps: Sequence[float], values: Sequence[float], *, width: int, height
 def _drawn(xs: Sequence[float], ys: Sequence[float], wide: int, high: int) -> list[list[bool]]:
     """A raster of a curve: each column is lit from the least to the greatest value in it, and joined to the one before."""
     x0, x_span = xs[0], xs[-1] - xs[0]
-    y0, y_span = min(ys), max(ys) - min(ys)
+    places = [int(share * (high - 1) + 0.5) for share in _shares(ys)] if max(ys) > min(ys) else [high // 2] * len(ys)
     canvas = [[False] * wide for _ in range(high)]
     spans: dict[int, tuple[int, int, int]] = {}  # column -> lowest, highest and last dot
-    for x, y in zip(xs, ys, strict=True):
+    for x, dot in zip(xs, places, strict=True):
         column = int((x - x0) / x_span * (wide - 1)) if x_span else 0
-        dot = int((y - y0) / y_span * (high - 1) + 0.5) if y_span else high // 2
         lowest, highest, _ = spans.get(column, (dot, dot, dot))
         spans[column] = min(lowest, dot), max(highest, dot), dot
     before: tuple[int, int] | None = None

@@ -15,15 +15,16 @@ from pl_hybridjobs.cli import facts, render
 from pl_hybridjobs.cli.dashboard import dashboard
 from pl_hybridjobs.cli.emulator import emulator
 from pl_hybridjobs.cli.image import image
+from pl_hybridjobs.cli.ray import ray
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, PackingError, ResultNotReady, did_you_mean
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.trackers import TRACKERS
+from pl_hybridjobs.plain import line, plain
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
     from pl_hybridjobs.jobs.handle import Job
-    from pl_hybridjobs.jobs.metrics import MetricTable
     from pl_hybridjobs.jobs.sweep import Sweep
 
 EXIT_USAGE = 2
@@ -70,8 +71,13 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HybridJobsError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(plain(f"Error: {error}"), err=True)
             ctx.exit(_code_of_error(error))
+        except OSError as error:
+            if error.filename is None:  # a closed pipe, or a defect
+                raise
+            click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(EXIT_ERROR)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,7 +99,7 @@ def cli() -> None:
 @click.argument("target", metavar="FILE[:FUNC]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="An argument; repeat for more.")
 @click.option("--device", help="A PennyLane device, for example lightning.qubit.")
-@click.option("--runner", help="Where to run: local (default), inline, container, rehearsal or braket.")
+@click.option("--runner", help="Where to run: local (default), inline, container, slurm, ray, rehearsal or braket.")
 @click.option("--name", help="The job's name.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="A tag; repeat for more.")
 @click.option("--input", "inputs", multiple=True, metavar="[CHANNEL=]PATH", help="An input file or folder; repeat for more.")
@@ -229,11 +235,13 @@ def metrics(name: str, metrics: tuple[str, ...], follow: bool, as_csv: bool, as_
     Example:
       hybridjobs metrics vqe energy --csv > energy.csv
     """
+    from pl_hybridjobs.jobs.metrics import of_job
+
     job = _open(name)
     if follow:
         _follow_metrics(job, metrics)
         return
-    table = _known_metrics(job, metrics)
+    table = of_job(job, metrics, f"metrics {name}")
     for problem in table.problems:
         click.echo(f"warning: {problem}", err=True)
     if as_json:
@@ -336,6 +344,7 @@ def plot(name: str, metrics: tuple[str, ...], output: str | None, log_scale: boo
       hybridjobs plot vqe energy
       hybridjobs plot vqe energy -o energy.svg
     """
+    from pl_hybridjobs.jobs.metrics import of_job
     from pl_hybridjobs.jobs.sweep import Sweep
 
     found = _open_either(name)
@@ -344,9 +353,8 @@ def plot(name: str, metrics: tuple[str, ...], output: str | None, log_scale: boo
             raise click.UsageError(f"Of a sweep, give one metric and a file: hybridjobs plot {name} energy -o energy.png")
         found.plot(*metrics, path=output, log=log_scale)
     else:
-        table = _known_metrics(found, metrics)
         if output is None:
-            render.charts(table, log=log_scale)
+            render.charts(of_job(found, metrics, f"plot {name}"), log=log_scale)
             return
         found.plot(output, *metrics, log=log_scale)
     click.echo(output)
@@ -367,7 +375,7 @@ def result(name: str, timeout: float | None, as_json: bool) -> None:
     _interruptible(lambda: job.wait(timeout))
     error = job.exception(0)
     if error is not None:
-        click.echo(str(error), err=True)
+        click.echo(plain(str(error)), err=True)
         sys.exit(_exit_code(job))
     value = job.plain_result()
     click.echo(json.dumps(value, indent=1) if as_json or not isinstance(value, str) else value)
@@ -530,7 +538,10 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
     Example:
       hybridjobs rm vqe-2 vqe-3
     """
-    jobs = [_open(name) for name in names]
+    from pl_hybridjobs.jobs.handle import Job
+    from pl_hybridjobs.jobs.store import Store
+
+    jobs = [Job(Store().find(name)) for name in names]  # not opened: one that is damaged can be deleted, too
     if not yes:
         click.confirm(f"Delete {', '.join(facts.summary(job)['name'] for job in jobs)} with all their files?", abort=True)
     for job in jobs:
@@ -672,6 +683,7 @@ def attach(arn: str, profile: str) -> None:
 cli.add_command(dashboard)
 cli.add_command(emulator)
 cli.add_command(image)
+cli.add_command(ray)
 
 
 def _open(name: str) -> Job:
@@ -697,7 +709,7 @@ def _open_either(name: str) -> Job | Sweep:
             sweep = _open_sweep(name)
         except (JobNotFound, AmbiguousName):
             raise not_one_job from None
-        if not {job for job in list_jobs() if job.id.startswith(name)} <= set(sweep.jobs):
+        if not all(sweep.submitted(job.id) for job in list_jobs() if job.id.startswith(name)):
             raise
         return sweep
 
@@ -777,13 +789,13 @@ def _follow(job: Job) -> None:
     """Print the log until the job is over, say how it ended, and exit with its fate."""
 
     def lines() -> None:
-        for line in job.logs(follow=True):
-            click.echo(line)
+        for text in job.logs(follow=True):
+            click.echo(text)
 
     _interruptible(lines, job)
     state = job.state()
     error = job.exception(0)
-    click.echo(f"{job.name}: {state.status}" + (f" ({state.detail})" if state.detail else ""), err=True)
+    click.echo(plain(f"{job.name}: {state.status}" + (f" ({state.detail})" if state.detail else "")), err=True)
     if error is not None and not state.status.is_final:
         click.echo(f"Go on with: hybridjobs resume {job.name}", err=True)
     sys.exit(_exit_code(job))
@@ -792,18 +804,10 @@ def _follow(job: Job) -> None:
 def _follow_metrics(job: Job, names: tuple[str, ...]) -> None:
     def lines() -> None:
         for row in job.metrics(*names, follow=True):
-            click.echo(f"{row.name}  step {row.step}  {row.value:.10g}")
+            click.echo(f"{line(row.name)}  step {row.step}  {row.value:.10g}")
 
     _interruptible(lines, job)
     sys.exit(_exit_code(job))
-
-
-def _known_metrics(job: Job, names: tuple[str, ...]) -> MetricTable:
-    table = job.metrics(*names)
-    if missing := [name for name in names if name not in table.names]:
-        known = job.metrics().names
-        raise InvalidCall(f"metrics of {job.name}", [f"there is no metric {name!r}.{did_you_mean(name, known)}" for name in missing])
-    return table
 
 
 def _interruptible(action: Callable[[], object], job: Job | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.cost.prices import plain
 from pl_hybridjobs.errors import HybridJobsError
-from pl_hybridjobs.jobs import progress, trackers
+from pl_hybridjobs.jobs import logs, progress, trackers
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.metric_lines import strict_number
 from pl_hybridjobs.jobs.spec import Status
@@ -65,15 +65,30 @@ def line(job: Job) -> dict[str, Any]:
     }
 
 
+def standing(job: Job, table: MetricTable) -> dict[str, Any]:
+    """What ``watch`` says beside curves and log."""
+    return {
+        **summary(job),
+        "progress": _progress(progress.read(JobFolder(job.folder), table)),
+        "cost": {**cost(job.cost), "text": str(job.cost)},
+    }
+
+
+def log_tail(job: Job, lines: int) -> list[str]:
+    """The last lines, without their times. For those of a job that has just ended it waits a little."""
+    if job.status.is_over:
+        return [line.partition(" ")[2] for line in job.logs().splitlines()[-lines:]]
+    return logs.tail([attempt.log for attempt in JobFolder(job.folder).attempt_list()], lines).splitlines()
+
+
 def details(job: Job) -> dict[str, Any]:
     """All that ``show`` says."""
     table = job.metrics()
     spec = job.spec
     return {
-        **summary(job),
+        **standing(job, table),
         "function": spec.function,
         "params": spec.params,
-        "progress": _progress(progress.read(JobFolder(job.folder), table)),
         "metrics": {name: strict_number(value) for name, value in table.last().items()},
         "curves": {name: _points(table, name) for name in table.names},
         "checkpoints": [{"step": c.step, "good": c.good, "problem": c.problem, "bytes": c.size_bytes} for c in job.checkpoints()],
@@ -81,7 +96,6 @@ def details(job: Job) -> dict[str, Any]:
         "continues": spec.continues,
         "sweep": spec.sweep.id if spec.sweep else None,
         "place": job.place,
-        "cost": {**cost(job.cost), "text": str(job.cost)},
         "mirrors": trackers.last_words(JobFolder(job.folder)),
         "budget": job.budget.to_json(),
         "folder": str(job.folder),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from pl_hybridjobs.cli import facts, render
+from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.metrics import GrowingTable
 
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.handle import Job
 
 _JOBS = 30
+_LOG_LINES = 100
+_SHARE = 4  # after a picture that took long there is a pause of so many times as long
 
 
 def watch(job: Job | None, *, interval_s: float, once: bool) -> None:
@@ -25,23 +30,34 @@ def watch(job: Job | None, *, interval_s: float, once: bool) -> None:
         once: One look.
     """
     console = render.console()
+    picture = _picture_of(job, console) if job is not None else lambda: _list(console)
     if once or not console.is_terminal:
-        console.print(_picture(job, console), soft_wrap=True)
+        console.print(picture(), soft_wrap=True)
         if job is not None and not once and not job.status.is_over:
             job.wait()
-            console.print(_picture(job, console), soft_wrap=True)
+            console.print(picture(), soft_wrap=True)
         return
-    with Live(_picture(job, console), console=console, auto_refresh=False, vertical_overflow="crop") as live:
+    with Live(picture(), console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while job is None or not job.status.is_over:
-            time.sleep(interval_s)
-            live.update(_picture(job, console), refresh=True)
-        live.update(_picture(job, console), refresh=True)
+            begun = time.monotonic()
+            live.update(picture(), refresh=True)
+            time.sleep(max(interval_s, _SHARE * (time.monotonic() - begun)))
+        live.update(picture(), refresh=True)
 
 
-def _picture(job: Job | None, console: Console) -> RenderableType:
-    if job is None:
-        from pl_hybridjobs.jobs.handle import list_jobs
+def _picture_of(job: Job, console: Console) -> Callable[[], RenderableType]:
+    """What makes a picture of a job as it is then."""
+    metrics = GrowingTable(JobFolder(job.folder).metrics)
 
-        found = list_jobs()
-        return render.jobs([facts.line(one) for one in found[:_JOBS]], console.width, more=len(found) - _JOBS)
-    return Group(*render.card(facts.details(job), job.metrics(), job.logs().splitlines(), console))
+    def picture() -> RenderableType:
+        table = metrics.read()
+        return Group(*render.card(facts.standing(job, table), table, facts.log_tail(job, _LOG_LINES), console))
+
+    return picture
+
+
+def _list(console: Console) -> RenderableType:
+    from pl_hybridjobs.jobs.handle import list_jobs
+
+    found = list_jobs()
+    return render.jobs([facts.line(one) for one in found[:_JOBS]], console.width, more=len(found) - _JOBS)

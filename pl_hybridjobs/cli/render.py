@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from pl_hybridjobs.cli.charts import chart, curve
 from pl_hybridjobs.jobs.progress import STEP_TIME, duration
+from pl_hybridjobs.plain import plain
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cli.doctor import Finding
@@ -36,10 +40,34 @@ _LEAST_DETAIL = 12
 _WIDEST_CHART = 100
 
 
+class _Console(Console):
+    """Names, messages and logs of jobs cannot steer the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=plain(segment.text))
+
+
+class _Piped:
+    """A file or a pipe. Without the blanks that fill a table's last column: on a terminal at the pipe's end they would run over."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(re.sub(r" +(?=\n)", "", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def console() -> Console:
     """Where things are printed: as wide as the terminal; into a pipe or a file without control codes and without an edge."""
-    made = Console(highlight=False)
-    return made if made.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=_PIPED_WIDTH)
+    made = _Console(highlight=False)
+    if made.is_terminal:
+        return made
+    file = cast("IO[str]", _Piped(sys.stdout))  # it has all that rich asks of a file
+    return _Console(highlight=False, width=None if "COLUMNS" in os.environ else _PIPED_WIDTH, file=file)
 
 
 def age(created: float) -> str:
@@ -87,7 +115,7 @@ class _Column:
 
     @property
     def width(self) -> int:
-        return max(len(self.title), *map(len, self.cells))
+        return max(len(self.title), *(cell.cell_len for cell in self.cells))
 
     @property
     def is_needed(self) -> bool:
@@ -151,7 +179,15 @@ def charts(values: MetricTable, *, log: bool = False) -> None:
 
 
 def _chart(values: MetricTable, name: str, width: int, height: int, *, log: bool = False) -> Text:
-    lines = chart(values.steps(name).tolist(), values[name].tolist(), width=width, height=height, log=log)
+    import numpy as np
+
+    from pl_hybridjobs.curves import thin
+
+    steps, points = values.steps(name), values[name]
+    if log:
+        points = np.where(points > 0, points, np.nan)
+    at = thin(steps, points, float(steps[0]), float(steps[-1]), 4 * width)  # finer than the dots
+    lines = chart(steps[at].tolist(), points[at].tolist(), width=width, height=height, log=log)
     return Text(f"{name} {values[name][-1]:.6g}", style="bold") + Text("\n" + "\n".join(lines), style="not bold")
 
 
@@ -170,7 +206,10 @@ def card(job: dict[str, Any], values: MetricTable, log: Sequence[str], shown: Co
     each = max(4, min(9, (left - min(10, len(log))) // max(1, len(names)) - 1))
     parts += [_chart(values, name, width, each) for name in names]
     tail = log[-max(3, left - len(names) * (each + 1)) :]
-    return [*parts, *(Text(line[:width]) for line in tail)]
+    shown_log = [Text(line) for line in tail]
+    for line in shown_log:
+        line.truncate(width)
+    return [*parts, *shown_log]
 
 
 def _bar(progress: dict[str, Any], width: int) -> str:

@@ -215,7 +215,7 @@ class _Card:
         if self._over_at is not None and time.monotonic() - self._over_at > _SETTLING_S:
             return False
         state = self._state()
-        row = {**self._decided(), **_observed(self.folder, state)}
+        row = {**_observed(self.folder, state), **self._decided()}
         if state.status.is_final and self._over_at is None:
             ended = (state.outcome or {}).get("time", 0.0)
             self._over_at = time.monotonic() if time.time() - ended < _SETTLING_S else -_SETTLING_S
@@ -234,8 +234,9 @@ class _Card:
 
     def _decided(self) -> Row:
         """What was decided when the job was submitted."""
-        if self._spec is None:  # damaged: the status says how
-            return {"id": self.folder.path.name, "name": self.folder.path.name, "created": _mtime(self.folder.path)}
+        if self._spec is None:  # damaged: the status says how, and nobody can do anything to it
+            name = self.folder.path.name
+            return {"id": name, "name": name, "created": _mtime(self.folder.path), "can_cancel": False, "can_resume": False}
         spec = self._spec
         return {
             "id": self.folder.path.name,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pl_hybridjobs.errors import HybridJobsError
 from pl_hybridjobs.jobs import logs, progress
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.metric_lines import RowReader
-from pl_hybridjobs.jobs.metrics import MetricTable
+from pl_hybridjobs.jobs.metrics import GrowingTable, MetricTable
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.sweep_table import differing
 from pl_hybridjobs.notebook import cards, live
@@ -47,23 +46,6 @@ def _subject(shown: Job | Sweep) -> _JobSubject | _SweepSubject:
     return _SweepSubject(shown) if isinstance(shown, Sequence) else _JobSubject(shown)
 
 
-class _Reader:
-    """A job's metrics, parsed once and then only where they grew."""
-
-    def __init__(self, job: Job) -> None:
-        self._path = JobFolder(job.folder).metrics
-        self._reader = RowReader(self._path)
-        self._size = -1
-        self._table: MetricTable | None = None
-
-    def table(self) -> MetricTable:
-        """As it stands now."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if self._table is None or size != self._size:
-            self._table, self._size = MetricTable(self._reader.read()), size
-        return self._table
-
-
 class _JobSubject:
     """A job on a card. Its button `Resume` may lead to the job that goes on in its place."""
 
@@ -73,7 +55,7 @@ class _JobSubject:
 
     def _take(self, job: Job) -> None:
         self._job = job
-        self._reader = _Reader(job)
+        self._reader = GrowingTable(JobFolder(job.folder).metrics)
 
     @property
     def key(self) -> object:
@@ -81,7 +63,7 @@ class _JobSubject:
 
     def look(self, notice: live.Notice) -> live.View:
         job, state = self._job, self._job.state()
-        table = self._reader.table()
+        table = self._reader.read()
         standing = progress.read(JobFolder(job.folder), table)
         names = _in_order(table, standing)
         facts = cards.Facts(
@@ -126,7 +108,7 @@ class _SweepSubject:
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-        self._readers: dict[str, _Reader] = {}
+        self._readers: dict[str, GrowingTable] = {}
         self._final: dict[str, Status] = {}  # what will not change is not asked again
         self.actions: Mapping[str, Callable[[], str]] = {"Cancel all": self._cancel, "Resume all": self._resume}
 
@@ -138,7 +120,7 @@ class _SweepSubject:
         jobs = [*self._sweep.jobs]
         statuses = [*map(self._status, jobs)]
         counts = Counter(map(str, statuses))
-        tables = [self._readers.setdefault(job.id, _Reader(job)).table() for job in jobs[:_MOST_ROWS]]
+        tables = [self._readers.setdefault(job.id, GrowingTable(JobFolder(job.folder).metrics)).read() for job in jobs[:_MOST_ROWS]]
         metric = _compared(jobs, tables)
         group = cards.Group(
             title=f"sweep of {len(jobs)} jobs",
@@ -183,12 +165,20 @@ def _compared(jobs: Sequence[Job], tables: Sequence[MetricTable]) -> str:
 
 
 def _rows(jobs: Sequence[Job], statuses: Sequence[Status], tables: Sequence[MetricTable], metric: str) -> Iterator[cards.Row]:
-    every = [job.params for job in jobs[: len(tables)]]
-    names = differing(every)
-    for job, status, table, params in zip(jobs, statuses, tables, every, strict=False):
-        curve = Curve(job.name, table.steps(metric), table[metric]) if metric in table else None
+    every = [_told(job) for job in jobs[: len(tables)]]
+    differ = differing([params for _, params in every])
+    for job, status, table, (name, params) in zip(jobs, statuses, tables, every, strict=False):
+        curve = Curve(name, table.steps(metric), table[metric]) if metric in table else None
         detail = job.state().detail if status in (Status.FAILED, Status.INTERRUPTED) else ""
-        yield cards.Row(job.name, str(status), {name: _short(params[name]) for name in names if name in params}, curve, detail)
+        yield cards.Row(name, str(status), {one: _short(params[one]) for one in differ if one in params}, curve, detail)
+
+
+def _told(job: Job) -> tuple[str, Mapping[str, Any]]:
+    """A job's name and arguments; its id if it is damaged, for it must not hide the others."""
+    try:
+        return job.name, job.params
+    except HybridJobsError:
+        return job.id, {}
 
 
 def _facts(job: Job, state: State) -> Iterator[str]:

@@ -202,8 +202,10 @@ def temporary_folder(parent: Path, stem: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
+def locked(path: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[int]:
     """Hold an exclusive ``flock`` on a file. The kernel lets go of it when the process dies.
+
+    Gives the descriptor: if this process dies, a child that has inherited it goes on to hold the lock.
 
     Raises:
         StoreError: The file system has no locks, or another process held it for longer than ``timeout_s``.
@@ -213,7 +215,7 @@ def locked(path: Path, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
     try:
         _acquire(fd, path, timeout_s)
         try:
-            yield
+            yield fd
         finally:
             # Explicit, because a child that was forked meanwhile holds a copy of the descriptor.
             fcntl.flock(fd, fcntl.LOCK_UN)

@@ -156,7 +156,7 @@ class JobFolder:
         self.check_owner_user()
         try:
             value = read_sealed(self.spec_file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise FolderCorrupt(f"{self.path} is no job folder: it has no job.json.") from None
         if not isinstance(value.get("format"), int) or value["format"] > FORMAT:
             raise FolderTooNew(

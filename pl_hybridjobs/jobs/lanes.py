@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pl_hybridjobs.errors import BudgetExceeded, FolderCorrupt
+from pl_hybridjobs.errors import BudgetExceeded, Fenced, FolderCorrupt
 from pl_hybridjobs.jobs.durable import dump_sealed, locked, read_sealed, try_locked, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ON_FAILURE = ("continue", "stop", "cancel")
 _BUSY = (Status.RUNNING, Status.QUEUED, Status.UNKNOWN)
 _GRACE_S = 10.0
+_PAUSE_S = 0.05
+_MOST_THREADS = 32
 
 _T = TypeVar("_T")
 Look = Callable[[JobFolder], State]
@@ -108,12 +111,17 @@ class Lanes:
         content = asdict(self)
         write_bytes(path, dump_sealed({name: content[name] for name in ("jobs", "max_parallel", "on_failure")}))
 
+    def remove_if_empty(self) -> None:
+        """Delete the sweep's file if none of its jobs was made."""
+        if not any(self.folders()):
+            sweep_file(self.home, self.id).unlink(missing_ok=True)
+
     @property
     def lock(self) -> Path:
         """Held by who begins jobs."""
         return sweep_file(self.home, self.id).with_suffix(".lock")
 
-    def hold(self) -> contextlib.AbstractContextManager[None]:
+    def hold(self) -> contextlib.AbstractContextManager[int]:
         """Hold the sweep's lock: nobody else begins a job meanwhile.
 
         Raises:
@@ -173,22 +181,25 @@ class Lanes:
                     break
         self._end(turn, runner.cancel)
 
-    def take(self, look: Look, cancel: Cancel) -> JobFolder | None:
+    def take(self, look: Look, cancel: Cancel, claim: Callable[[JobFolder], _T]) -> tuple[JobFolder, _T] | None:
         """The job that the caller, who has ended one, is to begin; None if there is none, or no room for it.
-
-        The caller claims it when the lock is free again: of two who take the same one, one is fenced off, and takes another.
 
         Args:
             look: Gives a job's state.
             cancel: Stops a job, given a grace period in seconds.
+            claim: Makes a job the caller's, while the lock is held: who counts next counts it. What it gives is given with the job.
 
         Raises:
             StoreError: The sweep's lock is held by somebody else for too long.
         """
-        with self.hold():
-            turn = self._turn(look, cancel)
-        self._end(turn, cancel)
-        return turn.due[0] if turn.due else None
+        while True:
+            with self.hold():
+                turn = self._turn(look, cancel)
+                taken = _first_free(turn.due, claim)
+            self._end(turn, cancel)
+            if taken is not None or not turn.due:
+                return taken
+            time.sleep(_PAUSE_S)  # one that is being cancelled waits until it is
 
     def _turn(self, look: Look, cancel: Cancel) -> _Turn:
         """Whose turn it is. After a failure that ends the sweep it is nobody's, and those that wait are cancelled."""
@@ -204,8 +215,7 @@ class Lanes:
     @staticmethod
     def _end(turn: _Turn, cancel: Cancel) -> None:
         """Cancel those that run, without the lock: it may take a while."""
-        for folder in turn.to_end:
-            cancel(folder, _GRACE_S)
+        side_by_side(turn.to_end, lambda folder: cancel(folder, _GRACE_S))
 
     def _status(self, folder: JobFolder, look: Look) -> Status | None:
         """A job's status; None where it has ended, and how makes no difference."""
@@ -217,6 +227,30 @@ class Lanes:
             return Status(read_sealed(folder.outcome)["status"])
         except FolderCorrupt:
             return None
+
+
+def _first_free(due: Sequence[JobFolder], claim: Callable[[JobFolder], _T]) -> tuple[JobFolder, _T] | None:
+    """The first job that nobody has taken or cancelled since it was looked at."""
+    for folder in due:
+        with contextlib.suppress(Fenced):
+            return folder, claim(folder)
+    return None
+
+
+def side_by_side(jobs: Sequence[_T], end: Callable[[_T], object]) -> None:
+    """End jobs, all at once: each may take its whole grace period.
+
+    Raises:
+        HybridJobsError: One could not be ended; the others were.
+    """
+    if not jobs:
+        return
+    from concurrent.futures import ThreadPoolExecutor  # supervisors are light, and seldom need it
+
+    with ThreadPoolExecutor(_MOST_THREADS) as threads:
+        asked = [threads.submit(end, job) for job in jobs]
+    for one in asked:
+        one.result()
 
 
 def cause_of(folder: JobFolder) -> str:
@@ -235,7 +269,7 @@ def of_job(folder: JobFolder, spec: JobSpec) -> Lanes | None:
 
 
 @contextlib.contextmanager
-def _always(lock: contextlib.AbstractContextManager[None]) -> Iterator[bool]:
+def _always(lock: contextlib.AbstractContextManager[int]) -> Iterator[bool]:
     """A lock that is held, said as ``try_locked`` says it."""
     with lock:
         yield True

@@ -25,11 +25,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, overload
 
-from pl_hybridjobs.errors import MetricError, did_you_mean
+from pl_hybridjobs.errors import InvalidCall, MetricError, did_you_mean
 from pl_hybridjobs.jobs.durable import PLANTED_BUG, disk_errors
-from pl_hybridjobs.jobs.metric_lines import COLUMNS, CRC_BASE, NON_FINITE, REWIND, Rows, parse, read_rows
+from pl_hybridjobs.jobs.metric_lines import COLUMNS, CRC_BASE, NON_FINITE, REWIND, RowReader, Rows, parse, read_rows
 
 if TYPE_CHECKING:
+    from pl_hybridjobs.jobs.handle import Job
     from pl_hybridjobs.jobs.metric_lines import Array
 
 _CHECK_EVERY_S = 0.05
@@ -99,11 +100,17 @@ class MetricWriter:
         with self._lock:
             self._write_held()
             self._keep_watch()
+            # No call until the step is taken: after one, a signal's handler may log under this name, and would take the same step.
+            before = self._steps[name] if name in self._steps else -1  # noqa: SIM401 - `get` is a call
             if step is None:
-                step = self._steps.get(name, -1) + 1
-            self._seq += 1
-            self._append(f"{self._seq},{self._attempt},{text},{_shown(number)},{step},{when!r}]")
+                step = before + 1
             self._steps[name] = step
+            self._seq += 1
+            try:
+                self._append(f"{self._seq},{self._attempt},{text},{_shown(number)},{step},{when!r}]")
+            except BaseException:
+                self._steps[name] = before
+                raise
 
     def log_row(self, values: Mapping[str, Any], step: int) -> None:
         """Append the records of one step.
@@ -495,8 +502,8 @@ class MetricTable:
             pa.array(value),
             pa.array(np.round(when * 1e6).astype(np.int64)).cast(pa.timestamp("us", "UTC")),
         ]
-        with disk_errors(Path(path)):
-            pq.write_table(pa.Table.from_arrays(arrays, list(_TABLE_COLUMNS)), path)
+        with disk_errors(Path(path)), Path(path).open("wb") as file:
+            pq.write_table(pa.Table.from_arrays(arrays, list(_TABLE_COLUMNS)), file)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame: a row for each step, a column for each metric, NaN where a metric has no value at a step.
@@ -515,8 +522,7 @@ class MetricTable:
         try:
             return self._columns[name]
         except KeyError:
-            known = ", ".join(map(repr, self._columns)) or "none"
-            raise KeyError(f"There is no metric {name!r} (yet).{did_you_mean(str(name), self._columns)} There are: {known}") from None
+            raise KeyError(f"There is no metric {name!r} (yet).{others(str(name), self.names)}") from None
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -537,6 +543,45 @@ class MetricTable:
         from pl_hybridjobs.notebook.chart import Curve
 
         return cards.metrics([Curve(name, step, value) for name, (value, step, _) in self._columns.items()], self.problems)
+
+
+class GrowingTable:
+    """A job's metrics, looked at again and again: parsed once, and then only where they grew.
+
+    Args:
+        path: ``metrics.jsonl``; until it is there, the table is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = RowReader(path)
+        self._size = -1
+        self._table = MetricTable(self._reader.read())
+
+    def read(self) -> MetricTable:
+        """As it stands now."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size != self._size:
+            self._table, self._size = MetricTable(self._reader.read()), size
+        return self._table
+
+
+def others(name: str, names: Sequence[str]) -> str:
+    """What is said behind the name of a metric that is not there: `` Did you mean 'cost'? There are: 'cost', 'norm'``."""
+    return f"{did_you_mean(name, names)} There are: {', '.join(map(repr, names)) or 'none yet'}"
+
+
+def of_job(job: Job, names: Sequence[str], where: str) -> MetricTable:
+    """A job's metrics, all or those that are named.
+
+    Raises:
+        InvalidCall: One of them is not there.
+    """
+    table = job.metrics(*names)
+    if missing := [name for name in names if name not in table]:
+        known = job.metrics().names
+        raise InvalidCall(where, [f"{job.name} has no metric {name!r}.{others(name, known)}" for name in missing])
+    return table
 
 
 def read_metrics(path: Path, names: Sequence[str] = ()) -> MetricTable:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.errors import InvalidCall, RunnerError, did_you_mean
+from pl_hybridjobs.jobs.metrics import of_job as metrics_of_job
 from pl_hybridjobs.jobs.sweep_table import ATS, shown
+from pl_hybridjobs.plain import line
 
 if TYPE_CHECKING:
     from pl_hybridjobs.jobs.handle import Job
@@ -24,7 +26,8 @@ _TWO_DECADES = 100.0
 def of_job(job: Job, path: str | Path | None, names: Sequence[str], *, log: bool) -> Any:
     """See ``Job.plot``."""
     figure_of = _figures()
-    table = job.metrics(*names)
+    _check_ending(path, "Job.plot")
+    table = metrics_of_job(job, names, "Job.plot")
     count = max(1, len(table.names))
     figure = figure_of(figsize=(7, 2.2 * count), layout="constrained")
     for row, metric in enumerate(table.names):
@@ -40,14 +43,15 @@ def of_job(job: Job, path: str | Path | None, names: Sequence[str], *, log: bool
 def of_sweep(sweep: Sweep, metric: str, x: str | None, path: str | Path | None, *, at: str, log: bool) -> Any:
     """See ``Sweep.plot``."""
     figure_of = _figures()
+    _check_ending(path, "Sweep.plot")
     if at not in ATS:
         raise InvalidCall("Sweep.plot", [f"at must be one of {', '.join(ATS)}, not {at!r}"])
     table = sweep.table()
     table.check_metric(metric, "Sweep.plot")
     if x is not None and x not in table.params:
-        raise InvalidCall(
-            "Sweep.plot", [f"no job has an argument {x!r}.{did_you_mean(x, table.params)} There are: {', '.join(table.params)}"]
-        )
+        file = f" A file is path={x!r}." if Path(x).suffix else ""
+        said = f"no job has an argument {x!r}.{did_you_mean(x, table.params)} There are: {', '.join(table.params)}.{file}"
+        raise InvalidCall("Sweep.plot", [said])
     figure = figure_of(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
     if x is None:
@@ -69,8 +73,17 @@ def _figures() -> Any:
     return Figure
 
 
+def _check_ending(path: str | Path | None, where: str) -> None:
+    """Refuse a file of which nobody can say what picture it is to be: before anything is drawn, and a metric's name is no file."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    ending = Path(path).suffix[1:].lower() if path is not None else "png"
+    if ending not in FigureCanvasBase.get_supported_filetypes():
+        raise InvalidCall(where, [f"path={str(path)!r} must end in .png, .svg, .pdf, or in another ending that matplotlib knows"])
+
+
 def _finish(axes: Any, label: str, *, log: bool) -> None:
-    axes.set_ylabel(label)
+    axes.set_ylabel(_words(label))
     if log:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
@@ -117,7 +130,7 @@ def _over_argument(axes: Any, table: SweepTable, metric: str, x: str, at: str) -
     if len(groups) > min(_MOST_LABELS, len(rows) // 2):  # nothing to join: as after a random search
         groups = {"": rows}
     for label, members in groups.items():
-        points = [(row.params[x] if is_numeric else str(row.params[x]), row.metrics[metric].get(at)) for row in members]
+        points = [(row.params[x] if is_numeric else _words(str(row.params[x])), row.metrics[metric].get(at)) for row in members]
         points = sorted(points, key=lambda point: point[0]) if is_numeric else points
         joined = "-" if is_numeric and len({point[0] for point in points}) == len(points) and (label or not others) else ""
         axes.plot(*zip(*points, strict=True), marker="o", linestyle=joined or "none", label=label or None)
@@ -128,7 +141,12 @@ def _over_argument(axes: Any, table: SweepTable, metric: str, x: str, at: str) -
 
 
 def _label(row: SweepRow, names: Sequence[str]) -> str:
-    return ", ".join(f"{name}={shown(row.params.get(name))}" for name in names)
+    return ", ".join(f"{name}={_words(shown(row.params.get(name)))}" for name in names)
+
+
+def _words(text: str) -> str:
+    """Text in which matplotlib finds no formula, and no letter that no font has."""
+    return line(text).replace("$", r"\$")
 
 
 def _is_number(value: Any) -> bool:

@@ -31,7 +31,8 @@ class _Uniform:
     high: float
 
     def draw(self, source: random.Random) -> float:
-        return min(self.low + (self.high - self.low) * source.random(), self.high)
+        share = source.random()
+        return min(max(self.low * (1 - share) + self.high * share, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class _LogUniform:
     high: float
 
     def draw(self, source: random.Random) -> float:
-        drawn = self.low * math.exp(math.log(self.high / self.low) * source.random())
-        return min(max(drawn, self.low), self.high)
+        low, high = math.log(self.low), math.log(self.high)
+        return min(max(math.exp(low + (high - low) * source.random()), self.low), self.high)
 
 
 def uniform(low: float, high: float) -> Distribution:

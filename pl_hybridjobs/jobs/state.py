@@ -56,7 +56,7 @@ def observe(folder: JobFolder) -> State:
     """Read a job's state. Looks, changes nothing.
 
     Raises:
-        FolderCorrupt: ``outcome.json`` is damaged.
+        FolderCorrupt: ``outcome.json`` is damaged, or the folder was removed.
     """
     # Attempts before outcome: an owner may commit between the two looks, never the other way round.
     state = _observe_attempts(folder)
@@ -71,6 +71,8 @@ def observe(folder: JobFolder) -> State:
 def _observe_attempts(folder: JobFolder) -> State:
     latest = folder.latest_attempt()
     launched = _launched(folder, latest.number + 1 if latest else 1)
+    if latest is None and launched is None and not folder.path.exists():
+        raise FolderCorrupt(f"There is no job folder {folder.path}: it was removed.")
     if latest is None:
         return launched or State(Status.CREATED, 0, "never handed to its runner")
     state = _observe_attempt(latest)

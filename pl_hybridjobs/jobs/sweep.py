@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pl_hybridjobs.errors import AmbiguousName, HybridJobsError, InvalidCall, JobNotFound, ResultNotReady, SweepFailed, did_you_mean
 from pl_hybridjobs.jobs.handle import Job, tend
-from pl_hybridjobs.jobs.lanes import Lanes, sweep_file, wait_for_turn
+from pl_hybridjobs.jobs.lanes import Lanes, side_by_side, sweep_file, wait_for_turn
 from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.store import Store
+from pl_hybridjobs.jobs.sweep_table import ATS, SweepTable, counted, table_of
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
-    from pl_hybridjobs.jobs.sweep_table import SweepTable
 
 _POLL_S = 0.05
 _TEND_S = 1.0
@@ -90,10 +90,12 @@ class Sweep(Sequence[Job]):
 
         display.show(self)
 
+    def submitted(self, job_id: str) -> bool:
+        """Whether a job was submitted as one of this sweep; also one that has ended and goes on as a new one."""
+        return job_id in self._lanes.jobs
+
     def summary(self) -> str:
         """How many jobs there are, and how they stand, in one line."""
-        from pl_hybridjobs.jobs.sweep_table import counted
-
         jobs = self.jobs
         lacking = len(self._lanes.jobs) - len(jobs)
         return counted([str(job.status) for job in jobs]) + (f", {lacking} more never submitted, or removed" if lacking else "")
@@ -153,14 +155,20 @@ class Sweep(Sequence[Job]):
         return [job.result(0) if error is None else error for job, error in zip(jobs, errors, strict=True)]
 
     def cancel(self, grace_s: float = 10.0) -> None:
-        """Cancel all jobs that are not over, those that wait first.
+        """Cancel all jobs that are not over: those that wait, then all that run, side by side.
 
         Args:
             grace_s: Seconds that each has to end, see ``Job.cancel``.
+
+        Raises:
+            HybridJobsError: A job cannot be cancelled, for what ``Job.cancel`` raises; the others are.
         """
-        for job in sorted(self.jobs, key=lambda job: job.status is not Status.CREATED):  # after a resume they wait in any place
-            if not job.status.is_final:
-                job.cancel(grace_s)
+        going = [(job, status) for job in self.jobs if not (status := job.status).is_final]
+        waiting = [job for job, status in going if status is Status.CREATED]  # first, else they would begin in the place of the others
+        try:
+            side_by_side(waiting, lambda job: job.cancel(grace_s))
+        finally:
+            side_by_side([job for job, _ in going if job not in waiting], lambda job: job.cancel(grace_s))
 
     def resume(self, *, budget: Budget | Mapping[str, Any] | None = None) -> Sweep:
         """Go on with every job that was interrupted, has failed or was cancelled, as ``Job.resume`` does, ``max_parallel`` at a time.
@@ -206,8 +214,6 @@ class Sweep(Sequence[Job]):
             *metrics: Only these; all if none is given.
             at: What the printed table shows of each metric: ``last``, ``min`` or ``max``. The others are in the rows too.
         """
-        from pl_hybridjobs.jobs.sweep_table import table_of
-
         return table_of(self, metrics, at)
 
     def best(self, metric: str, mode: str = "min", at: str = "last") -> Job:
@@ -216,14 +222,14 @@ class Sweep(Sequence[Job]):
         Args:
             metric: Its name.
             mode: ``min`` or ``max``: which value is best.
-            at: ``last``: by each job's last value; ``best``: by the best value that it ever had. NaN never counts.
+            at: ``last``, ``min`` or ``max`` of each job's values, as in ``table``. What is not finite never wins.
 
         Raises:
             InvalidCall: No job has such a metric (near names are suggested), or a wrong ``mode`` or ``at``.
         """
         found = [
-            f"{name} must be one of {known}, not {given!r}"
-            for name, given, known in (("mode", mode, _MODES), ("at", at, _ATS))
+            f"{name} must be one of {', '.join(known)}, not {given!r}"
+            for name, given, known in (("mode", mode, ATS[1:]), ("at", at, ATS))
             if given not in known
         ]
         if found:
@@ -235,10 +241,10 @@ class Sweep(Sequence[Job]):
             for row in table.rows
             if metric in row.metrics
             and row.status not in (Status.FAILED, Status.CANCELLED)
-            and not math.isnan(value := row.metrics[metric].get("last" if at == "last" else mode))
+            and math.isfinite(value := row.metrics[metric].get(at))
         ]
         if not candidates:
-            raise InvalidCall("Sweep.best", [f"no job that completed, runs or was interrupted has a value of {metric!r} that is a number"])
+            raise InvalidCall("Sweep.best", [f"no job that completed, runs or was interrupted has a value of {metric!r} that is finite"])
         return self.jobs[min(candidates)[1]]
 
     def plot(self, metric: str, x: str | None = None, path: str | Path | None = None, *, at: str = "last", log: bool = False) -> Any:
@@ -256,15 +262,11 @@ class Sweep(Sequence[Job]):
 
         Raises:
             RunnerError: matplotlib is not installed.
-            InvalidCall: There is no such metric or argument; near names are suggested.
+            InvalidCall: There is no such metric or argument (near names are suggested), or the ending is that of no picture.
         """
         from pl_hybridjobs.jobs import plots
 
         return plots.of_sweep(self, metric, x, path, at=at, log=log)
-
-
-_MODES = ("min", "max")
-_ATS = ("last", "best")
 
 
 def _called(job: Job) -> str:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pl_hybridjobs.errors import FolderCorrupt, HybridJobsError, InvalidCall, MetricError, did_you_mean
+from pl_hybridjobs import plain
+from pl_hybridjobs.errors import FolderCorrupt, HybridJobsError, InvalidCall, MetricError
 from pl_hybridjobs.jobs.lease import Lease
+from pl_hybridjobs.jobs.metrics import others
 from pl_hybridjobs.jobs.progress import STEP_TIME, duration
 from pl_hybridjobs.jobs.spec import Status
 
@@ -26,7 +28,7 @@ _LONGEST = 16
 
 
 class Values(NamedTuple):
-    """One metric of one job. Smallest and largest leave NaN out; they are NaN where nothing else is there."""
+    """One metric of one job. Smallest and largest are of the finite values; NaN where there are none."""
 
     last: float
     min: float
@@ -102,8 +104,7 @@ class SweepTable:
             InvalidCall: With what there is.
         """
         if name not in self.metrics:
-            known = ", ".join(map(repr, self.metrics)) or "none yet"
-            raise InvalidCall(where, [f"no job has a metric {name!r}.{did_you_mean(name, self.metrics)} There are: {known}"])
+            raise InvalidCall(where, [f"no job has a metric {name!r}.{others(name, self.metrics)}"])
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as flat dicts: ``params.lr``, ``metrics.cost`` (the last value), ``metrics.cost.min``, ``metrics.cost.max``, and so on."""
@@ -172,7 +173,7 @@ class SweepTable:
             *(_Column(name, [shown(row.params.get(name, "")) for row in self.rows], 10 + i, right=True) for i, name in enumerate(names)),
             *(
                 _Column(
-                    name + suffix,
+                    plain.line(name) + suffix,
                     [_number(row.metrics.get(name), self.at) for row in self.rows],
                     90 if name == STEP_TIME else 2 + 30 * bool(i) + i,
                     right=True,
@@ -197,12 +198,13 @@ class _Column:
 
     @property
     def width(self) -> int:
-        return max(map(len, [self.title, *self.cells]))
+        return max(map(plain.columns, [self.title, *self.cells]))
 
     def cell(self, row: int) -> str:
         """Of a row; the title's is -1."""
         text = self.title if row < 0 else self.cells[row]
-        return text.rjust(self.width) if self.right else text.ljust(self.width)
+        blanks = " " * (self.width - plain.columns(text))
+        return blanks + text if self.right else text + blanks
 
 
 def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[str]]:
@@ -230,7 +232,7 @@ def _columns(name: str, values: Values | None) -> list[tuple[str, float]]:
 
 def shown(value: Any) -> str:
     """An argument in a cell or a legend: five digits, no more than sixteen characters."""
-    text = f"{value:.5g}" if isinstance(value, float) else str(value)
+    text = f"{value:.5g}" if isinstance(value, float) else plain.line(str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
@@ -279,7 +281,7 @@ def _values(table: MetricTable) -> dict[str, Values]:
 
     found = {}
     for name in table.names:
-        numbers = table[name][~np.isnan(table[name])]
+        numbers = table[name][np.isfinite(table[name])]
         low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (math.nan, math.nan)
         found[name] = Values(float(table[name][-1]), low, high, len(table[name]))
     return found

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # At least 3:1 against white and against #111 (WCAG 2.2, 1.4.11).
 COLOURS = ("#2f80ed", "#d9730d", "#1f9d57", "#e0445c", "#9b5de5", "#0e97a7", "#c2569b", "#8a8f3c")
 _WIDTH, _HEIGHT = 340, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 8, 20
+_LEAST_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 8, 20
+_DIGIT = 6.6  # pixels of the widest digit of common fonts
 _DASHES = ("", "6 3", "2 3")  # each round through the colours has its own
 
 
@@ -74,12 +75,14 @@ def chart(name: str, curves: Sequence[Curve], *, numbers: Sequence[int] | None =
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the axes span."""
+    """What the axes span, the numbers at the upright one, and how many pixels these take."""
 
     left: float
     right: float
     low: float
     high: float
+    labels: Sequence[tuple[float, str]]
+    margin: float
 
     @classmethod
     def around(cls, curves: Sequence[Curve]) -> _Frame:
@@ -89,13 +92,20 @@ class _Frame:
         if high == low:
             low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
         left, right = min(float(curve.x[0]) for curve in curves), max(float(curve.x[-1]) for curve in curves)
-        return cls(left, right, low, high)
+        ticks = _ticks(low, high)
+        labels = [(tick, f"{tick:.{_digits(ticks)}g}") for tick in ticks]
+        return cls(left, right, low, high, labels, max(_LEAST_LEFT, 8 + _DIGIT * max(len(words) for _, words in labels)))
+
+    @property
+    def width(self) -> float:
+        """Pixels for curves."""
+        return _WIDTH - self.margin - _RIGHT
 
     def x(self, steps: Array) -> Array:
         """Pixels from the left."""
         span = self.right - self.left
         share = (steps - self.left) / span if span else np.full(len(steps), 0.5)
-        places: Array = _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        places: Array = self.margin + share * self.width
         return places
 
     def y(self, values: Array) -> Array:
@@ -106,15 +116,13 @@ class _Frame:
 
 
 def _axes(frame: _Frame, x_name: str) -> list[str]:
-    ticks = _ticks(frame.low, frame.high)
-    digits = _digits(ticks)
     parts = []
-    for value, down in zip(ticks, frame.y(np.array(ticks)).tolist(), strict=True):
-        parts.append(f'<path d="M{_LEFT} {down:.1f}H{_WIDTH - _RIGHT}" stroke="currentColor" stroke-opacity=".18"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{down + 3.5:.1f}" text-anchor="end" opacity=".75">{value:.{digits}g}</text>')
+    for (_, label), down in zip(frame.labels, frame.y(np.array([tick for tick, _ in frame.labels])).tolist(), strict=True):
+        parts.append(f'<path d="M{frame.margin:.1f} {down:.1f}H{_WIDTH - _RIGHT}" stroke="currentColor" stroke-opacity=".18"/>')
+        parts.append(f'<text x="{frame.margin - 6:.1f}" y="{down + 3.5:.1f}" text-anchor="end" opacity=".75">{label}</text>')
     first, last = f"{frame.left:.7g}", f"{frame.right:.7g}"
     base = _HEIGHT - 6
-    parts.append(f'<text x="{_LEFT}" y="{base}" opacity=".75">{text(x_name)} {first}</text>')
+    parts.append(f'<text x="{frame.margin:.1f}" y="{base}" opacity=".75">{text(x_name)} {first}</text>')
     if last != first:
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{base}" text-anchor="end" opacity=".75">{last}</text>')
     return parts
@@ -145,7 +153,7 @@ def _close(ticks: Sequence[float], digits: int) -> bool:
 
 
 def _line(curve: Curve, frame: _Frame, index: int) -> list[str]:
-    at = thin(curve.x, curve.y, frame.left, frame.right, _WIDTH - _LEFT - _RIGHT)
+    at = thin(curve.x, curve.y, frame.left, frame.right, int(frame.width))
     x, y = frame.x(curve.x[at]).tolist(), curve.y[at]
     down = frame.y(np.where(np.isfinite(y), y, frame.low)).tolist()
     path, dots, gaps, is_open = [], [], [], False

@@ -14,7 +14,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pl_hybridjobs.notebook.markup import block, plain, text
+from pl_hybridjobs.notebook.markup import block, text
+from pl_hybridjobs.plain import plain
 
 _PAUSE_S = 0.5  # between two looks, at least
 _SHARE = 15  # a look that took 0.1 s is not repeated for 1.5 s: the kernel belongs to the user

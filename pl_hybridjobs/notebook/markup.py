@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Sequence
 
-# Colours of a terminal, characters that HTML and XML do not know, and those that reverse the direction of the text around them.
-_UNSEEN = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+from pl_hybridjobs.plain import plain
+
 _LONGEST = 2000
 
 # All rules hang below `.hj`, and take their colours from what is around them.
@@ -46,11 +45,6 @@ def text(value: object) -> str:
     if len(shown) > _LONGEST:
         shown = f"{shown[:_LONGEST]} ... ({len(shown) - _LONGEST} more characters)"
     return html.escape(plain(shown))
-
-
-def plain(shown: str) -> str:
-    """Text without what steers a terminal or a page, safe to be sent as UTF-8."""
-    return _UNSEEN.sub("", shown)
 
 
 def block(*parts: str, boxed: bool = True) -> str:

@@ -56,6 +56,23 @@ def test_a_constant_is_a_line_and_a_logarithm_bends():
     assert 4 <= middle[0] <= 6
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([-1.7e308, 1.7e308], ["1.7e+308", "-1.7e+308"]),
+        ([5e-324, 0.0], ["4.94066e-324", "0"]),
+        ([-1.1373060, -1.137305999], ["-1.137305999", "-1.137306"]),
+        ([1.0, 1.0 + 2**-52], ["1.0000000000000002", "1"]),
+        ([3.0, 3.0], ["3"]),
+    ],
+)
+def test_numbers_of_any_size_are_told_apart(values, labels):
+    lines = chart([0, 1], values, width=60, height=6)
+
+    assert [label for line in lines[:-1] if (label := line.partition("┤")[0].strip())] == labels
+    assert len(curve(values)) == 2
+
+
 def test_a_curve_has_a_bar_for_each_of_a_few_values():
     assert curve([0.0, 0.5, 1.0]) == "▁▄█"
     assert curve([]) == ""

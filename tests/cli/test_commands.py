@@ -60,12 +60,9 @@ def script(tmp_path) -> Path:
 
 def hj(*args: object, code: int = 0, stdin: str | None = None, columns: str | None = "80") -> str:
     """Run a command, check its exit code, give what it printed."""
-    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"PYTHONPATH": str(ROOT)}
-    env |= {} if columns is None else {"COLUMNS": columns}
-    command = [sys.executable, "-m", "pl_hybridjobs.cli", *map(str, args)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, input=stdin, check=False)
-    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+    done = CliRunner(env={"COLUMNS": columns}).invoke(cli, [*map(str, args)], input=stdin, prog_name="hybridjobs")
+    assert done.exit_code == code, f"exit code {done.exit_code}\n{done.output}"
+    return done.output
 
 
 def test_a_function_runs_with_arguments_of_its_types(script):

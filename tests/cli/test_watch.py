@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import pty
 import re
@@ -12,11 +14,15 @@ from decimal import Decimal
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from pl_hybridjobs import Job, hybrid_job, log_metric, training_loop
+from pl_hybridjobs import Job, hybrid_job, log_metric, open_job, training_loop
+from pl_hybridjobs.cli import live
 from pl_hybridjobs.cli.commands import cli
 from pl_hybridjobs.cost.ledger import Cost
 from pl_hybridjobs.jobs.folder import JobFolder
+from pl_hybridjobs.jobs.metric_lines import RowReader, Rows
+from tests.dashboard.folders import log_metrics, make, write_log
 
 
 @hybrid_job(runner="inline", name="short")
@@ -103,6 +109,35 @@ def test_watch_follows_a_job_on_a_terminal_until_it_is_over():
     assert steps[-1] == 8
     assert "left" in text
     assert "completed" in text
+
+
+def test_a_picture_follows_a_job_and_reads_of_a_long_one_what_is_new(jobs_home, monkeypatch):
+    folder = make(jobs_home, "vqe", ended=None, metrics={"energy": [math.sin(i / 1000) for i in range(20_000)]}, log=["first", "second"])
+    read, readers = RowReader.read, []
+
+    def counted(reader: RowReader) -> Rows:
+        readers.append(reader)
+        return read(reader)
+
+    monkeypatch.setattr(RowReader, "read", counted)
+    console = Console(width=80, height=24, file=io.StringIO(), force_terminal=False)
+    picture = live._picture_of(open_job("vqe"), console)
+
+    def shown() -> str:
+        with console.capture() as kept:
+            console.print(picture())
+        return kept.get()
+
+    assert "energy 0.912" in shown()
+    again = shown()
+    log_metrics(folder, {"energy": [7.0]}, start=20_000)
+    write_log(folder, ["third"])
+
+    assert re.search(r"energy 7\n *7┤", grown := shown())
+    assert [line.strip() for line in grown.splitlines()[-3:]] == ["first", "second", "third"]  # times would take a third of the width
+    assert "third" not in again
+    assert len(readers) == 3
+    assert len(set(readers)) == 1  # one reader, which knows how far it was
 
 
 def test_plot_draws_here_or_into_a_file(tmp_path):

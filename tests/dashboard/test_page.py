@@ -160,6 +160,26 @@ def test_a_curve_is_zoomed_smoothed_and_read_by_keyboard(page, jobs_home):
     expect(plot).to_have_attribute("aria-label", re.compile("^loss over time"))
 
 
+@pytest.mark.parametrize("is_log", [False, True])
+def test_axes_of_any_size_have_numbers(page, jobs_home, is_log):
+    folder = make(jobs_home, metrics={"huge": [2.0e59, 4.0e59], "tiny": [1e-20, 3e-20], "usual": [1.0, 3.0]})
+    page.evaluate("""() => {
+        const [write, written] = [CanvasRenderingContext2D.prototype.fillText, window.written = new Set()];
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) { written.add(text); return write.call(this, text, ...rest); };
+    }""")
+    show_job(page, folder)
+    expect(page.locator(".plot canvas")).to_have_count(3)
+    if is_log:
+        page.evaluate("() => window.written.clear()")
+        page.get_by_label("Log scale").check()
+
+    for tick in ("2e59", "2e\u221220", "2"):
+        page.wait_for_function("tick => window.written.has(tick)", arg=tick)
+    page.locator(".plot").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#said")).to_contain_text("2e59")
+
+
 @hybrid_job
 def descend(steps: int, folder: str):
     import time
@@ -220,6 +240,7 @@ def test_a_refusal_is_shown_in_words(page, jobs_home, complaints):
 
 
 def test_a_sweep_is_compared_by_curves_coordinates_and_table(page, jobs_home):
+    old = make(jobs_home, "try", ended="failed", sweep=SweepPlace("s1", 3))  # try-3 stands in its place
     for index in range(4):
         values = [math.exp(-0.1 * index * step) for step in range(30)]
         make(
@@ -229,6 +250,7 @@ def test_a_sweep_is_compared_by_curves_coordinates_and_table(page, jobs_home):
             sweep=SweepPlace("s1", index),
             metrics={"cost": values},
             params={"stepsize": 0.1 * index, "kind": ["adam", "sgd"][index % 2], "same": 1},
+            continues=old.path.name if index == 3 else None,
         )
     page.get_by_role("link", name="sweep").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sweep")
@@ -354,23 +376,27 @@ def test_everybody_can_read_it(page, jobs_home, scheme):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_nothing_runs_over_on_a_phone(page, jobs_home):
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_runs_over_on_a_phone_or_on_a_desk(page, jobs_home, width):
     folder = make(
         jobs_home,
         "a-rather-long-name-of-a-job",
-        ended="failed",
-        metrics={"energy": [1.0, 2.0]},
+        ended=None,
+        metrics={"energy": [1.0, 2.0], "m" * 150: [1.0]},
         tags={"study": "x" * 60},
         params={"steps": 5, "text": "y" * 90},
         sweep=SweepPlace("s1", 0),
     )
+    outcome.commit_failure(folder, 1, "error", {"type": "builtins:ValueError", "message": "z" * 300, "traceback": "Traceback ..."})
     make(jobs_home, "b", sweep=SweepPlace("s1", 1), metrics={"energy": [1.0]})
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": width, "height": 844})
 
     for address in ("#/", f"#/job/{folder.path.name}", "#/sweep/s1"):
         show(page, address)
         expect(page.locator("canvas:visible, svg.spark").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        inside = "all => all.every(one => one.getBoundingClientRect().right <= one.closest('.card').getBoundingClientRect().right)"
+        assert page.locator(".card .chip, .card p").evaluate_all(inside), address
 
 
 def test_the_page_says_when_the_dashboard_has_gone_and_finds_it_again(chromium, jobs_home):

@@ -123,12 +123,15 @@ def test_a_slow_page_gets_the_newest_state_only(watcher, jobs_home):
 def test_a_damaged_folder_is_a_row_that_says_so(watcher, jobs_home):
     good, bad = make(jobs_home, "good", age_s=1), make(jobs_home, "bad", age_s=2)
     bad.spec_file.write_text("{")
+    (jobs_home / "jobs" / "notes.txt").touch()
 
     async def story(page):
-        await page.until(lambda rows: len(rows) == 2)
+        await page.until(lambda rows: len(rows) == 3)
         assert page.rows[good.path.name]["status"] == "completed"
         assert page.rows[bad.path.name]["status"] == "unknown"
         assert "damaged" in page.rows[bad.path.name]["detail"]
+        assert not page.rows[bad.path.name]["can_resume"]
+        assert page.rows["notes.txt"]["detail"].endswith("is no job folder: it has no job.json.")
 
     told(watcher, story)
 

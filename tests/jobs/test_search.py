@@ -94,3 +94,11 @@ def wrong(value: Any) -> Any:
 def test_what_cannot_be_drawn_from_is_refused_with_what_to_write(call, said):
     with pytest.raises(InvalidCall, match=said):
         call()
+
+
+@pytest.mark.parametrize("space", [uniform(-1.7e308, 1.7e308), loguniform(1e-300, 1e300)], ids=repr)
+def test_between_very_large_numbers_not_only_the_ends_are_drawn(space):
+    drawn = [one["x"] for one in random_search(50, x=space)]
+
+    assert len(set(drawn)) == 50
+    assert any(space.low < x < 1e-9 * space.high for x in drawn)

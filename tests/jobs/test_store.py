@@ -10,6 +10,7 @@ import pytest
 
 from pl_hybridjobs.errors import AmbiguousName, JobNotFound, StoreError
 from pl_hybridjobs.jobs.durable import locked
+from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.outcome import commit_cancelled
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.store import Store
@@ -101,6 +102,22 @@ def test_selection_by_status_tag_name_and_time(store):
     assert ids(store, name="vqe*") == ["b", "a"]
     assert ids(store, since=20.0) == ["c", "b"]
     assert ids(store, until=20.0) == ["a"]
+
+
+def test_a_name_is_given_once_even_if_the_index_was_deleted(store):
+    add(store, "a")
+    for suffix in ("", "-wal", "-shm"):
+        store.index.with_name(store.index.name + suffix).unlink(missing_ok=True)
+
+    assert add(store, "b") == "vqe-2"
+
+
+def test_a_list_reads_no_specification(store, monkeypatch):
+    for name in "ab":
+        add(store, name)
+    monkeypatch.setattr(JobFolder, "spec", lambda folder: pytest.fail(f"{folder.path} is read"))
+
+    assert ids(store) == ["b", "a"]
 
 
 def test_a_job_is_found_by_name_id_beginning_and_path(store):

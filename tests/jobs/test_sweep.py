@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,22 @@ import pytest
 
 from pl_hybridjobs import Status, Sweep, grid, hybrid_job, list_jobs, open_sweep
 from pl_hybridjobs.braket.rehearsal import RehearsalRunner
-from pl_hybridjobs.errors import BudgetExceeded, BundleTampered, InvalidCall, JobError, JobNotFound, KeyConflict, SweepFailed
+from pl_hybridjobs.errors import (
+    BudgetExceeded,
+    BundleTampered,
+    CannotTravel,
+    Fenced,
+    InvalidCall,
+    JobError,
+    JobNotFound,
+    KeyConflict,
+    SweepFailed,
+)
 from pl_hybridjobs.jobs import lanes
-from pl_hybridjobs.jobs.durable import read_sealed
+from pl_hybridjobs.jobs.durable import read_sealed, try_locked
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.lanes import sweep_file
+from pl_hybridjobs.jobs.lease import claim
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.state import State, observe
 from pl_hybridjobs.jobs.supervised import SupervisedRunner
@@ -35,7 +47,8 @@ ROOT = Path(__file__).parents[2]
 
 def next_job(folder: JobFolder, spec: JobSpec) -> JobFolder | None:
     sweep = lanes.of_job(folder, spec)
-    return sweep.take(observe, SupervisedRunner().cancel) if sweep is not None else None
+    taken = sweep.take(observe, SupervisedRunner().cancel, lambda folder: None) if sweep is not None else None
+    return taken[0] if taken else None
 
 
 def test_results_come_in_the_order_of_the_arguments():
@@ -86,6 +99,25 @@ def test_jobs_for_which_the_others_have_reserved_too_much_wait_and_one_alone_is_
     assert shop.started == folders
     with pytest.raises(BudgetExceeded):
         sweep.begin(Shop(0), lambda folder: "")
+
+
+def test_who_takes_a_job_claims_it_before_anybody_else_can_count(jobs_home):
+    folders = [packed(functions.add, number) for number in range(3)]
+    sweep = lanes.Lanes(jobs_home, "all", tuple(folder.path.name for folder in folders), 2)
+    sweep.write()
+    counted = []
+
+    def claim_the_second(folder):
+        with try_locked(sweep.lock) as is_free:
+            counted.append(is_free)
+        if folder == folders[0]:
+            raise Fenced("somebody has resumed this one just now")
+        return claim(folder, "start")
+
+    taken = sweep.take(observe, SupervisedRunner().cancel, claim_the_second)
+
+    assert taken is not None
+    assert (taken[0], taken[1].epoch, counted) == (folders[1], 1, [False, False])
 
 
 def test_a_job_outside_of_a_sweep_has_no_next_one():
@@ -309,6 +341,18 @@ def test_a_sweep_that_was_removed_and_made_anew_by_its_key_shows_the_new_argumen
         job.remove()
 
     assert keyed.map([{"a": 5}])[0].params["a"] == 5
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_sweep_that_is_refused_leaves_nothing(jobs_home, key):
+    lock = threading.Lock()
+    guarded = hybrid_job(lambda x: lock, runner="inline", key=key)
+
+    with pytest.raises(CannotTravel):
+        guarded.map([{"x": 1}, {"x": 2}])
+
+    assert list((jobs_home / "sweeps").glob("*.json")) == []
+    assert list_jobs() == []
 
 
 def test_a_sweep_is_found_by_its_id_its_beginning_and_its_jobs():

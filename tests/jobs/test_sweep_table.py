@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import math
+import re
+import threading
 
 import pytest
 
-from pl_hybridjobs import Status, Sweep
-from pl_hybridjobs.errors import InvalidCall, RunnerError
+from pl_hybridjobs import Job, Status, Sweep, plain
+from pl_hybridjobs.errors import FolderCorrupt, InvalidCall, RunnerError
 from pl_hybridjobs.jobs.lanes import Lanes
 from pl_hybridjobs.jobs.spec import SweepPlace
 from tests.dashboard.folders import make
@@ -87,6 +89,42 @@ def test_a_data_frame_has_a_column_for_everything(scan):
     assert frame[frame.status == "completed"].sort_values("metrics.cost")["params.lr"].iloc[0] == 0.1
 
 
+def test_any_text_keeps_to_its_column(jobs_home, tmp_path):
+    texts = ["日本語", "a", "\x1b[31mred\nline", "$x^$", "<b>"]
+    sweep = sweep_of(jobs_home, [({"text": text}, {"a$b": [1.0, 2.0]}, "completed") for text in texts])
+
+    _, head, *lines = str(sweep.table()).splitlines()
+
+    assert [line.split()[3] for line in lines] == ["日本語", "a", "red", "$x^$", "<b>"]
+    assert {plain.columns(line) for line in lines} == {plain.columns(head)}
+
+
+@pytest.mark.parametrize("x", [None, "text"])
+def test_no_text_becomes_a_formula(jobs_home, tmp_path, x):
+    sweep = sweep_of(jobs_home, [({"text": text}, {"$x^$": [1.0, 2.0]}, "completed") for text in ("$\\bad$", "\x1b[31mred\nline")])
+
+    sweep.plot("$x^$", x, tmp_path / "texts.svg")
+
+    assert {"$x^$", "red line" if x else "text=red line"} <= set(re.findall("<!-- (.*) -->", (tmp_path / "texts.svg").read_text()))
+
+
+def test_cancel_ends_all_that_run_at_once_and_a_damaged_job_saves_none(jobs_home, monkeypatch):
+    sweep = sweep_of(jobs_home, [({}, {}, None)] * 4)
+    (sweep[1].folder / "outcome.json").write_text("{")
+    together, cancelled = threading.Barrier(3, timeout=20), []
+
+    def cancel(job, grace_s):
+        job.state()  # raises for the one that is damaged
+        together.wait()  # breaks if one has to end before the next is asked to
+        cancelled.append((job.name, grace_s))
+
+    monkeypatch.setattr(Job, "cancel", cancel)
+
+    with pytest.raises(FolderCorrupt, match=r"outcome\.json is damaged"):
+        sweep.cancel(3.0)
+    assert sorted(cancelled) == [("scan-0", 3.0), ("scan-2", 3.0), ("scan-3", 3.0)]
+
+
 def test_a_damaged_job_does_not_hide_the_others(scan):
     (scan[0].folder / "job.json").write_text("{")
 
@@ -95,15 +133,23 @@ def test_a_damaged_job_does_not_hide_the_others(scan):
     assert [row.status for row in table.rows][:2] == [Status.UNKNOWN, Status.COMPLETED]
 
 
-@pytest.mark.parametrize(("mode", "at", "place"), [("min", "last", 1), ("max", "last", 0), ("min", "best", 1), ("max", "best", 0)])
+@pytest.mark.parametrize(("mode", "at", "place"), [("min", "last", 1), ("max", "last", 0), ("min", "min", 1), ("max", "max", 0)])
 def test_the_best_job_is_neither_failed_nor_nan(scan, mode, at, place):
     assert scan.best("cost", mode, at) == scan[place]
 
 
-def test_at_best_counts_the_best_step_not_the_last(jobs_home):
+def test_the_best_step_may_count_in_place_of_the_last(jobs_home):
     sweep = sweep_of(jobs_home, [({}, {"cost": [0.5, 0.6]}, "completed"), ({}, {"cost": [0.1, 0.9]}, "completed")])
 
-    assert [sweep.best("cost", at=at).name for at in ("last", "best")] == ["scan-0", "scan-1"]
+    assert [sweep.best("cost", at=at).name for at in ("last", "min")] == ["scan-0", "scan-1"]
+
+
+def test_no_infinity_is_best(jobs_home):
+    sweep = sweep_of(jobs_home, [({}, {"cost": [-1.0, last]}, "completed") for last in (math.inf, 0.5, -math.inf, math.nan)])
+
+    found = [sweep.best("cost", mode, at) for mode in ("min", "max") for at in ("last", "max")]
+
+    assert found == [sweep[1], sweep[0], sweep[1], sweep[1]]  # without what is not finite the largest values are -1, 0.5, -1 and -1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +160,13 @@ def test_at_best_counts_the_best_step_not_the_last(jobs_home):
         (lambda scan: scan.plot("cost", x="rl"), "no job has an argument 'rl'"),
         (lambda scan: scan.plot("cots"), "Did you mean 'cost'"),
         (lambda scan: scan.plot("cost", at="best"), "at must be one of"),
-        (lambda scan: scan.table(at="best"), "at must be one of"),
+        (lambda scan: scan.table(at="best"), "at must be one of last, min, max"),
+        (lambda scan: scan.best("cost", at="best"), "at must be one of last, min, max"),
+        (lambda scan: scan.best("COST"), "Did you mean 'cost'"),
+        (lambda scan: scan.plot("cost", path="cost"), "must end in .png"),
+        (lambda scan: scan.plot("cost", "cost.png"), "A file is path='cost.png'"),
+        (lambda scan: scan[0].plot("cost"), "must end in .png"),
+        (lambda scan: scan[0].plot(None, "cots"), "Did you mean 'cost'"),
         (lambda scan: scan.table("cots"), "Did you mean 'cost'"),
     ],
 )

@@ -91,6 +91,7 @@ def test_any_numbers_make_a_whole_picture(values, first):
     assert all(-10 <= n <= 400 for n in numbers)
     labels = [element.text for element in root.iter("text")]
     assert len(labels) >= 3
+    assert all(float(one.get("x", 0)) >= 6 * len(one.text or "") for one in root.iter("text") if one.get("text-anchor") == "end")
     assert not {"nan", "inf", "-inf"} & set(labels)
 
 
@@ -181,6 +182,15 @@ def test_a_sweep_shows_what_differs(jobs_home):
         ["completed", "0.5", "0.5"],
         ["completed", "0.25", "0.25"],
     ]
+
+
+def test_a_damaged_job_of_a_sweep_hides_no_other(jobs_home):
+    jobs = hybrid_job(lambda x: log_metric("cost", x, step=0), name="each", runner="inline").map([{"x": x} for x in (0.5, 0.25)])
+    (jobs[0].folder / "job.json").write_text("{")
+
+    html = Sweep(jobs_home, jobs.id)._repr_html_()
+
+    assert all(words in html for words in (jobs[0].id, "unknown", "each-2", "0.25"))
 
 
 def test_a_sweep_offers_what_makes_sense_now(jobs_home):

@@ -186,7 +186,7 @@ export function compareView(view, title, jobs) {
           return h("tr", { "data-id": row.id, class: row.id === hovered ? "current" : null, onpointerenter: () => hover(row.id), onpointerleave: () => hover(null) },
             h("td", { class: "check" }, h("input", { type: "checkbox", "aria-label": `Draw the curve of ${row.name}`, checked: at >= 0, onchange: () => toggle(row.id) }), at >= 0 ? swatch(at) : null),
             h("th", { scope: "row" }, h("a", { href: `#/job/${encodeURIComponent(row.id)}` }, row.name)), h("td", null, status(row.status)),
-            given.map((one) => { const value = one.of(row); return h("td", { class: numeric(value) !== null ? "number" : null }, typeof value === "string" ? value : value === undefined ? "" : typeof value === "boolean" ? String(value) : format.number(value)); }));
+            given.map((one) => { const value = one.of(row); return h("td", { class: numeric(value) !== null || /^(nan|-?inf)$/.test(value) ? "number" : null }, typeof value === "string" ? value : value === undefined ? "" : typeof value === "boolean" ? String(value) : format.number(value)); }));
         })))));
     if (focus >= 0) [...tableBox.querySelectorAll("button, input, a")][focus]?.focus();
   }

@@ -204,9 +204,16 @@ class Chart {
 
   isLog() { return this.owner.options.log && this.curves.some((curve) => curve.max > 0); }
 
-  // Columns for uPlot: x, then for each curve the values, and where it is smoothed the smoothed ones.
+  // uPlot labels axes of numbers between 1e-16 and 1e16. What is beyond (a loss that diverges) is drawn in a power of ten.
+  unit() {
+    const size = Math.max(0, ...this.curves.map((curve) => Math.max(Math.abs(curve.min), Math.abs(curve.max))));
+    return size === 0 || (size > 1e-9 && size < 1e12) ? 1 : 10 ** Math.max(-300, Math.min(300, Math.floor(Math.log10(size))));
+  }
+
+  // Columns for uPlot: x, then for each curve the values in units, and where it is smoothed the smoothed ones.
   data() {
-    const clean = (y) => (this.isLog() ? y.map((value) => (value > 0 ? value : null)) : y);
+    const unit = this.unit();
+    const clean = (y) => (this.isLog() || unit !== 1 ? y.map((value) => (value === null || (this.isLog() && value <= 0) ? null : value / unit)) : y);
     const tables = this.curves.flatMap((curve) => [[curve.raw.x, clean(curve.raw.y)], ...(curve.smooth ? [[curve.smooth.x, clean(curve.smooth.y)]] : [])]);
     return tables.length === 1 ? tables[0] : uPlot.join(tables);
   }
@@ -255,7 +262,9 @@ class Chart {
   }
 
   // All labels of an axis with as many digits as it takes to tell them apart.
-  labels(ticks) {
+  labels(places) {
+    const unit = this.unit();
+    const ticks = unit === 1 ? places : places.map((place) => (place === null ? null : Number((place * unit).toPrecision(12))));
     const shown = ticks.filter((tick) => tick !== null);
     const digits = [3, 4, 5, 6, 8, 10, 12].find((n) => new Set(shown.map((tick) => format.number(tick, n))).size === new Set(shown).size) ?? 12;
     return ticks.map((tick) => (tick === null ? null : format.number(tick, digits)));
@@ -281,7 +290,7 @@ class Chart {
     const values = this.curves.map((curve, i) => {
       const column = u.data[doubled ? 2 * i + 2 : i + 1];
       const near = nearest(column, at);
-      return [this.index(curve.job), near === null ? null : column[near]];
+      return [this.index(curve.job), near === null ? null : column[near] * this.unit()];
     });
     this.read(values, u.data[0][at], this.owner.options.x === "step");
     if (!this.tip.hidden) this.showTip(u, values);

@@ -18,7 +18,11 @@ function route() {
   if (name === "job") shown = jobView(view, decodeURIComponent(rest));
   else if (name === "sweep") {
     const id = decodeURIComponent(rest);
-    shown = compareView(view, "Sweep", () => [...rows.values()].filter((row) => row.sweep === id));
+    shown = compareView(view, "Sweep", () => {
+      const all = [...rows.values()].filter((row) => row.sweep === id);
+      const replaced = new Set(all.map((row) => row.continues)); // who goes on with a job's work stands in its place
+      return all.filter((row) => !replaced.has(row.id));
+    });
   } else if (name === "compare") {
     const ids = rest.split(",").map(decodeURIComponent);
     shown = compareView(view, "Comparison", () => ids.map((id) => rows.get(id)).filter(Boolean));

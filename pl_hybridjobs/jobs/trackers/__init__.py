@@ -120,7 +120,7 @@ def complaints(mirror: object, *, contact: bool) -> list[str]:
         contact: Also what needs a look at installed packages and the environment.
     """
     if mirror is not None and not isinstance(mirror, str | Mapping):
-        return [f"mirror must be a tracker's name or a dict of names to places, not {mirror!r}"]
+        return [f"mirror must be a tracker's name or a dict of names to places (None is the default one), not {mirror!r}"]
     found = []
     for name, target in _pairs(mirror):
         if name not in TRACKERS:
