@@ -39,6 +39,7 @@ from pennylane.transforms import defer_measurements, transform
 from pl_hybridjobs.devices import batches, decomposition, density_measure, density_tape, density_trace, midcircuit, translate
 from pl_hybridjobs.devices.checks import check_measurements, check_numbers, check_wires, refuse, short, wrong_options
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
+from pl_hybridjobs.fanout.door import with_workers
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
 from pl_hybridjobs.sim.gates import GATES
@@ -94,10 +95,10 @@ def _expand_batch(tape: QuantumScript) -> Any:
     values = tape.get_parameters(trainable_only=False)
     places = [place for place, rank in enumerate(ranks) if qml.math.ndim(values[place]) > rank]
     tapes = [tape.bind_new_parameters([values[place][i] for place in places], places) for i in range(size)]
-    return list(map(batches.without_batch, tapes)), lambda results: _joined(tape, results)
+    return list(map(batches.without_batch, tapes)), lambda results: _stacked_copies(tape, results)
 
 
-def _joined(tape: QuantumScript, results: Sequence[Any]) -> Any:
+def _stacked_copies(tape: QuantumScript, results: Sequence[Any]) -> Any:
     """The results of the entries of a batch as those of the batch; autograd's tuples are no tuples, so the tape is asked what they are."""
     if tape.shots.has_partitioned_shots:
         return tuple(_stacked(tape, [result[copy] for result in results]) for copy in range(tape.shots.num_copies))
@@ -114,6 +115,7 @@ def _column(values: Sequence[Any]) -> Any:
     return list(values) if isinstance(values[0], dict) else qml.math.stack(values)
 
 
+@with_workers
 class HybridMixed(HybridQubit):
     """A density-matrix simulator: all channels of PennyLane, and gradients that cost little more than values.
 
@@ -123,6 +125,8 @@ class HybridMixed(HybridQubit):
         seed: As for ``hybridjobs.qubit``.
         c_dtype: ``complex128`` (default) or ``complex64``.
         readout_prob: The probability that a bit is read wrong, between 0 and 1; None: 0.
+        workers: As for ``hybridjobs.qubit``; so ``executor``.
+        executor: See there.
 
     Raises:
         DeviceError: As for ``hybridjobs.qubit``.
@@ -250,23 +254,23 @@ class HybridMixed(HybridQubit):
         rho = density.state(found.circuit, density_tape.parameters(found, tape), c_dtype=self.c_dtype, start=start)
         return rho if density_tape.batch_size(tape) is not None else rho[0]
 
-    def _key(self) -> Any:
-        """A key for one circuit, if the seed is one."""
-        return None if self._prng_key is None else self._next_key()
-
     def _samples(self, tape: QuantumScript, rho: Any) -> Any:
-        """By PennyLane's sampling of density matrices."""
+        """Shape of rho: (2**n, 2**n), or with a batch in front."""
         if self.readout_prob and any(isinstance(mp, _SHADOWS) for mp in tape.measurements):
             raise DeviceError("hybridjobs.mixed: classical shadows do not know readout_prob; use a BitFlip before each measurement")
-        batched = rho.ndim == 3
-        states = rho.reshape((*rho.shape[: int(batched)], *(2,) * (2 * len(tape.wires))))
+        if rho.ndim == 2:
+            return self._samples_of_one(tape, rho)
+        return _stacked_copies(tape, [self._samples_of_one(tape, member) for member in rho])
+
+    def _samples_of_one(self, tape: QuantumScript, rho: Any) -> Any:
+        """By PennyLane's sampling of density matrices."""
+        traced_key = self._next_key() if self._has_traced_key(tape) else None
         results = measure_with_samples(
             tape.measurements,
-            states,
+            rho.reshape((2,) * (2 * len(tape.wires))),
             shots=tape.shots,
-            is_state_batched=batched,
-            rng=self._rng,
-            prng_key=self._key(),
+            rng=None if traced_key is not None else self._generator(),
+            prng_key=traced_key,
             readout_errors=[lambda wire: qml.BitFlip(self.readout_prob, wire)] if self.readout_prob else None,
         )
         if len(tape.measurements) == 1:

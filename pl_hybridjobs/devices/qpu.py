@@ -30,7 +30,7 @@ from pl_hybridjobs.devices.checks import refuse, short, wrong_wires
 from pl_hybridjobs.devices.provider import QPU, CircuitResult
 from pl_hybridjobs.devices.sessions import Session
 from pl_hybridjobs.devices.submission import Policy, TaskRecord
-from pl_hybridjobs.errors import InvalidCall, TaskCancelled, did_you_mean
+from pl_hybridjobs.errors import InvalidCall, did_you_mean
 
 _FALLBACK = "fallback:"
 _BY_DEVICE = ("adjoint", "device", "best")
@@ -246,7 +246,7 @@ class HybridQPU(Device):
         return replace(
             config,
             # By this name PennyLane calls back from the traced program, which is the only way to numbers.
-            interface=Interface.JAX_JIT if config.interface is Interface.JAX and _is_traced(circuit) else config.interface,
+            interface=Interface.JAX_JIT if config.interface is Interface.JAX and is_traced(circuit) else config.interface,
             gradient_method="adjoint" if by_device else config.gradient_method,
             use_device_gradient=by_device,
             use_device_jacobian_product=False,
@@ -291,41 +291,45 @@ class HybridQPU(Device):
             QPUError: See ``submission.Submission.run``.
         """
         found = self._bought(circuits, gradient=False)
-        return tuple(_values(result, circuit) for result, circuit in zip(found, circuits, strict=True))
+        return tuple(map(values_of, found, circuits))
 
     def execute_and_compute_derivatives(
         self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Results and Jacobians, where the device has derivatives of its own: one task for each circuit."""
         found = self._bought(circuits, gradient=True)
-        values = tuple(_values(result, circuit) for result, circuit in zip(found, circuits, strict=True))
-        return values, tuple(map(_jacobian, found))
+        return tuple(map(values_of, found, circuits)), tuple(map(jacobian_of, found))
 
     def compute_derivatives(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
         """Jacobians."""
-        return tuple(map(_jacobian, self._bought(circuits, gradient=True)))
+        return tuple(map(jacobian_of, self._bought(circuits, gradient=True)))
 
     def _bought(self, circuits: Sequence[QuantumScript], *, gradient: bool) -> list[CircuitResult]:
         """What the device makes of all circuits of a call."""
+        return self.reserve(circuits, gradient=gradient).run()
+
+    def reserve(self, circuits: Sequence[QuantumScript], *, gradient: bool) -> Call:
+        """The first half of a call: circuits are checked, and their money is set aside. ``run()`` buys them, ``release()`` gives it back.
+
+        Raises:
+            DeviceError: As ``execute``.
+            BudgetExceeded: Likewise.
+        """
         refuse(self.name, lowering.complaints(circuits, self.qpu.capabilities(), self.wires, verbatim=self.verbatim, target=self.target))
         account = accounts.current()
         with self._lock:
             seat = self._sit(account)
-            call = seat.calls
+            number = seat.calls
             seat.calls += 1
-        purchase = Call(self, account, f"{account.namespace}{stranger()}|{seat.number}|{call}", call, gradient)
-        try:
-            return purchase.run(circuits)
-        except TaskCancelled:
-            raise
-        except BaseException:
-            # Nothing came of it yet: the same call again finds what was bought meanwhile, and buys what failed.
+
+        def undo() -> None:
             with self._lock:
-                if seat.calls == call + 1:
-                    seat.calls = call
-            raise
-        finally:
-            self.last_tasks = purchase.records
+                if seat.calls == number + 1:
+                    seat.calls = number
+
+        call = Call(self, account, f"{account.namespace}{stranger()}|{seat.number}|{number}", number, gradient, undo)
+        call.reserve(circuits)
+        return call
 
     def as_sent(self, circuit: QuantumScript, *, gradient: bool) -> QuantumScript:
         """A circuit on the device's numbers; without its shots, which a task has, and with nothing trained unless that is asked for."""
@@ -341,7 +345,7 @@ class HybridQPU(Device):
         return mapped.copy(**told)
 
 
-def _is_traced(circuit: QuantumScript | None) -> bool:
+def is_traced(circuit: QuantumScript | None) -> bool:
     """Whether JAX knows no number of one of its parameters: under ``jax.vmap`` also without jit."""
     return circuit is not None and any(map(qml.math.is_abstract, circuit.get_parameters(trainable_only=False)))
 
@@ -371,7 +375,7 @@ def _wrong_options(on_offline: Any, on_failure: Any, max_parallel: Any, poll_int
     return found
 
 
-def _values(result: CircuitResult, circuit: QuantumScript) -> Any:
+def values_of(result: CircuitResult, circuit: QuantumScript) -> Any:
     """As PennyLane wants them: bits for each copy of the shots, or the exact values."""
     if not circuit.measurements:
         return ((),) * circuit.shots.num_copies if circuit.shots.has_partitioned_shots else ()
@@ -380,7 +384,8 @@ def _values(result: CircuitResult, circuit: QuantumScript) -> Any:
     return result.values if len(result.values) > 1 else result.values[0]
 
 
-def _jacobian(result: CircuitResult) -> Any:
+def jacobian_of(result: CircuitResult) -> Any:
+    """Likewise: one derivative for each trainable parameter."""
     import numpy as np
 
     parts = tuple(np.array(value) for value in result.gradient)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     from pl_hybridjobs.cost.prices import Price
 
+#: Held while something is computed by PennyLane's own code beside other threads: where it records operators is one place for all of them.
+COMPUTING = threading.Lock()
+
 _PREFIX = "rehearsal:"
 _GATES = """Identity PauliX PauliY PauliZ Hadamard S Adjoint(S) T Adjoint(T) SX Adjoint(SX) RX RY RZ PhaseShift CNOT CY CZ
     ControlledPhaseShift CPhaseShift00 CPhaseShift01 CPhaseShift10 SWAP ISWAP PSWAP IsingXX IsingXY IsingYY IsingZZ ECR Toffoli CSWAP
@@ -268,7 +271,6 @@ class Rehearsal:
         self._bought: dict[str, Purchase] = {}
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
-        self._computing = threading.Lock()
 
     # The port ------------------------------------------------------------------------------------------------------------
 
@@ -350,7 +352,7 @@ class Rehearsal:
             place = task.places[number] if task.places else ""
             what = f"{fingerprint([circuit], task.shots)} {place}" if self.manners.seed is not None else f"{task.key} {number}"
             entropy = int.from_bytes(hashlib.sha256(f"{self.manners.seed} {what}".encode()).digest()[:8], "big")
-            with self._computing:
+            with COMPUTING:
                 made.append(_computed(circuit, task.shots, entropy, self.manners))
         return TaskResult(task_id, self.target, tuple(made), shots=task.shots * len(task.circuits))
 

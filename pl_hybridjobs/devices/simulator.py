@@ -31,6 +31,8 @@ from pennylane.transforms import convert_to_numpy_parameters, defer_measurements
 from pl_hybridjobs.devices import backprop, batches, decomposition, measure, midcircuit, translate
 from pl_hybridjobs.devices.checks import check_measurements, check_numbers, check_wires, refuse, short, wrong_options
 from pl_hybridjobs.errors import SimulationError
+from pl_hybridjobs.fanout import seeds
+from pl_hybridjobs.fanout.door import with_workers
 from pl_hybridjobs.sim import engine_cpu
 from pl_hybridjobs.sim.gates import GATES
 
@@ -91,6 +93,7 @@ def _is_pauli(observable: Operator) -> bool:
     return True
 
 
+@with_workers
 @simulator_tracking
 @single_tape_support
 class HybridQubit(Device):
@@ -102,6 +105,8 @@ class HybridQubit(Device):
         seed: For samples: an integer, a numpy generator, a jax PRNG key, or None for fresh entropy. Two calls never draw the same samples:
             generators and keys move on.
         c_dtype: ``complex128`` (default) or ``complex64``, half the memory and about twice as fast.
+        workers: Spread circuits over so many workers: the device is then a ``FanOut`` of this one.
+        executor: Where those are: see ``FanOut``.
 
     Raises:
         DeviceError: Options that make no sense, all of them at once; later, an option that is not known.
@@ -116,6 +121,7 @@ class HybridQubit(Device):
         super().__init__(wires=wires, shots=shots)
         self.c_dtype = np.dtype(c_dtype)
         self._debugger: Any = None  # set by qml.snapshots
+        self._given_seed: seeds.Seed | None = None
         if isinstance(seed, str) and seed == "global":
             seed = np.random.randint(0, high=10_000_000)
         if qml.math.get_interface(seed) == "jax":
@@ -359,14 +365,13 @@ class HybridQubit(Device):
         return key
 
     def _generator(self) -> np.random.Generator:
-        """Random numbers for one circuit."""
-        if self._prng_key is None:
-            return self._rng
-        import jax
+        """Random numbers for one circuit, and of a batch for one member: a stream of their own, so that it may run anywhere."""
+        seed, self._given_seed = self._given_seed, None
+        return np.random.default_rng(seeds.draw(self) if seed is None else seed)
 
-        key = self._next_key()
-        is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
-        return np.random.default_rng(np.asarray(jax.random.key_data(key) if is_typed else key))
+    def draw_by(self, seed: seeds.Seed) -> None:
+        """Let the next circuit draw by a seed from elsewhere; should it draw twice, then by a stream that follows from it."""
+        self._given_seed, self._prng_key, self._rng = seed, None, np.random.default_rng([*seed, 0])
 
     def _traced_samples(self, tape: QuantumScript) -> Any:
         """Samples whose key is an argument of a jitted function, by PennyLane's sampling of the array engine's state."""

@@ -85,6 +85,7 @@ class TaskRecord:
         cost_usd: What it costs: an estimate until it has ended, 0 if it was not submitted; None: not known.
         from_journal: It was bought before, by a process that did not collect it, or by an earlier attempt of the job.
         reason: Why it failed or was cancelled.
+        is_open: It was bought, or may have been, and was not seen to end: to buy the same elsewhere would be to buy it twice.
     """
 
     key: str
@@ -96,6 +97,7 @@ class TaskRecord:
     cost_usd: float | None
     from_journal: bool = False
     reason: str = ""
+    is_open: bool = False
 
 
 @dataclass(eq=False)
@@ -136,11 +138,19 @@ class _Item:
         cost = self.status.cost_usd if self.status is not None and self.status.state.is_final else None
         if cost is None and self.usd is not None:
             cost = float(self.usd)
-        if not (self.task_id or self.was_sent or self.is_sent):
-            cost = 0.0
-        reason = self.status.reason if self.status is not None else ""
-        circuits = len(self.task.circuits)
-        return TaskRecord(self.task.key, self.task_id, target, self.state, circuits, self.shots, cost, self.from_journal, reason)
+        may_be_bought = bool(self.task_id or self.was_sent or self.is_sent)
+        return TaskRecord(
+            self.task.key,
+            self.task_id,
+            target,
+            self.state,
+            len(self.task.circuits),
+            self.shots,
+            cost if may_be_bought else 0.0,
+            self.from_journal,
+            self.status.reason if self.status is not None else "",
+            may_be_bought and self.is_open,
+        )
 
 
 class Submission:
@@ -154,6 +164,7 @@ class Submission:
         policy: How to go about it.
         session: The session that they belong to.
         on_submitted: Told of each task that has a name at the provider, in the calling thread.
+        check: Raises if it is not to be waited for any longer.
     """
 
     def __init__(
@@ -166,12 +177,14 @@ class Submission:
         *,
         session: Session | None = None,
         on_submitted: Callable[[TaskRecord], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self._qpu = qpu
         self._account = account
         self._policy = policy
         self._session = session
         self._on_submitted = on_submitted
+        self._check = check
         self._items = [_Item(task, fingerprint) for task, fingerprint in zip(tasks, fingerprints, strict=True)]
         self._price: Price | None = None
         self._longest_s: dict[str, float] = {}  # by structure, where time is billed
@@ -189,6 +202,11 @@ class Submission:
         self._away = threading.Lock()  # held by the thread that waits for the device to come back
         self._talked_s = time.monotonic()
         self._shortest_s = 0.0  # that a task of this call took; the others are not looked at much sooner
+
+    @property
+    def target(self) -> str:
+        """The device."""
+        return self._qpu.target
 
     @property
     def records(self) -> tuple[TaskRecord, ...]:
@@ -295,6 +313,8 @@ class Submission:
             now_s = time.monotonic()
             if self._account.stop is not None:
                 self._account.stop()
+            if self._check is not None:
+                self._check()
             if self._account.guard is not None and now_s - guarded_s > 1.0:
                 guarded_s = now_s
                 self._account.guard()

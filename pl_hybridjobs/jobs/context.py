@@ -507,10 +507,11 @@ def job_device(role: str | None = None, **device_options: Any) -> Any:
 
     Args:
         role: Which one, where ``device`` is a dict of roles.
-        **device_options: For ``qml.device``: ``wires``, ``shots``, ``seed``, ...
+        **device_options: For ``qml.device``: ``wires``, ``shots``, ``seed``, ...; ``workers`` and ``executor`` spread the circuits of
+            each batch over workers, whatever the device: see ``pl_hybridjobs.fanout.FanOut``.
 
     Raises:
-        InvalidCall: No such role, or no such device.
+        InvalidCall: No such role, or no such device; no such executor.
     """
     context = current_job()
     built = device.build(context.device, role, device_options)

@@ -20,6 +20,7 @@ DEFAULT = "hybridjobs.qubit"
 REMOTE = "hybridjobs.qpu"
 
 _ARN = re.compile(r"arn:aws(-[a-z]+)*:braket:[a-z0-9-]*:([0-9]{12})?:device/(qpu|quantum-simulator)/[\w-]+/[\w.-]+")
+_OF_FANOUT = ("workers", "executor")
 _PROVIDERS = "pl_hybridjobs.qpus"
 _OWN_PROVIDERS = {"braket", "rehearsal"}
 
@@ -137,14 +138,24 @@ def build(device: str | Mapping[str, str] | None, role: str | None, options: Map
         raise InvalidCall("job_device()", problems)
     import pennylane as qml
 
+    spread = {option for option in _OF_FANOUT if options.get(option) is not None}
     if is_remote(name):
+        if spread:
+            raise InvalidCall(
+                "job_device()", [f"{' and '.join(sorted(spread))} is for simulators; {name} is sent all circuits of a batch together"]
+            )
         return qml.device(REMOTE, name, **options)
     extra: dict[str, Any] = {}
+    options = {option: value for option, value in options.items() if option in spread or option not in _OF_FANOUT}
     if name.startswith("local:"):
         provider, _, short = name[len("local:") :].partition("/")
         if provider == "none":
             raise InvalidCall("job_device()", [f"the job's device is {name!r}, which means none; name one in hybrid_job(device=...)"])
         name, extra = _local_name(provider, short)
+    if spread:
+        from pl_hybridjobs.fanout import FanOut
+
+        return FanOut(name, **{**extra, **options})
     return qml.device(name, **{**extra, **options})
 
 

@@ -21,8 +21,9 @@ class Counter:
 
     @contextlib.contextmanager
     def watch(self, devices: Sequence[Any]) -> Iterator[None]:
-        """Count in this block. A tracker that a device has already goes on."""
-        before = [(device, device.tracker) for device in devices]
+        """Count in this block. A tracker that a device has already goes on. What members of a device run is counted by that device."""
+        inner = {id(member) for device in devices for member in getattr(device, "members", {}).values()}
+        before = [(device, device.tracker) for device in devices if id(device) not in inner]
         for device, tracker in before:
             device.tracker = _Ear(self, tracker)
         try:

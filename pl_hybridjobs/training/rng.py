@@ -35,7 +35,7 @@ class RandomStates:
             "python": random.getstate(),
             "numpy": np.random.get_state(),
             "torch": None if torch is None else torch.get_rng_state().numpy().copy(),
-            "devices": [_device_state(device) for device in self.devices],
+            "devices": [device_state(device) for device in self.devices],
             "generators": [generator_state(generator) for generator in self.generators],
         }
 
@@ -60,7 +60,7 @@ class RandomStates:
 
             torch.set_rng_state(torch.from_numpy(np.array(states["torch"], dtype=np.uint8)))
         for device, state in zip(self.devices, states["devices"], strict=True):
-            _restore_device(device, state)
+            restore_device(device, state)
         for generator, state in zip(self.generators, states["generators"], strict=True):
             restore_generator(generator, state)
 
@@ -118,13 +118,15 @@ def restore_generator(generator: Any, state: Any) -> None:
         generator.set_state(_tuples(state))
 
 
-def _device_state(device: Any) -> dict[str, Any]:
+def device_state(device: Any) -> dict[str, Any]:
+    """One device's state, as data: its random numbers, and what it says itself that belongs to a checkpoint."""
     rng, key, own = (getattr(device, name, None) for name in ("_rng", "_prng_key", "checkpoint_state"))
     state = {"rng": generator_state(rng) if is_generator(rng) else None, "key": key}
     return state if own is None else {**state, "own": own()}
 
 
-def _restore_device(device: Any, state: dict[str, Any]) -> None:
+def restore_device(device: Any, state: dict[str, Any]) -> None:
+    """Put one device's state back."""
     if state["rng"] is not None:
         restore_generator(device._rng, state["rng"])
     if state["key"] is not None:

@@ -145,57 +145,69 @@ class StandIn(Device):  # type: ignore[misc]
     def execute(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
         """Placeholders."""
         counted = [get_num_shots_and_executions(circuit) for circuit in circuits]
-        self._count(executions=sum(executions for executions, _ in counted), shots=[shots or 0 for _, shots in counted])
+        self._count(circuits, executions=sum(executions for executions, _ in counted), shots=[shots or 0 for _, shots in counted])
         config = execution_config or ExecutionConfig()
         is_traced = config.gradient_method == "backprop" or not config.convert_to_numpy
         return tuple(_results(circuit, self, is_traced) for circuit in circuits)
 
     def compute_derivatives(self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None) -> tuple[Any, ...]:
         """Jacobians of zeros."""
-        self._count(derivatives=len(circuits))
+        self._count(circuits, derivatives=len(circuits))
         return tuple(_jacobian(circuit, self) for circuit in circuits)
 
     def execute_and_compute_derivatives(
         self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Placeholders, and Jacobians of zeros; each circuit counts once for its values and once for its derivatives."""
-        self._count(executions=len(circuits), buys=False)  # one task gives both
+        self._count(circuits, executions=len(circuits), buys=False)  # one task gives both
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_derivatives)(self, circuits)
 
     def compute_vjp(
         self, circuits: Sequence[QuantumScript], cotangents: Sequence[Any], execution_config: ExecutionConfig | None = None
     ) -> tuple[Any, ...]:
         """Zeros of the shapes of the parameters."""
-        self._count(derivatives=len(circuits))
+        self._count(circuits, derivatives=len(circuits))
         return tuple(tuple(map(np.zeros, _parameter_shapes(circuit))) for circuit in circuits)
 
     def execute_and_compute_vjp(
         self, circuits: Sequence[QuantumScript], cotangents: Sequence[Any], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Placeholders, and zeros of the shapes of the parameters."""
-        self._count(executions=len(circuits), buys=False)
+        self._count(circuits, executions=len(circuits), buys=False)
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_vjp)(self, circuits, cotangents)
 
     def compute_jvp(
         self, circuits: Sequence[QuantumScript], tangents: Sequence[Any], execution_config: ExecutionConfig | None = None
     ) -> tuple[Any, ...]:
         """Zeros of the shapes of the results."""
-        self._count(derivatives=len(circuits))
+        self._count(circuits, derivatives=len(circuits))
         return tuple(_zeros(_results(c, self, False)) for c in circuits)
 
     def execute_and_compute_jvp(
         self, circuits: Sequence[QuantumScript], tangents: Sequence[Any], execution_config: ExecutionConfig | None = None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Placeholders, and zeros of their shapes."""
-        self._count(executions=len(circuits), buys=False)
+        self._count(circuits, executions=len(circuits), buys=False)
         return tuple(_results(c, self, False) for c in circuits), _raw(StandIn.compute_jvp)(self, circuits, tangents)
 
-    def _count(self, executions: int = 0, derivatives: int = 0, shots: Sequence[int] | None = None, *, buys: bool = True) -> None:
+    def _count(
+        self,
+        circuits: Sequence[QuantumScript],
+        executions: int = 0,
+        derivatives: int = 0,
+        shots: Sequence[int] | None = None,
+        *,
+        buys: bool = True,
+    ) -> None:
         self.counts.executions += executions
         self.counts.derivatives += derivatives
         shots = [0] * derivatives if shots is None else shots
         self.counts.shots += sum(shots)
-        if buys:
+        asked = getattr(self._device, "asked", None)  # of a device that spreads them over others: these buy
+        if buys and asked is not None:
+            for member, tapes in asked(circuits):
+                self.counts.buy(member, len(tapes), [tape.shots.total_shots or 0 for tape in tapes])
+        elif buys:
             self.counts.buy(self._device, executions + derivatives, shots)
         _add(self.counts.devices, self.name)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pennylane as qml
 
-from pl_hybridjobs import current_job, job_device, load_checkpoint, save_checkpoint, train, training_loop
+from pl_hybridjobs import current_job, job_device, load_checkpoint, save_checkpoint, spread_device, train, training_loop
 
+ROLES = {"sim": "hybridjobs.qubit", "cloud": "rehearsal:ideal", "chip": "rehearsal:qpu"}
 START = qml.numpy.array([0.1, 0.7], requires_grad=True)
 
 
@@ -103,3 +104,15 @@ def stopped_while_waiting(steps, shop):
         stop.at_boundary = True
         threading.Timer(0.4, setattr, (stop, "requested", "SIGTERM")).start()
     return descend(steps, shop, latency_s=0.15)
+
+
+def descend_on_three(steps, shop, bomb=""):
+    """Adam on samples of a simulator and two rehearsals. Says what each of them did."""
+    shops = {name: {"folder": f"{shop}/{name}", "seed": 7, "task_usd": 0.1} for name in ("cloud", "chip")}
+    device = spread_device(list(ROLES), wires=2, weights={"sim": 3, "chip": 2}, options={"sim": {"seed": 3}, **shops})
+    if bomb:
+        name, method, number = bomb.split(":")
+        kill_at(device.members[name].qpu, method, int(number), Path(f"{shop}.exploded"))
+    run = train(make_circuit(device), START, optimizer=qml.AdamOptimizer(0.1), steps=steps, checkpoint_every=None, progress=False)
+    done = {name: [row.circuits, row.shots, row.cost_usd] for name, row in device.table().items()}
+    return {"params": np.array(run.params), "cost": run.history["cost"], "executions": run.history["executions"], "done": done}

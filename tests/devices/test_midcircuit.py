@@ -481,7 +481,7 @@ def test_derivatives_pass_through_measurements(method, diff_method, postselect):
     assert np.isclose(found, exact, atol=1e-6)
 
 
-@pytest.mark.parametrize("postselect", [None, 1])
+@pytest.mark.parametrize("postselect", [None, pytest.param(1, marks=pytest.mark.torture_long)])
 def test_jax_derivatives_pass_through_measurements(postselect, x64):
     ours, theirs = (qml.QNode(differentiable(postselect), qml.device(name), mcm_method="deferred") for name in (OURS, THEIRS))
 

@@ -161,7 +161,7 @@ def test_the_plan_is_what_the_tracker_counts(device, method):
     [
         (OURS, "best", None),
         (OURS, "parameter-shift", 100),
-        (DEFAULT, "backprop", None),
+        pytest.param(DEFAULT, "backprop", None, marks=pytest.mark.torture_long),
         (DEFAULT, "parameter-shift", 100),
         (LIGHTNING, "adjoint", None),
     ],

@@ -1,0 +1,138 @@
+"""Workers on a Ray cluster. Nothing of Ray is imported before an executor is made."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pl_hybridjobs.errors import FanOutError, InvalidCall, WorkerLost
+from pl_hybridjobs.fanout.executors import Crew, cores, wrong_count
+from pl_hybridjobs.fanout.processes import environment
+
+_VERSIONS = "the cluster and this process must have the same versions of Ray and of Python: install those here, or start it with these"
+_TOKEN = "RAY_AUTH_TOKEN, or a file that RAY_AUTH_TOKEN_PATH names, with RAY_AUTH_MODE=token"  # noqa: S105 - says what is missing
+
+
+class RayExecutor(Crew):
+    """Actors on a Ray cluster, which keep the device warm. Needs ``pip install pl-hybridjobs[ray]``, here and on the cluster.
+
+    Where this process is connected to Ray already, that connection is taken, and left open at the end.
+
+    Args:
+        workers: How many; None: one for each core that this process may use.
+        threads: How many threads the kernels of each may use; so many of the cluster's CPUs it asks for.
+        address: The cluster's, or "auto" for that of this machine; None: one is started here, with a token of its own, and ended with this.
+        runtime_env: What the workers need besides: see Ray.
+
+    Raises:
+        InvalidCall: Ray is not installed; numbers that make no sense.
+        FanOutError: There is no such cluster, or it has other versions, or does not know the token.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        threads: int = 1,
+        address: str | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> None:
+        wrong = [*wrong_count("workers", workers), *wrong_count("threads", threads)]
+        try:
+            import ray
+        except ImportError:
+            wrong.append("Ray is not installed; pip install pl-hybridjobs[ray]")
+        if wrong:
+            raise InvalidCall("RayExecutor(...)", wrong)
+        workers = workers or cores()
+        is_ours = not ray.is_initialized()
+        variables: dict[str, str] = environment(threads)
+        if address is not None or not is_ours:
+            del variables["PYTHONPATH"]  # the cluster's own, which may be elsewhere
+        if is_ours:
+            _connect(ray, address, workers * threads)
+        env = dict(runtime_env or {})
+        env["env_vars"] = {**variables, **env.get("env_vars", {})}
+        super().__init__(workers, threads, partial(_Actor, env, threads))
+        if is_ours:
+            self._disconnect = weakref.finalize(self, _disconnect)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the actors, and a cluster that was started for them."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if hasattr(self, "_disconnect"):
+            self._disconnect()
+
+
+def _connect(ray: Any, address: str | None, cpus: int) -> None:
+    options: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    try:
+        if address is None:
+            _own_token()
+        ray.init(**options, logging_level="error")
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        cure = next(
+            (cure for word, cure in (("ersion mismatch", _VERSIONS), ("oken", _TOKEN)) if word in text),
+            "is it running, and is this its address?",
+        )
+        raise FanOutError(f"no connection to Ray at {address or 'this machine'}: {text}; {cure}") from error
+
+
+@functools.cache
+def _own_token() -> None:
+    """Whoever wants into a cluster of ours must know a token that is made for this process: Ray asks for one if there is one."""
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):  # the user's choice
+        return
+    folder = tempfile.mkdtemp(prefix="hybridjobs-ray-")  # for this user only
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = Path(folder) / "token"
+    file.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+
+
+def _disconnect() -> None:
+    ray = sys.modules["ray"]
+    ray.shutdown()
+
+
+class _Actor:
+    """One of them, here."""
+
+    def __init__(self, env: Mapping[str, Any], threads: int) -> None:
+        self._ray = sys.modules["ray"]
+        self._actor = self._ray.remote(num_cpus=threads, max_restarts=0, runtime_env=dict(env))(_There).remote()
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """See ``Worker``."""
+        try:
+            return self._ray.get(self._actor.call.remote(fn, *args))
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+        except self._ray.exceptions.RuntimeEnvSetupError as error:
+            raise FanOutError(f"Ray cannot prepare a worker: {error}") from error
+        except self._ray.exceptions.RayActorError as error:
+            raise WorkerLost(f"a worker on Ray was lost: {error}") from error
+
+    def end(self) -> None:
+        """See ``Worker``."""
+        with contextlib.suppress(Exception):  # it may be gone, and so may Ray
+            self._ray.kill(self._actor)
+
+
+class _There:
+    """One of them, there."""
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return fn(*args)
