@@ -33,6 +33,7 @@ if _TYPE_CHECKING:
     from pl_hybridjobs.jobs.submission import Plan as Plan
     from pl_hybridjobs.jobs.sweep import Sweep as Sweep
     from pl_hybridjobs.jobs.sweep import open_sweep as open_sweep
+    from pl_hybridjobs.spread.build import spread_device as spread_device
     from pl_hybridjobs.training.body import training_loop as training_loop
     from pl_hybridjobs.training.loop import train as train
 
@@ -59,6 +60,7 @@ _HOME = {
     # inside a job, and harmless outside one
     "current_job": "jobs.context",
     "job_device": "jobs.context",
+    "spread_device": "spread.build",
     "log_metric": "jobs.context",
     "log_metrics": "jobs.context",
     "save_checkpoint": "jobs.context",

@@ -19,11 +19,12 @@ from pl_hybridjobs.jobs.spec import Status
 from pl_hybridjobs.jobs.state import observe
 from pl_hybridjobs.jobs.store import Store
 
-_PACKAGES = ("pennylane", "numpy", "jax", "cloudpickle", "torch", "optax", "matplotlib", "amazon-braket-sdk")
+_PACKAGES = ("pennylane", "numpy", "jax", "cloudpickle", "torch", "optax", "matplotlib", "ray", "amazon-braket-sdk")
 _OPTIONAL = {
     "torch": "pip install torch",
     "optax": "pip install optax",
     "matplotlib": "pip install 'pl-hybridjobs[plot]'",
+    "ray": "pip install 'pl-hybridjobs[ray]'",
     "amazon-braket-sdk": "not needed",
 }
 

@@ -77,6 +77,9 @@ class HybridFunction(Generic[P, R]):
         """
         from pl_hybridjobs.jobs.submission import submit_many
 
+        if isinstance(kwargs_list, Mapping) or not isinstance(kwargs_list, Iterable):
+            said = f"it takes a list of mappings of keyword arguments, such as grid(x=[1, 2]) makes, not {kwargs_list!r}"
+            raise InvalidCall(f"{self.__name__}.map", [said])
         listed = list(kwargs_list)
         if wrong := [item for item in listed if not isinstance(item, Mapping)]:
             raise InvalidCall(f"{self.__name__}.map", [f"each item must be a mapping of keyword arguments, not {wrong[0]!r}"])

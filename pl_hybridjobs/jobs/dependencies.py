@@ -31,7 +31,9 @@ _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 _LEFT_OUT = {"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 _LOCK_FILES = re.compile(r"uv\.lock|pylock(\.[\w-]+)?\.toml")
 # What of ours needs what we require; the rest, metrics and checkpoints, needs the worker's own packages only.
-_OUR_STACK = re.compile(r"\b(job_device|train|training_loop|hybridjobs\.(qubit|mixed|qpu)|pl_hybridjobs\.(devices|training|sim|braket))\b")
+_OUR_STACK = re.compile(
+    r"\b(job_device|spread_device|train|training_loop|hybridjobs\.(qubit|mixed|qpu)|pl_hybridjobs\.(devices|spread|training|sim|braket))\b"
+)
 _OUR_NAME = "pl-hybridjobs"
 # Where sources go that are only to be read (a notebook's cells): no import finds a folder of this name.
 UNIMPORTED = ".sources"

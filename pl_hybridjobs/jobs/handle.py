@@ -36,6 +36,7 @@ from pl_hybridjobs.jobs.lease import Liveness
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State, type_of
 from pl_hybridjobs.jobs.store import Store
+from pl_hybridjobs.plain import line, plain
 
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.budget import Budget
@@ -158,7 +159,7 @@ class Job:
     def __repr__(self) -> str:
         try:
             state = self.state()
-            detail = f", {state.detail}" if state.detail else ""
+            detail = f", {line(state.detail)}" if state.detail else ""
             return f"<Job {self.name!r} {state.status}, attempt {state.attempt}{detail}>"
         except Exception as error:  # noqa: BLE001 - a repr must not raise
             return f"<Job {self.id!r} unreadable: {error}>"
@@ -470,6 +471,7 @@ class Job:
 
         Raises:
             RunnerError: matplotlib is not installed.
+            InvalidCall: There is no such metric (near names are suggested), or the ending is that of no picture.
         """
         from pl_hybridjobs.jobs import plots
 
@@ -490,8 +492,9 @@ def tend(sweep: lanes.Lanes, runner: runners.Runner, *, is_patient: bool = False
     if runner.name != "inline":
         sweep.begin(runner, lambda folder: Job(folder)._digest(), is_patient=is_patient)
         return
-    while (folder := sweep.take(runner.observe, runner.cancel)) is not None:  # one after the other; nobody has to wait for the lock
-        runner.start(folder, Job(folder)._digest(), lanes.cause_of(folder))
+    while taken := sweep.take(runner.observe, runner.cancel, Job):  # one after the other; nobody has to wait for the lock
+        folder, job = taken
+        runner.start(folder, job._digest(), lanes.cause_of(folder))
 
 
 def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any] | None) -> JobError:
@@ -513,7 +516,7 @@ def _job_error(name: str, state: State, tail: str, stopped_by: Mapping[str, Any]
     error.remote_traceback = str(described.get("traceback", ""))
     error.log_tail = tail
     _restore(error, described)
-    error.__dict__["_text"] = _error_text(error, state, reason)
+    error.__dict__["_text"] = plain(_error_text(error, state, reason))
     return error
 
 
@@ -647,8 +650,11 @@ def open_job(name: str | Path, *, home: str | Path | None = None) -> Job:
     Raises:
         JobNotFound: There is none; near names are suggested.
         AmbiguousName: Several match.
+        InvalidCall: The name is neither text nor a path.
         StoreError: The folder is corrupt, too new or not yours.
     """
+    if not isinstance(name, str | Path):
+        raise InvalidCall("open_job", [f"a job is opened by text or a path, not by {name!r}"])
     store = Store(Path(home).expanduser().absolute() if home else None)
     text = str(name.absolute()) if isinstance(name, Path) else name
     job = Job(store.find(text))
@@ -676,18 +682,19 @@ def list_jobs(
         home: Where to look; default as in ``open_job``.
 
     Raises:
-        InvalidCall: An unknown status.
+        InvalidCall: An unknown status, or times or tags that are none.
     """
-    statuses = None
-    if status is not None:
-        given = [status] if isinstance(status, str) else list(status)
-        unknown = [s for s in given if s not in set(Status)]
-        if unknown:
-            known = ", ".join(Status)
-            raise InvalidCall(
-                "list_jobs", [f"there is no status {s!r}; known are {known}.{did_you_mean(s, map(str, Status))}" for s in unknown]
-            )
-        statuses = frozenset(Status(s) for s in given)
+    given = [] if status is None else [status] if isinstance(status, str) else list(status)
+    known = ", ".join(Status)
+    found = [f"there is no status {s!r}; known are {known}.{did_you_mean(s, map(str, Status))}" for s in given if s not in set(Status)]
+    for label, when in (("since", since), ("until", until)):
+        if not isinstance(when, datetime | timedelta | int | float | None):
+            found.append(f"{label} must be a datetime, a timedelta before now, or Unix seconds, not {when!r}")
+    if not isinstance(tags, Mapping | None):
+        found.append(f"tags must be a mapping of text to text, not {tags!r}")
+    if found:
+        raise InvalidCall("list_jobs", found)
+    statuses = None if status is None else frozenset(Status(s) for s in given)
     store = Store(Path(home).expanduser().absolute() if home else None)
     folders = store.select(statuses=statuses, tags=dict(tags or {}), name=name, since=_unix(since), until=_unix(until))
     return [Job(folder) for folder in folders]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -24,7 +26,11 @@ ROOT = Path(__file__).parents[2]
 
 #: Names the signal that a worker hears, where it must hear one only.
 STOP_VARIABLE = "HYBRIDJOBS_STOP_SIGNAL"
-_LAUNCHES = {"container": "pl_hybridjobs.jobs.container:ContainerLaunch", "slurm": "pl_hybridjobs.slurm.launch:of"}
+_LAUNCHES = {
+    "container": "pl_hybridjobs.jobs.container:ContainerLaunch",
+    "ray": "pl_hybridjobs.jobs.launch:QueuedLaunch.of",
+    "slurm": "pl_hybridjobs.jobs.launch:QueuedLaunch.of",
+}
 
 
 def program(module: str) -> str:
@@ -137,7 +143,7 @@ def of(folder: JobFolder, spec: JobSpec) -> Launch:
     target = _LAUNCHES.get(spec.runner)
     if target is not None:
         module, _, name = target.partition(":")
-        made: Launch = getattr(importlib.import_module(module), name)(folder, spec)
+        made: Launch = attrgetter(name)(importlib.import_module(module))(folder, spec)
         return made
     options = spec.runner_options if spec.runner == "local" else {}
     return LocalLaunch(folder, spec, locked=options.get("environment") == "locked", sandbox=options.get("sandbox", False))
@@ -210,6 +216,29 @@ class LocalLaunch:
         from pl_hybridjobs.jobs import environment
 
         return environment.local_place(self.folder)
+
+
+@dataclass(frozen=True)
+class QueuedLaunch(LocalLaunch):
+    """Beside a supervisor that an engine has started, as on any machine, but told to stop by one signal only.
+
+    Engines send SIGTERM to every process of a job, and the supervisor passes it on: twice would mean "leave at once". So the worker hears
+    SIGUSR1 only, which comes from its supervisor.
+    """
+
+    @classmethod
+    def of(cls, folder: JobFolder, spec: JobSpec) -> QueuedLaunch:
+        """How the workers of a job are started."""
+        return cls(folder, spec, locked=spec.runner_options.get("environment") == "locked")
+
+    def start(self, work: Work, *, output: int, life: int) -> int:
+        """See ``Launch``."""
+        return super().start(replace(work, env={**work.env, STOP_VARIABLE: "SIGUSR1"}), output=output, life=life)
+
+    def signal(self, pid: int, number: int) -> None:
+        """See ``Launch``."""
+        del number
+        process.signal_group(pid, signal.SIGUSR1)
 
 
 def prepared(folder: JobFolder, work: Work, interpreter: Mapping[str, str], warming: Sequence[str] = ()) -> list[str]:

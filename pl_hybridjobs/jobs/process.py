@@ -201,6 +201,18 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def of_session(leader: Identity) -> list[int]:
+    """The pids of all living processes in the session that a process leads or led; none if its number is somebody else's by now."""
+    if leader.host != os.uname().nodename or leader.boot != boot_id() or Identity.of(leader.pid) not in (None, leader):
+        return []
+    found = []
+    for pid in _pids() if _PROC.joinpath("self").exists() else map(int, _ask("ps", "-A", "-o", "pid=").split()):
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader.pid and _start_time(pid) is not None:
+                found.append(pid)
+    return found
+
+
 def signal_group(pid: int, number: int) -> None:
     """Signal a process group; none is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

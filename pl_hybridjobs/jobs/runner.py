@@ -28,6 +28,7 @@ _OURS = {
     "container": "pl_hybridjobs.jobs.container:ContainerRunner",
     "braket": "pl_hybridjobs.braket.runner:BraketRunner",
     "rehearsal": "pl_hybridjobs.braket.rehearsal:RehearsalRunner",
+    "ray": "pl_hybridjobs.ray.runner:RayRunner",
     "slurm": "pl_hybridjobs.slurm.runner:SlurmRunner",
 }
 

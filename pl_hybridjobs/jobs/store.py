@@ -16,8 +16,9 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,11 +42,11 @@ from pl_hybridjobs.transactions import patiently, transaction
 
 _BUSY_S = 30.0
 _STALE_S = 3600.0
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, final INTEGER NOT NULL,
-    created REAL NOT NULL, runner TEXT NOT NULL, tags TEXT NOT NULL, digest TEXT NOT NULL
+    created REAL NOT NULL, runner TEXT NOT NULL, options TEXT NOT NULL, tags TEXT NOT NULL, digest TEXT NOT NULL
 );
 CREATE INDEX jobs_name ON jobs (name);
 CREATE INDEX jobs_open ON jobs (final) WHERE final = 0;
@@ -155,7 +156,8 @@ class Store:
             raise self._unusable(error) from error
 
     def _unusable(self, error: OSError) -> StoreError:
-        return StoreError(f"{self.home} cannot hold jobs ({error.strerror}). Set HYBRIDJOBS_HOME to a folder that you can write to.")
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        return StoreError(f"{self.home} cannot hold jobs ({reason}). Set HYBRIDJOBS_HOME to a folder that you can write to.")
 
     def exists(self) -> bool:
         """Whether any job was ever made here.
@@ -189,6 +191,8 @@ class Store:
             return JobFolder(self.jobs / ids[0])
         if ids:
             raise AmbiguousName(f"{text!r} matches {len(ids)} jobs: {', '.join(ids[:10])}. Use one of these ids.")
+        if not text.startswith(".") and (self.jobs / text).exists():  # so damaged that the index does not have it
+            return JobFolder(self.jobs / text)
         raise JobNotFound(f"There is no job {text!r} in {self.home}.{did_you_mean(text, names)} `hybridjobs list` shows all.")
 
     def _matches(self, database: sqlite3.Connection, text: str) -> tuple[list[str], list[str]]:
@@ -227,20 +231,20 @@ class Store:
         place = f"{self.jobs}{os.sep}"
         return [
             JobFolder(place + job_id)
-            for job_id, job_name, status, job_tags, created, _ in self._ask(self._rows)
+            for job_id, job_name, status, job_tags, created, *_ in self._ask(self._rows)
             if begin <= created < end
             and (wanted is None or status in wanted)
             and (name is None or fnmatch.fnmatchcase(job_name, name))
             and (not tags or tags.items() <= json.loads(job_tags).items())
         ]
 
-    def _rows(self, database: sqlite3.Connection) -> list[tuple[str, str, str, str, float, int]]:
-        """All jobs, newest first: id, name, status, tags, created, final. As the folders say, now."""
-        query = "SELECT id, name, status, tags, created, final FROM jobs ORDER BY created DESC, rowid DESC"
+    def _rows(self, database: sqlite3.Connection) -> list[tuple[str, str, str, str, float, int, str, str]]:
+        """All jobs, newest first: id, name, status, tags, created, final, runner, its options. As the folders say, now."""
+        query = "SELECT id, name, status, tags, created, final, runner, options FROM jobs ORDER BY created DESC, rowid DESC"
         rows = database.execute(query).fetchall()
         if self._reconcile(database, {row[0] for row in rows}):
             rows = database.execute(query).fetchall()
-        if self._refresh(database, [(row[0], row[2]) for row in rows if not row[5]]):
+        if self._refresh(database, [(row[0], row[2], row[6], row[7]) for row in rows if not row[5]]):
             rows = database.execute(query).fetchall()
         return rows
 
@@ -271,27 +275,37 @@ class Store:
         Returns:
             Whether it was not in line.
         """
-        on_disk = set()
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.listdir(self.jobs):
-                if not entry.startswith("."):
-                    on_disk.add(entry)
-                elif entry.endswith(".tmp"):
-                    self._sweep(self.jobs / entry)
+        on_disk = self._on_disk()
         if on_disk == known:
             return False
-        new = []
-        for job_id in on_disk - known:
-            folder = JobFolder(self.jobs / job_id)
-            with contextlib.suppress(StoreError):  # damaged or foreign: `doctor` lists it, opening it says why
-                new.append((folder.spec(), observe(folder).status))
+        new = self._read(on_disk - known)
         with transaction(database, _BUSY_S):
-            for spec, status in sorted(new, key=lambda item: item[0].created):
+            for spec, status in new:
                 _insert(database, spec, status)
             for job_id in known - on_disk:
                 if not (self.jobs / job_id).exists():
                     database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         return True
+
+    def _on_disk(self) -> set[str]:
+        """The ids of the folders."""
+        found = set()
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(self.jobs):
+                if not entry.startswith("."):
+                    found.add(entry)
+                elif entry.endswith(".tmp"):
+                    self._sweep(self.jobs / entry)
+        return found
+
+    def _read(self, ids: Set[str]) -> list[tuple[JobSpec, Status]]:
+        """What folders say of their jobs, oldest first; not those that are damaged or foreign: `doctor` lists them, opening says why."""
+        found = []
+        for job_id in ids:
+            folder = JobFolder(self.jobs / job_id)
+            with contextlib.suppress(StoreError):
+                found.append((folder.spec(), observe(folder).status))
+        return sorted(found, key=lambda item: item[0].created)
 
     @staticmethod
     def _sweep(left: Path) -> None:
@@ -300,19 +314,20 @@ class Store:
             if time.time() - left.stat().st_mtime > _STALE_S:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _refresh(self, database: sqlite3.Connection, unfinished: Sequence[tuple[str, str]]) -> bool:
+    def _refresh(self, database: sqlite3.Connection, unfinished: Sequence[tuple[str, str, str, str]]) -> bool:
         """Look at each job that had not ended when the index last heard of it.
 
         Args:
             database: The index.
-            unfinished: Their ids and statuses.
+            unfinished: Their ids, statuses, runners and their options.
 
         Returns:
             Whether there is news.
         """
         changed = []
-        for job_id, status in unfinished:
-            now = observe_via_runner(JobFolder(self.jobs / job_id)).status
+        place = f"{self.jobs}{os.sep}"
+        for job_id, status, runner, options in unfinished:
+            now = _seen_by(partial(_made, runner, options), JobFolder(place + job_id)).status
             if str(now) != status:
                 changed.append((str(now), int(now.is_final), job_id))
         if changed:
@@ -375,6 +390,8 @@ class Store:
                 for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
                     database.execute(f"DROP {kind} {name}")
                 _make_tables(database)
+                for spec, status in self._read(self._on_disk()):  # before anybody asks for a name, which may be taken
+                    _insert(database, spec, status)
 
 
 def _make_tables(database: sqlite3.Connection) -> None:
@@ -385,8 +402,12 @@ def _make_tables(database: sqlite3.Connection) -> None:
 
 def observe_via_runner(folder: JobFolder) -> State:
     """A job's state as its runner sees it; ``unknown`` if the folder is damaged or the runner is not installed."""
+    return _seen_by(partial(_runner_of, folder.place, _version(f"{folder.place}/job.json")), folder)
+
+
+def _seen_by(runner: Callable[[], runners.Runner], folder: JobFolder) -> State:
     try:
-        return _runner_of(folder.place, _version(f"{folder.place}/job.json")).observe(folder)
+        return runner().observe(folder)
     except (StoreError, RunnerError) as error:
         return State(Status.UNKNOWN, 0, str(error))
 
@@ -407,6 +428,12 @@ def _runner_of(place: str, version: tuple[int, ...]) -> runners.Runner:
     return runners.resolve(spec.runner, spec.runner_options)
 
 
+@functools.lru_cache(maxsize=128)
+def _made(runner: str, options: str) -> runners.Runner:
+    """A runner as the index has it: the jobs of a sweep share one."""
+    return runners.resolve(runner, json.loads(options))
+
+
 def _free_name(database: sqlite3.Connection, base: str) -> str:
     """``base``, or ``base-2``, ``base-3``, ...: the first that was never given."""
     row = database.execute("SELECT last FROM names WHERE base = ?", (base,)).fetchone()
@@ -422,7 +449,7 @@ def _free_name(database: sqlite3.Connection, base: str) -> str:
 
 def _insert(database: sqlite3.Connection, spec: JobSpec, status: Status) -> None:
     database.execute(
-        "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             spec.id,
             spec.name,
@@ -430,6 +457,7 @@ def _insert(database: sqlite3.Connection, spec: JobSpec, status: Status) -> None
             int(status.is_final),
             spec.created,
             spec.runner,
+            json.dumps(spec.runner_options, sort_keys=True),
             json.dumps(spec.tags, sort_keys=True),
             spec.bundle_digest,
         ),

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pl_hybridjobs.errors import InvalidCall, KeyConflict
+from pl_hybridjobs.errors import HybridJobsError, InvalidCall, KeyConflict
 from pl_hybridjobs.jobs import arguments, device, inputs, packing, provenance, trackers
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -317,13 +317,17 @@ def submit_many(calls: Sequence[Call], options: Options, max_parallel: int | Non
         replace(_draft(call, options, runner, job_id), sweep=SweepPlace(sweep_id, index))
         for index, (call, job_id) in enumerate(zip(calls, ids, strict=True))
     ]
-    if options.key:
-        for call, draft in zip(calls, drafts, strict=True):
-            folder, new = store.create(draft, partial(_fill, call, options))
-            if not new:
-                _check_same(folder, call, options, runner)
-    else:
-        store.create_many(drafts, lambda index, folder: _fill(calls[index], options, folder))
+    try:
+        if options.key:
+            for call, draft in zip(calls, drafts, strict=True):
+                folder, new = store.create(draft, partial(_fill, call, options))
+                if not new:
+                    _check_same(folder, call, options, runner)
+        else:
+            store.create_many(drafts, lambda index, folder: _fill(calls[index], options, folder))
+    except HybridJobsError:
+        lanes.remove_if_empty()
+        raise
     sweep = Sweep(store.home, sweep_id)
     if on_failure != "continue" or not _start_together(lanes, runner):  # else whoever begins a job looks first at how the others ended
         sweep._tend(is_patient=True)

@@ -45,19 +45,20 @@ _THREAD_VARIABLES = (
 def main(argv: list[str]) -> int:
     """``supervisor <job folder> <bundle digest> <cause>``."""
     path, digest, cause = argv
-    folder: JobFolder | None = JobFolder(Path(path))
-    assert folder is not None
+    folder, lease = JobFolder(Path(path)), None
     _keep_own_errors(folder.supervisor_log)
-    while folder is not None:
+    while True:
         spec = folder.spec()
         mirrors = partial(trackers.begin, folder, spec.mirrors)
-        if not supervise(folder, spec, digest or spec.bundle_digest, cause, began=mirrors):
+        if not supervise(folder, spec, digest or spec.bundle_digest, cause, lease=lease, began=mirrors):
             return EXIT_STOPPED
         # No look that mends: what that starts would be ours, and would end with the attempt.
         sweep = lanes.of_job(folder, spec)
-        folder = sweep.take(observe, SupervisedRunner().cancel) if sweep is not None else None
-        digest, cause = "", lanes.cause_of(folder) if folder is not None else ""
-    return 0
+        taken = sweep.take(observe, SupervisedRunner().cancel, lambda due: claim(due, lanes.cause_of(due))) if sweep is not None else None
+        if taken is None:
+            return 0
+        folder, lease = taken
+        digest, cause = "", lease.cause
 
 
 def _keep_own_errors(path: Path) -> None:
@@ -74,6 +75,7 @@ def supervise(
     digest: str,
     cause: str,
     *,
+    lease: Lease | None = None,
     began: Callable[[], None] = lambda: None,
 ) -> bool:
     """Run a job's attempts until it has ended or must not go on.
@@ -83,6 +85,7 @@ def supervise(
         spec: What it is.
         digest: SHA-256 of its bundle's manifest.
         cause: ``start``, ``retry`` or ``resume``.
+        lease: Of the first attempt, where it is claimed already.
         began: Called whenever an attempt has begun.
 
     Returns:
@@ -91,7 +94,7 @@ def supervise(
     used = _used_retries(folder, cause)
     while True:
         try:
-            lease = claim(folder, cause, interruptions=used.interruptions, errors=used.errors)
+            lease = lease or claim(folder, cause, interruptions=used.interruptions, errors=used.errors)
         except Fenced:
             return True
         attempt = Attempt(folder, spec, digest, lease)
@@ -104,7 +107,7 @@ def supervise(
         used = Retries(used.interruptions + (not end.error), used.errors + end.error)
         if not _pause(folder, lease, spec.retries.pause_s(used.interruptions + used.errors), attempt.is_asked_to_stop):
             return not attempt.is_asked_to_stop()
-        cause = "retry"
+        cause, lease = "retry", None
 
 
 def _used_retries(folder: JobFolder, cause: str) -> Retries:
@@ -361,7 +364,7 @@ class Attempt:
         error = code == EXIT_RETRY
         stopped = self.kill_reason == "stop"
         again = error or (not stopped and code != EXIT_BUDGET and self.lease.interruptions < self.spec.retries.interruptions)
-        detail = "the function raised" if error else told or _exit_text(code)
+        detail = "the function raised" if error else told or (_stop_text(code) if stopped and code < 0 else _exit_text(code))
         self.log.note(detail if error else f"{detail}; no outcome was written, so the job is interrupted, not finished")
         self._record_exit(code, detail, again=again)
         return End(again=again, error=error, stopped=stopped)
@@ -378,6 +381,12 @@ def _prepare(command: Sequence[str], token: str, output: int, life: int) -> int:
     env = {name: value for name, value in os.environ.items() if name != process.OWNER_VARIABLE}
     env |= {process.TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     return process.spawn([*command, str(life)], env, output=output, session=True)
+
+
+def _stop_text(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return f"the worker was asked to stop, reached no step boundary within {GRACE_S:g} s, and was killed"
+    return f"the worker was asked to stop, and ended by signal {-code} before it had begun to listen"
 
 
 def _exit_text(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import gc
 import os
 import signal
 import sys
@@ -69,7 +70,11 @@ def _listen(context: JobContext) -> None:
 
 
 def _load(folder: JobFolder, digest: str) -> Callable[[], Any]:
-    fn, args, kwargs = bundle.load(folder.bundle, digest or None)
+    gc.disable()  # hardly anything that an import makes is garbage, and looking for it takes a tenth of PennyLane's import
+    try:
+        fn, args, kwargs = bundle.load(folder.bundle, digest or None)
+    finally:
+        gc.enable()
     return lambda: fn(*args, **kwargs)
 
 

@@ -5,39 +5,45 @@ Slurm's own words are kept in every error. The formats are of squeue(1) and scon
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pl_hybridjobs.errors import RunnerError
 from pl_hybridjobs.jobs import process
+from pl_hybridjobs.jobs.queued import Phase, Unreachable
 
 PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel")
-#: What squeue and scontrol call a job that will not run any more.
-OVER = frozenset(
-    ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"]
-)
-WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"])
-PAUSED = frozenset(["SUSPENDED", "STOPPED"])
+#: What squeue and scontrol call them; the other states are of jobs that run.
+PHASES = {
+    **dict.fromkeys(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"), Phase.OVER),
+    **dict.fromkeys(("REVOKED", "TIMEOUT"), Phase.OVER),
+    **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"), Phase.WAITING),
+    **dict.fromkeys(("SUSPENDED", "STOPPED"), Phase.PAUSED),
+}
 
 _TIMEOUT_S = 30.0
 _SETTLED_S = 0.5
+_SHOWN = 200  # characters of an answer that is none
 _FORMAT = "%i|%T|%r|%N|%k"
-_UNKNOWN_JOB = "Invalid job id specified"
+#: The second one of an element, while others of its array are known.
+_UNKNOWN_JOB = re.compile(r"Invalid job id specified|Job \S+ not found")
+#: What ``sbatch --parsable`` prints; wrappers of sites print more, before and after.
+_NUMBER = re.compile(r"^(\d+)(?:;\S*)?[ \t]*$", re.MULTILINE)
+#: These would make another thing of our commands. What else sites and users set for ``sbatch`` holds.
+_DISTURBING = ("SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_WAIT_ALL_NODES")
 #: Nobody can tell from these whether the controller took the request.
 _NO_ANSWER = re.compile(
     r"(?i)unable to contact slurm|timed out|connection (refused|failure|reset)|connect failure|zero bytes were transmitted|standby mode"
     r"|temporarily un|unexpected message|communications? (connection|shutdown)|network is unreachable|no route to host"
 )
-
-
-class Unreachable(RunnerError):
-    """Slurm's controller cannot be asked, or its answer was lost."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,23 @@ class Seen:
     code: int | None = None
 
     @property
+    def phase(self) -> Phase:
+        """What its state means."""
+        return PHASES.get(self.state, Phase.RUNNING)
+
+    @property
     def is_over(self) -> bool:
         """It will not run any more."""
-        return self.state in OVER
+        return self.phase is Phase.OVER
 
     @property
     def text(self) -> str:
         """``Slurm's job 12 is PENDING (Resources)``."""
         return f"Slurm's job {self.id} is {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+    def has(self, key: str) -> bool:
+        """Whether it was submitted with this key. Sites may add words of their own to a comment."""
+        return key in re.split(r"[\s,;|]+", self.comment)
 
 
 def missing() -> str:
@@ -82,41 +97,78 @@ def missing() -> str:
     )
 
 
+def elsewhere() -> str:
+    """What is wrong where the environment sends jobs to another cluster than the one that is asked, or ""."""
+    there = os.environ.get("SBATCH_CLUSTERS", "")
+    if not there:
+        return ""
+    return f"SBATCH_CLUSTERS={there} sends jobs to clusters where they cannot be followed; unset it, and submit on a login node of that one"
+
+
+def misread(script: str) -> str:
+    """What bash has against a script, which it does not run, or ""."""
+    options: dict[str, Any] = {"text": True, "errors": "replace", "timeout": _TIMEOUT_S}
+    try:
+        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, check=False, **options)
+    except (OSError, subprocess.TimeoutExpired):  # the node will say it
+        return ""
+    return "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+
+
 def environment() -> dict[str, str]:
     """What Slurm's programs, and through them the job, get: this process's, without what belongs to a job around it."""
-    kept = process.own_environment()
-    return {name: value for name, value in kept.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+    return {name: value for name, value in process.own_environment().items() if not _is_disturbing(name)}
 
 
-def _run(argv: Sequence[str], text: str = "") -> str:
+def _is_disturbing(name: str) -> bool:
+    return name in _DISTURBING or (name.startswith(("SLURM_", "SQUEUE_", "SCANCEL_")) and name != "SLURM_CONF")
+
+
+def _run(argv: Sequence[str], text: str = "", *, inherits: Sequence[int] = ()) -> str:
     """Run one program.
 
+    Args:
+        argv: Its words.
+        text: Its standard input.
+        inherits: Descriptors that it holds for as long as it runs, even if this process dies.
+
     Raises:
-        Unreachable: The controller does not answer.
+        Unreachable: The controller does not answer, or the program was killed before it could tell.
         RunnerError: Refused, in Slurm's own words.
     """
+    options: dict[str, Any] = {"env": environment(), "cwd": "/", "text": True, "errors": "replace", "pass_fds": tuple(inherits)}
     try:
-        done = subprocess.run(
-            list(argv), input=text, env=environment(), cwd="/", capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
-        )
+        done = subprocess.run(list(argv), input=text, capture_output=True, check=False, timeout=_TIMEOUT_S, **options)
     except FileNotFoundError:
         raise RunnerError(f"{missing() or f'{argv[0]} cannot be started'}.") from None
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{argv[0]} has not answered for {_TIMEOUT_S:g} s: Slurm's controller cannot be asked.") from None
     if done.returncode == 0:
-        return done.stdout
-    said = " ".join(line.strip() for line in done.stderr.splitlines() if line.strip()) or f"exit code {done.returncode}"
+        return str(done.stdout)
+    if done.returncode < 0:
+        raise Unreachable(f"{argv[0]} was killed by signal {-done.returncode} before it could answer.")
+    lines = (done.stderr.strip() or done.stdout[-_SHOWN:]).splitlines()
+    said = " ".join(line.strip() for line in lines if line.strip()) or f"exit code {done.returncode}"
     raise (Unreachable if _NO_ANSWER.search(said) else RunnerError)(said)
 
 
-def submit(options: Sequence[str], script: str) -> str:
+def submit(options: Sequence[str], script: str, *, inherits: Sequence[int] = ()) -> str:
     """Submit a batch script, and return the job's number.
+
+    Args:
+        options: Of ``sbatch``.
+        script: The batch script.
+        inherits: See ``_run``: locks that tell others that a submission may be on its way.
 
     Raises:
         Unreachable: Slurm may have taken it or not.
         RunnerError: Refused.
     """
-    return _run(["sbatch", "--parsable", *options], script).strip().partition(";")[0]
+    said = _run(["sbatch", "--parsable", *options], script, inherits=inherits)
+    found = _NUMBER.findall(said)
+    if len(found) != 1:
+        raise Unreachable(f"sbatch has not said which number the job got, but {said.strip()[:_SHOWN]!r}.")
+    return str(found[0])
 
 
 def would_refuse(options: Sequence[str], script: str) -> str:
@@ -135,7 +187,7 @@ def would_refuse(options: Sequence[str], script: str) -> str:
 
 
 def show(job: str) -> Seen | None:
-    """Ask for one job; None if Slurm does not know it, or not any more.
+    """Ask for one job; None if Slurm does not know it, or not any more, or if it is another user's.
 
     Raises:
         Unreachable: The controller does not answer.
@@ -145,13 +197,17 @@ def show(job: str) -> Seen | None:
     except Unreachable:
         raise
     except RunnerError as error:
-        if _UNKNOWN_JOB in str(error):
+        if _UNKNOWN_JOB.search(str(error)):
             return _from_accounting(job)
         raise Unreachable(str(error)) from error
     found = dict(part.split("=", 1) for part in answer.split() if "=" in part)
+    user = re.search(r"\((\d+)\)$", found.get("UserId", ""))
+    if user is not None and int(user[1]) != os.getuid():
+        return _from_accounting(job)
     code = found.get("ExitCode", "").partition(":")[0]
     reason, node = _said(found.get("Reason", "")), _said(found.get("NodeList", ""))
-    return Seen(job, found.get("JobState", ""), reason, node, "", int(code) if code.isdecimal() else None)
+    comment = _said(found.get("Comment", ""))
+    return Seen(job, found.get("JobState", ""), reason, node, comment, int(code) if code.isdecimal() else None)
 
 
 def _said(text: str) -> str:
@@ -192,16 +248,31 @@ def cancel(job: str) -> None:
     _tolerant(["scancel", job])
 
 
-def notify(job: str, signal: str) -> None:
-    """Send a signal to a job's batch script, that is to our supervisor, and to nothing else of it."""
-    _tolerant(["scancel", "--batch", f"--signal={signal}", job])
+@contextlib.contextmanager
+def notifying(job: str, signal: str) -> Iterator[None]:
+    """Send a signal to a job's batch script, that is to our supervisor, and to nothing else of it; at the end of the block stop trying.
+
+    ``scancel`` goes on for 45 s where the rest of an array waits, though the signal has arrived ("Job is in transitional state, retrying").
+    """
+    argv = ["scancel", "--batch", f"--signal={signal}", job]
+    null = subprocess.DEVNULL
+    try:
+        trying = subprocess.Popen(argv, env=environment(), cwd="/", stdin=null, stdout=null, stderr=null)
+    except OSError:  # the supervisor looks for the request, too
+        yield
+        return
+    try:
+        yield
+    finally:
+        trying.kill()
+        trying.wait()
 
 
 def _tolerant(argv: Sequence[str]) -> None:
     try:
         _run(argv)
     except RunnerError as error:
-        if _UNKNOWN_JOB not in str(error):
+        if not _UNKNOWN_JOB.search(str(error)):
             raise
 
 
@@ -250,13 +321,23 @@ class Snapshot:
         self._asked = time.monotonic()
         self._patience_s = max(self.fresh_s, 2 * (self._asked - begun)) if self._error else self.fresh_s
 
+    def whole(self, element: str) -> Seen | None:
+        """The array that was cancelled before any of it began, where this is an element of it: then nothing is told of elements.
+
+        Raises:
+            Unreachable: The controller does not answer.
+        """
+        array, _, task = element.partition("_")
+        seen = self.jobs().get(array) if task else None
+        return replace(seen, id=element) if seen is not None and seen.is_over else None
+
     def of_key(self, key: str) -> dict[str, Seen]:
         """The jobs that were submitted with a comment.
 
         Raises:
             Unreachable: The controller does not answer.
         """
-        return {name: seen for name, seen in self.jobs(since=time.time()).items() if seen.comment == key}
+        return {name: seen for name, seen in self.jobs(since=time.time()).items() if seen.has(key)}
 
 
 #: One for this process.

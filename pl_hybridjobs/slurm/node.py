@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
-from pl_hybridjobs.errors import FolderCorrupt
-from pl_hybridjobs.jobs.exits import EXIT_STOPPED
+from pl_hybridjobs.errors import HybridJobsError
+from pl_hybridjobs.jobs import lanes, node
+from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.lease import Lease, Liveness
-from pl_hybridjobs.jobs.spec import JobSpec, Status
-from pl_hybridjobs.jobs.supervisor import supervise
-
-_FAILED = 1
-_LOOK_S = 0.5
+from pl_hybridjobs.jobs.lease import Lease
+from pl_hybridjobs.jobs.spec import JobSpec
+from pl_hybridjobs.slurm.commands import queue
+from pl_hybridjobs.slurm.record import SUBMISSIONS
 
 
 def main(argv: list[str]) -> int:
@@ -30,52 +28,16 @@ def main(argv: list[str]) -> int:
     """
     path, digest, _, epoch, cause = argv
     folder = JobFolder(Path(path))
-    spec = folder.spec()
-    if folder.outcome.exists():
-        return _code(folder)
-    if _began(folder, int(epoch)):
-        if not _is_ours_to_take(folder):
-            return _code(folder)
-        cause = "requeue"
-    if not supervise(folder, spec, digest, cause) and _may_go_on(folder, spec):
+    spec, was_over = folder.spec(), folder.outcome.exists()
+    code = node.attend(folder, digest, int(epoch), cause, lambda: _go_on(folder, spec))
+    if folder.outcome.exists() and not was_over:
+        _begin_next(folder, spec)
+    return code
+
+
+def _go_on(folder: JobFolder, spec: JobSpec) -> None:
+    if _may_go_on(folder, spec):
         _requeue()
-    return _code(folder)
-
-
-def _began(folder: JobFolder, epoch: int) -> bool:
-    """Whether this submission has begun before."""
-    latest = folder.latest_attempt()
-    return latest is not None and latest.number > epoch
-
-
-def _is_ours_to_take(folder: JobFolder) -> bool:
-    """Wait for as long as an earlier instance lives; True if it died, or has ended before we came, and the job is not over."""
-    latest = folder.latest_attempt()
-    assert latest is not None
-    if latest.stopped.exists():  # its budget ran out: it waits for a person
-        return False
-    if latest.exit.exists():
-        return True
-    waits = False
-    while not folder.outcome.exists():
-        current = folder.latest_attempt()
-        assert current is not None
-        if not current.exit.exists() and not _lives(folder, current.number):
-            return True
-        if not waits:
-            waits = True
-            print(f"attempt {current.number} is alive elsewhere; this instance waits, in case it dies", flush=True)
-        if current.exit.exists() and not (folder.read_optional(current.exit) or {}).get("again"):
-            return False
-        time.sleep(_LOOK_S)
-    return False
-
-
-def _lives(folder: JobFolder, number: int) -> bool:
-    try:
-        return Lease.read(folder.attempt(number)).liveness() is Liveness.ALIVE
-    except FolderCorrupt:
-        return False
 
 
 def _may_go_on(folder: JobFolder, spec: JobSpec) -> bool:
@@ -100,6 +62,21 @@ def _requeue() -> None:
     print(f"requeue {_number()} {_scontrol('requeue', _number())}", flush=True)
 
 
+def _begin_next(folder: JobFolder, spec: JobSpec) -> None:
+    """Begin what waits in the job's sweep; where nodes may not speak to Slurm, whoever looks next does.
+
+    What is in an array was submitted with it. A mirror must run where it can stay, so jobs with mirrors wait for somebody who looks.
+    """
+    sweep, last = lanes.of_job(folder, spec), SUBMISSIONS.latest(folder)
+    if sweep is None or spec.mirrors or last is None or last.task is not None:
+        return
+    try:
+        queue.jobs()  # a node that may not ask would try for long
+        sweep.begin(runners.resolve(spec.runner, spec.runner_options), lambda job: job.spec().bundle_digest, is_patient=True)
+    except HybridJobsError as error:
+        print(f"what waits in sweep {sweep.id} was not begun: {error}", flush=True)
+
+
 def _number() -> str:
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
@@ -111,10 +88,3 @@ def _scontrol(*arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"failed: {error}"
     return done.stdout + done.stderr
-
-
-def _code(folder: JobFolder) -> int:
-    outcome = folder.read_optional(folder.outcome)
-    if outcome is None:
-        return EXIT_STOPPED
-    return 0 if outcome["status"] == Status.COMPLETED else _FAILED

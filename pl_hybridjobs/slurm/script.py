@@ -2,39 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from pl_hybridjobs.jobs import launch
-
-EXIT_SETUP = 78  #: a line of ``setup`` failed (EX_CONFIG of sysexits.h)
-EXIT_NO_FOLDER = 72  #: the node does not see the job's folder (EX_OSFILE)
-#: What ended before our supervisor could write a word: these two, and the shell's own for a program that is not there or cannot run.
-BEFORE_US = (EXIT_SETUP, EXIT_NO_FOLDER, 126, 127)
-
-
-@dataclass(frozen=True)
-class Element:
-    """A job, as its batch script must know it.
-
-    Attributes:
-        folder: Its folder.
-        digest: SHA-256 of its bundle's manifest. Slurm keeps the script, so it does not travel with the bundle.
-        number: Of the submission.
-        epoch: The newest attempt when it was submitted.
-    """
-
-    folder: Path
-    digest: str
-    number: int
-    epoch: int
-
-    @property
-    def words(self) -> str:
-        """The four as words of a shell."""
-        return " ".join(shlex.quote(str(part)) for part in (self.folder, self.digest, self.number, self.epoch))
+from pl_hybridjobs.jobs.entry import Element, script
 
 
 def batch(elements: Sequence[Element], *, python: str, cause: str, grace_s: float, setup: Sequence[str], is_array: bool) -> str:
@@ -53,19 +23,5 @@ def batch(elements: Sequence[Element], *, python: str, cause: str, grace_s: floa
         choice = ['case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac"]
     else:
         choice = [f"set -- {elements[0].words}"]
-    code = launch.program("pl_hybridjobs.slurm.node")
-    return "\n".join(
-        [
-            "#!/bin/bash" + (" -l" if setup else ""),
-            *choice,
-            # A folder that is new here may show up late on a share.
-            'for _ in 1 2 3 4 5 6 7 8 9 10; do [ -d "$1/slurm" ] && break; sleep 1; done',
-            f'[ -d "$1/slurm" ] || exit {EXIT_NO_FOLDER}',
-            f'exec >>"$1/slurm/$3.out" 2>&1 || exit {EXIT_NO_FOLDER}',
-            f"export HYBRIDJOBS_GRACE_S={grace_s:g}",
-            'hybridjobs_words=("$@")',  # what `setup` reads may use the positional parameters
-            *(f"{line}\n[ $? = 0 ] || {{ echo {shlex.quote(f'setup failed: {line}')}; exit {EXIT_SETUP}; }}" for line in setup),
-            f'exec {shlex.quote(python)} -P -S -c {shlex.quote(code)} {shlex.quote(str(launch.ROOT))} "${{hybridjobs_words[@]}}" {cause}',
-            "",
-        ]
-    )
+    lines = script(choice, "slurm", python=python, cause=cause, grace_s=grace_s, setup=setup, module="pl_hybridjobs.slurm.node")
+    return "\n".join(["#!/bin/bash" + (" -l" if setup else ""), *lines, ""])

@@ -91,6 +91,7 @@ def _z() -> Any:
     return Z(0)
 
 
+@pytest.mark.torture_long
 def test_a_package_with_inputs_hyperparameters_and_tags_and_a_program_that_continues_it(home, folder, capsys):
     with contextlib.chdir(folder):
         job = AwsQuantumJob.create(

@@ -54,10 +54,17 @@ def modules() -> dict[str, Module]:
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = Module(name, path, ast.parse(path.read_bytes(), str(path)))
+        found[name] = Module(name, path, parsed(path))
     return found
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_bytes(), str(path))
+
+
+@cache
 def imports(tree: ast.Module, known: frozenset[str]) -> list[Import]:
     """Every import of a module, those inside functions too, those under ``if TYPE_CHECKING`` not.
 
@@ -79,7 +86,12 @@ def imports(tree: ast.Module, known: frozenset[str]) -> list[Import]:
 
 def imports_of(module: Module) -> list[Import]:
     """Every import of one of our modules."""
-    return imports(module.tree, frozenset(modules()))
+    return imports(module.tree, _names())
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(modules())
 
 
 def _statements(node: ast.AST, at_start: bool) -> Iterator[tuple[ast.AST, bool]]:

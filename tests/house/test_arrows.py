@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.house.source import PACKAGE, ROOT, Module, calls, imports, imports_of, modules, room_of, where
+from tests.house.source import PACKAGE, ROOT, Module, calls, imports, imports_of, modules, parsed, room_of, where
 
 # Room -> the rooms that it may import. A room may always import itself. `""` is pl_hybridjobs/__init__.py.
 ARROWS: dict[str, set[str]] = {
@@ -19,18 +19,22 @@ ARROWS: dict[str, set[str]] = {
     "home": set(),
     "transactions": set(),
     "curves": set(),
-    "notebook": {"curves"},
+    "plain": set(),
+    "notebook": {"curves", "plain"},
     "sim": {"errors"},
     "cost": {"errors", "home", "transactions"},
-    "devices": {"errors", "sim", "cost"},
-    "jobs": {"errors", "home", "transactions", "cost", "notebook"},
+    "fanout": {"errors"},
+    "devices": {"errors", "sim", "cost", "fanout"},
+    "jobs": {"errors", "home", "plain", "transactions", "cost", "notebook", "fanout"},
     "training": {"errors", "jobs", "cost"},
+    "spread": {"errors", "jobs", "devices", "training"},  # training: the random states of its members
     # The emulator: rehearsal.py starts one in the process that it makes, and looks after it and its jobs from inside.
     "braket": {"errors", "home", "jobs", "devices", "cost", "emulator"},
     "emulator": {"errors"},
+    "ray": {"errors", "home", "jobs"},
     "slurm": {"errors", "home", "jobs"},
     "dashboard": {"", "errors", "home", "jobs", "cost", "curves"},
-    "cli": {"", "errors", "home", "jobs", "cost", "emulator", "braket", "dashboard"},
+    "cli": {"", "errors", "home", "plain", "curves", "jobs", "cost", "emulator", "braket", "dashboard", "ray"},
     "compat": {"", "errors", "jobs", "cost", "braket"},  # Amazon's answers in a folder, and S3; `get_tasks()` lists what a job bought
 }
 
@@ -47,6 +51,7 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("pl_hybridjobs.dashboard",),
     "tensorboard": ("pl_hybridjobs.jobs.trackers.tensorboard",),
     "mlflow": ("pl_hybridjobs.jobs.trackers.mlflow",),
+    "ray": ("pl_hybridjobs.ray", "pl_hybridjobs.fanout"),
     "IPython": ("pl_hybridjobs.notebook.live",),
     "ipywidgets": ("pl_hybridjobs.notebook.live",),
     "fcntl": ("pl_hybridjobs.jobs.durable", "pl_hybridjobs.sim.drivers"),  # the simulator knows no jobs, and compiles once at a time
@@ -68,8 +73,8 @@ HEAVY = {
     "optax",
     "pandas",
 }
-HEAVY |= {"pennylane", "pyarrow", "rich", "scipy", "tensorboard", "torch"}
-LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat", "slurm"}
+HEAVY |= {"pennylane", "pyarrow", "ray", "rich", "scipy", "tensorboard", "torch"}
+LIGHT_ROOMS = {"", "errors", "home", "transactions", "jobs", "cost", "compat", "ray", "slurm"}
 
 
 def _is_in(module: str, places: tuple[str, ...]) -> bool:
@@ -242,7 +247,7 @@ _OPTIONAL = {
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("pl_hybridjobs", ["plot", "dashboard", "emulator", "tensorboard", "mlflow", "notebook"]),
+        ("pl_hybridjobs", ["plot", "dashboard", "emulator", "tensorboard", "mlflow", "notebook", "ray"]),
         ("tests", ["plot", "test"]),
         ("demos", ["plot"]),
     ],
@@ -256,7 +261,7 @@ def test_every_third_party_import_is_declared(folder, extras):
     undeclared = [
         f"{where(path, found.line)}: {top}"
         for path in sorted((ROOT / folder).rglob("*.py"))
-        for found in imports(ast.parse(path.read_bytes()), frozenset())
+        for found in imports(parsed(path), frozenset())
         if (top := found.target.split(".")[0]) not in ours and _DISTRIBUTIONS.get(top, top).lower() not in declared
     ]
 

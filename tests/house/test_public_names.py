@@ -45,6 +45,7 @@ PUBLIC_NAMES = [
     "loguniform",
     "current_job",
     "job_device",
+    "spread_device",
     "log_metric",
     "log_metrics",
     "save_checkpoint",

@@ -59,6 +59,8 @@ def stage() -> Iterator[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is too slow for every run."""
     for item in items:
+        if "[ray]" in item.name:
+            item.add_marker(pytest.mark.ray)
         for runner, kept in (("rehearsal", REHEARSED), ("slurm", ON_SLURM)):
             if f"[{runner}]" in item.name and item.originalname not in kept:  # type: ignore[attr-defined]
                 item.add_marker(pytest.mark.torture_long)

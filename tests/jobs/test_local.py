@@ -210,6 +210,16 @@ def test_a_job_with_a_damaged_lease_can_be_cancelled_and_removed():
     assert not job.folder.exists()
 
 
+def test_a_job_that_was_removed_says_so_in_place_of_waiting_for_ever():
+    job = hybrid_job(functions.add, runner="inline")(1)
+    job.remove()
+
+    with pytest.raises(FolderCorrupt, match="it was removed"):
+        job.result(timeout=5)
+    assert job.status is Status.UNKNOWN
+    assert "it was removed" in repr(job)
+
+
 def test_a_damaged_job_can_be_removed():
     job = hybrid_job(functions.add)(1)
     job.result(WAIT_S)

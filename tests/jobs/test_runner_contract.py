@@ -15,7 +15,7 @@ from pl_hybridjobs.errors import BundleTampered, InvalidCall, JobFailed
 from pl_hybridjobs.jobs import bundle
 from tests.jobs import functions
 
-RUNNERS = ["inline", "local", "container", "rehearsal", "slurm"]
+RUNNERS = ["inline", "local", "container", "rehearsal", "slurm", "ray"]
 WAIT_S = 60
 
 
@@ -37,6 +37,8 @@ def submit(request):
 
     if runner == "slurm":
         request.getfixturevalue("slurm")
+    if runner == "ray":
+        runner = request.getfixturevalue("ray")
 
     def call(fn, *args, **kwargs) -> Job:
         options = kwargs.pop("options", {})

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,19 @@ def test_a_home_that_is_a_file_is_told(tmp_path, monkeypatch):
         hybrid_job(functions.add)(1)
     with pytest.raises(StoreError, match="cannot hold jobs"):
         list_jobs()
+
+
+@pytest.mark.parametrize(
+    ("call", "args", "kwargs", "said"),
+    [
+        ("map", ({"a": 1},), {}, "it takes a list of mappings"),
+        ("map", (None,), {}, "it takes a list of mappings"),
+        ("list_jobs", (), {"since": "1d", "until": "now", "tags": ["t"], "status": "done"}, "4 problems"),
+        ("open_job", (3,), {}, "by text or a path"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_told_in_words(call, args, kwargs, said):
+    calls: dict[str, Callable[..., object]] = {"map": hybrid_job(functions.add).map, "list_jobs": list_jobs, "open_job": open_job}
+
+    with pytest.raises(InvalidCall, match=said):
+        calls[call](*args, **kwargs)

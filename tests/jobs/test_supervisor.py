@@ -8,6 +8,8 @@ import time
 
 from pl_hybridjobs.jobs import supervisor
 from pl_hybridjobs.jobs.lease import claim
+from pl_hybridjobs.jobs.logs import LogWriter
+from pl_hybridjobs.jobs.state import observe
 from tests.braket.boxes import packed
 from tests.jobs import functions
 
@@ -32,3 +34,15 @@ def test_a_signal_that_comes_when_the_worker_is_gone_is_not_lost():
     assert not attempt.is_asked_to_stop()
     attempt.signals += [signal.SIGTERM]
     assert attempt.is_asked_to_stop()
+
+
+def test_a_worker_that_went_on_after_it_was_asked_to_stop_is_said_to_have_been_killed_for_that():
+    folder = packed(functions.add, 1)
+    attempt = supervisor.Attempt(folder, folder.spec(), "", claim(folder, "start"))
+    attempt.kill_reason = "stop"
+    attempt.log = LogWriter(attempt.files.log)
+
+    assert attempt._interrupted(-signal.SIGKILL, "").stopped
+    attempt.log.close()
+
+    assert observe(folder).detail == "the worker was asked to stop, reached no step boundary within 10 s, and was killed"

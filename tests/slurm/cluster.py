@@ -148,11 +148,18 @@ class Cluster:
     def wait(self, timeout_s: float = _STARTS_IN_S) -> None:
         """Until the node takes jobs."""
         deadline = time.monotonic() + timeout_s
-        while self.ask("sinfo", "--noheader", "--partition=main", "--format=%T", check=False).strip() not in ("idle", "mixed", "allocated"):
+        while not self._takes_jobs():
             if time.monotonic() > deadline:
                 logs = "\n".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log")))
                 raise TimeoutError(f"Slurm does not come up:\n{logs}")
             time.sleep(0.05)
+
+    def _takes_jobs(self) -> bool:
+        """A controller that was started again says "idle" before the node has spoken to it, and refuses jobs until then."""
+        if self.ask("sinfo", "--noheader", "--partition=main", "--format=%T", check=False).strip() not in ("idle", "mixed", "allocated"):
+            return False
+        asked = subprocess.run(["sbatch", "--test-only", "--wrap=true"], env=self.env, check=False, capture_output=True, timeout=30)
+        return asked.returncode == 0
 
     def ask(self, *command: str, check: bool = True) -> str:
         """What a command of Slurm prints."""

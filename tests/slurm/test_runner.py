@@ -8,65 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pl_hybridjobs import Job, Resources, Status, hybrid_job, list_jobs, open_job
 from pl_hybridjobs.errors import InvalidCall, JobFailed, JobInterrupted, JobTimeout, RunnerError
 from pl_hybridjobs.jobs import process
-from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.slurm import commands, record
 from pl_hybridjobs.slurm.runner import SlurmRunner
 from tests.jobs import functions
 from tests.jobs.test_environment import builds, probe, versions
 from tests.slurm.cluster import Cluster
+from tests.slurm.helpers import WAIT_S, a_site_wraps, jobs_of, number, submissions, submit, submitted, told, until
 
 __all__ = ["probe"]  # a fixture
-WAIT_S = 60
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("slurm")
-
-
-def submit(fn: Callable[..., Any], *args: Any, retries: int = 0, resources: Resources | None = None, **kwargs: Any) -> Job:
-    """A job on Slurm; the runner's options begin with ``slurm_``."""
-    options = {name.removeprefix("slurm_"): kwargs.pop(name) for name in list(kwargs) if name.startswith("slurm_")}
-    return hybrid_job(fn, runner=SlurmRunner(**options), retries=retries, resources=resources)(*args, **kwargs)
-
-
-def until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.05)
-    return found
-
-
-def number(job: Job) -> str:
-    return job.place.removeprefix("Slurm job ")
-
-
-def told(cluster: Cluster, job: Job) -> dict[str, str]:
-    """What Slurm says of a job."""
-    answer = cluster.ask("scontrol", "--oneliner", "show", "job", number(job))
-    return dict(part.split("=", 1) for part in answer.split() if "=" in part)
-
-
-def submissions(job: Job) -> int:
-    last = record.latest(JobFolder(job.folder))
-    return last.number if last else 0
 
 
 def owner_of(job: Job) -> int:
     lease = job.state().lease
     assert lease is not None
     return lease.owner.pid
-
-
-def jobs_of(cluster: Cluster) -> list[str]:
-    return cluster.ask("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
 
 
 def inline(steps: int) -> float:
@@ -193,10 +156,10 @@ def test_twenty_calls_are_one_array_with_a_limit_and_their_results_are_in_order(
     assert 1 < most <= 6
 
 
-def test_after_a_failure_that_stops_a_sweep_its_waiting_jobs_are_cancelled_and_resume_goes_on_with_all():
+def test_while_nobody_looks_a_sweep_goes_on_and_a_failure_ends_it_and_resume_goes_on_with_all():
     sweep = hybrid_job(functions.fail_if_odd, runner="slurm").map([{"number": n} for n in (2, 1, 4)], max_parallel=1, on_failure="stop")
 
-    sweep.wait(WAIT_S)
+    until(lambda: all((job.folder / "outcome.json").exists() for job in sweep))
     assert [job.status for job in sweep] == [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
     sweep.resume().wait(WAIT_S)
     assert [bool(job.spec.continues) for job in sweep] == [False, True, True]
@@ -233,9 +196,10 @@ def test_preempted_jobs_save_and_end_with_the_same_bits_requeued_by_slurm_or_sub
 
     take_the_node(slurm)
     without_delay(slurm, requeued)
+    until(lambda: [job.status for job in (requeued, cancelled)] == [Status.COMPLETED] * 2)  # side by side
 
     for job in (requeued, cancelled):
-        assert job.result(WAIT_S).hex() == inline(40).hex()
+        assert job.result().hex() == inline(40).hex()
         assert job.attempt == 2
         assert "SIGUSR1" in job.logs()
         assert list(job.metrics().steps("total")) == list(range(40))
@@ -380,7 +344,7 @@ def test_a_client_that_dies_in_a_submission_leaves_one_job(slurm, point, is_subm
         assert job.resume().result(WAIT_S) == 3
 
     assert submissions(job) == 1
-    assert slurm.ask("squeue", "--noheader", "--states=all", "--format=%k").split().count(f"hybridjobs:{job.id}:1") == 1
+    assert submitted(slurm, job) == 1
 
 
 def test_a_submission_whose_answer_is_lost_is_looked_for_before_a_second_one(slurm, tmp_path, monkeypatch):
@@ -397,37 +361,23 @@ def test_a_submission_whose_answer_is_lost_is_looked_for_before_a_second_one(slu
     job = submit(functions.add, 1)
 
     assert job.result(WAIT_S) == 3
-    assert slurm.ask("squeue", "--noheader", "--states=all", "--format=%k").split().count(f"hybridjobs:{job.id}:1") == 1
+    assert submitted(slurm, job) == 1
 
 
 @pytest.mark.torture_long
-def test_a_refusal_leaves_a_job_that_can_be_resumed(slurm, monkeypatch):
+def test_a_refusal_leaves_a_job_that_can_be_resumed(slurm, tmp_path, monkeypatch):
     job = submit(functions.count, 10, pause_s=0.3)
     until(job.checkpoints)
     slurm.ask("scancel", number(job))
     assert job.wait(WAIT_S) is Status.INTERRUPTED
-    slurm.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(commands, "_run", _refusing(commands._run))
-            with pytest.raises(RunnerError, match="Invalid account"):
-                job.resume()
-    finally:
-        slurm.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    with monkeypatch.context() as patched:  # accounts are only refused where there is a database of them
+        refusal = "sbatch: error: Invalid account or account/partition combination specified"
+        a_site_wraps("sbatch", f"echo '{refusal}' >&2; exit 1", tmp_path / "bin", patched)
+        with pytest.raises(RunnerError, match=r"Invalid account.*sacctmgr show assoc"):
+            job.resume()
 
     assert open_job(job.name).status is Status.INTERRUPTED
     assert job.resume().result(WAIT_S).hex() == inline(10).hex()
-
-
-def _refusing(run: Callable[..., str]) -> Callable[..., str]:
-    """Accounts are only refused where there is a database of them."""
-
-    def refuse(argv: list[str], text: str = "") -> str:
-        if argv[0] == "sbatch":
-            raise RunnerError("Invalid account or account/partition combination specified")
-        return run(argv, text)
-
-    return refuse
 
 
 def test_nothing_of_a_job_is_left_on_the_node():

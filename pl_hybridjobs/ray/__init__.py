@@ -1,0 +1,1 @@
+"""Jobs on a Ray cluster: on one that is there, or on one of this machine."""
