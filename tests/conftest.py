@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from pl_hybridjobs.ray.cluster import Place
+from pl_hybridjobs.ray.runner import RayRunner
+from tests.ray import cluster as ray_clusters
 from tests.slurm import cluster as slurm_cluster
 from tests.slurm.cluster import Cluster
 
@@ -41,9 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process on each core, four at most; what measures, prints or kills at length has the machine for itself."""
+    """One process more than cores, four at most, since many tests wait; what measures, prints or kills at length has the machine for itself."""
     alone = config.option.capture == "no" or "not benchmark" not in config.option.markexpr
-    return 0 if alone else min(4, os.cpu_count() or 1)
+    return 0 if alone else min(4, 1 + (os.cpu_count() or 1))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -52,6 +56,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pl_hybridjobs.sim import drivers
 
         drivers.link(np.dtype(np.float64))
+    # Collecting garbage among all that was imported takes a tenth of the time of tests that compile.
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,7 +71,7 @@ def no_users_home(tmp_path_factory: pytest.TempPathFactory) -> None:
 def jobs_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ``$HYBRIDJOBS_HOME`` for each test, with a space and quotes in its path."""
     for name in list(os.environ):
-        if name.startswith(("HYBRIDJOBS_", "AMZN_BRAKET_")):
+        if name.startswith(("HYBRIDJOBS_", "AMZN_BRAKET_", "RAY_")):
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("jobs", numbered=True) / 'it\'s "home"'
     monkeypatch.setenv("HYBRIDJOBS_HOME", str(home))
@@ -87,6 +94,28 @@ def slurm(cluster: Cluster, jobs_home: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     yield cluster
     cluster.empty()
+
+
+@pytest.fixture(scope="session")
+def ray_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A Ray of this machine, started as for a first job; where Ray is not installed, the test is skipped, loudly."""
+    if problem := ray_clusters.problem():
+        pytest.skip(problem)
+    place = Place(tmp_path_factory.mktemp("ray"))
+    with place.running(idle_s=600.0) as cluster:
+        pass
+    yield place
+    place.stop(now=True)
+    assert ray_clusters.left_of(cluster) == []
+
+
+@pytest.fixture
+def ray(ray_place: Place, jobs_home: Path) -> RayRunner:
+    """A runner for that Ray, which does not know that it is one of ours."""
+    del jobs_home
+    cluster = ray_place.living()
+    assert cluster is not None
+    return RayRunner(address=cluster.address, token_file=str(ray_place.token(cluster.id)))
 
 
 @pytest.fixture
