@@ -1,9 +1,13 @@
-"""Where this package keeps what is the user's: jobs, spending, the user's budget."""
+"""Where this package keeps what is the user's: jobs, spending, the user's budget; and what is only for a while."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+#: Paths of sockets may have no more than about a hundred characters; Ray puts eighty behind a folder that it is given.
+_MOST_CHARACTERS = 22
 
 
 def default_home() -> Path:
@@ -19,3 +23,9 @@ def default_home() -> Path:
 def home_of(folder: Path) -> Path:
     """The home folder that a job's folder lies in; for one that lies elsewhere, the default."""
     return folder.parents[1] if folder.parent.name == "jobs" else default_home()
+
+
+def short_folder(prefix: str) -> Path:
+    """A new temporary folder for this user only, whose path is short enough for sockets in it. Whoever asks for it removes it."""
+    usual = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=usual if len(usual) <= _MOST_CHARACTERS else "/tmp"))  # noqa: S108 - made for us alone

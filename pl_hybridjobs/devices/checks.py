@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from pennylane.devices import ExecutionConfig
 from pennylane.devices.preprocess import validate_device_wires, validate_measurements
-from pennylane.exceptions import DeviceError, WireError
+from pennylane.exceptions import DeviceError, QuantumFunctionError, WireError
 from pennylane.measurements import MeasurementProcess
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -23,6 +24,8 @@ from pl_hybridjobs.errors import SimulationError, unknown_options
 
 _LONGEST = 200  # of what is quoted
 _OPTIONS = ("wires", "shots", "seed", "c_dtype")
+#: The methods by which a device whose circuits run elsewhere may be asked for derivatives of its own.
+BY_DEVICE = ("adjoint", "device", "best")
 
 
 def wrong_options(wires: Any, c_dtype: Any, unknown: Iterable[str], *others: str) -> list[str]:
@@ -35,6 +38,38 @@ def wrong_options(wires: Any, c_dtype: Any, unknown: Iterable[str], *others: str
     if not known:
         wrong.append(f"c_dtype must be complex64 or complex128, not {c_dtype}")
     return wrong
+
+
+def has_derivatives(
+    name: str,
+    config: ExecutionConfig | None,
+    circuit: QuantumScript | None,
+    why_not: Callable[[ExecutionConfig, QuantumScript], str | None],
+    no_backprop: str,
+) -> bool:
+    """What ``Device.supports_derivatives`` answers where circuits run elsewhere. As long as no circuit is known, nothing is looked up.
+
+    Args:
+        name: The device's.
+        config: What is asked for.
+        circuit: Of what, or None.
+        why_not: What keeps the device from derivatives of its own; None: nothing.
+        no_backprop: Why backprop cannot be, and what to do.
+
+    Raises:
+        QuantumFunctionError: A method that was asked for by its name does not fit.
+    """
+    if config is None:
+        return True
+    method = config.gradient_method
+    if method == "backprop":
+        raise QuantumFunctionError(f"{name} does not support backprop: {no_backprop}")
+    if method not in BY_DEVICE:
+        return False
+    reason = None if circuit is None else why_not(config, circuit)
+    if reason and method != "best":
+        raise QuantumFunctionError(f"{name} does not support {method} with this circuit: {reason}")
+    return reason is None
 
 
 def wrong_wires(wires: Any) -> list[str]:

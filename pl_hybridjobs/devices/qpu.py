@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import pennylane as qml
 from pennylane.devices import Device, ExecutionConfig, MCMConfig
 from pennylane.devices.modifiers import single_tape_support
-from pennylane.exceptions import DeviceError, QuantumFunctionError
+from pennylane.exceptions import DeviceError
 from pennylane.math import Interface
 from pennylane.measurements import ExpectationMP
 from pennylane.ops import MidMeasure
@@ -26,14 +26,13 @@ from pl_hybridjobs.cost.active import stranger
 from pl_hybridjobs.cost.prices import Price
 from pl_hybridjobs.devices import grouping, lowering
 from pl_hybridjobs.devices.calls import Call
-from pl_hybridjobs.devices.checks import refuse, short, wrong_wires
+from pl_hybridjobs.devices.checks import BY_DEVICE, has_derivatives, refuse, short, wrong_wires
 from pl_hybridjobs.devices.provider import QPU, CircuitResult
 from pl_hybridjobs.devices.sessions import Session
 from pl_hybridjobs.devices.submission import Policy, TaskRecord
 from pl_hybridjobs.errors import InvalidCall, did_you_mean
 
 _FALLBACK = "fallback:"
-_BY_DEVICE = ("adjoint", "device", "best")
 
 
 def provider_of(target: str) -> str:
@@ -207,18 +206,9 @@ class HybridQPU(Device):
         Raises:
             QuantumFunctionError: A method that was asked for by its name does not fit the circuit.
         """
-        if execution_config is None:
-            return True
-        method = execution_config.gradient_method
-        if method == "backprop":
-            instead = "use diff_method='best' or 'parameter-shift', which is one submission"
-            raise QuantumFunctionError(f"{self.name} does not support backprop: {self.target} runs elsewhere, out of sight; {instead}")
-        if method not in _BY_DEVICE:
-            return False
-        why_not = None if circuit is None else self._why_not(execution_config, circuit)
-        if why_not and method != "best":
-            raise QuantumFunctionError(f"{self.name} does not support {method} with this circuit: {why_not}")
-        return why_not is None
+        instead = "use diff_method='best' or 'parameter-shift', which is one submission"
+        no_backprop = f"{self.target} runs elsewhere, out of sight; {instead}"
+        return has_derivatives(self.name, execution_config, circuit, self._why_not, no_backprop)
 
     def _why_not(self, config: ExecutionConfig, circuit: QuantumScript) -> str | None:
         instead = "use diff_method='parameter-shift', which is one submission too"
@@ -242,7 +232,7 @@ class HybridQPU(Device):
         config = config or ExecutionConfig()
         if config.device_options:
             raise DeviceError(f"{self.name} has no device option {', '.join(sorted(config.device_options))}")
-        by_device = config.gradient_method in _BY_DEVICE and circuit is not None and self._why_not(config, circuit) is None
+        by_device = config.gradient_method in BY_DEVICE and circuit is not None and self._why_not(config, circuit) is None
         return replace(
             config,
             # By this name PennyLane calls back from the traced program, which is the only way to numbers.

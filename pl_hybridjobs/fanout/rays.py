@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +18,9 @@ from typing import Any
 from pl_hybridjobs.errors import FanOutError, InvalidCall, WorkerLost
 from pl_hybridjobs.fanout.executors import Crew, cores, wrong_count
 from pl_hybridjobs.fanout.processes import environment
+from pl_hybridjobs.home import short_folder
 
+_TEMPORARY = "hjray-"
 _VERSIONS = "the cluster and this process must have the same versions of Ray and of Python: install those here, or start it with these"
 _TOKEN = "RAY_AUTH_TOKEN, or a file that RAY_AUTH_TOKEN_PATH names, with RAY_AUTH_MODE=token"  # noqa: S105 - says what is missing
 
@@ -60,13 +61,12 @@ class RayExecutor(Crew):
         variables: dict[str, str] = environment(threads)
         if address is not None or not is_ours:
             del variables["PYTHONPATH"]  # the cluster's own, which may be elsewhere
-        if is_ours:
-            _connect(ray, address, workers * threads)
+        folder = _connect(ray, address, workers * threads) if is_ours else None
         env = dict(runtime_env or {})
         env["env_vars"] = {**variables, **env.get("env_vars", {})}
         super().__init__(workers, threads, partial(_Actor, env, threads))
         if is_ours:
-            self._disconnect = weakref.finalize(self, _disconnect)
+            self._disconnect = weakref.finalize(self, _disconnect, folder)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the actors, and a cluster that was started for them."""
@@ -75,8 +75,14 @@ class RayExecutor(Crew):
             self._disconnect()
 
 
-def _connect(ray: Any, address: str | None, cpus: int) -> None:
-    options: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+def _connect(ray: Any, address: str | None, cpus: int) -> Path | None:
+    """Connect, and where no cluster is named, start one. Returns the folder that it keeps, which is for this user only."""
+    folder: Path | None = None
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        folder = short_folder(_TEMPORARY)
+        # Ray opens the folder that it is given to everybody.
+        options = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": f"{folder}/ray"}
     try:
         if address is None:
             _own_token()
@@ -87,7 +93,10 @@ def _connect(ray: Any, address: str | None, cpus: int) -> None:
             (cure for word, cure in (("ersion mismatch", _VERSIONS), ("oken", _TOKEN)) if word in text),
             "is it running, and is this its address?",
         )
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         raise FanOutError(f"no connection to Ray at {address or 'this machine'}: {text}; {cure}") from error
+    return folder
 
 
 @functools.cache
@@ -95,16 +104,18 @@ def _own_token() -> None:
     """Whoever wants into a cluster of ours must know a token that is made for this process: Ray asks for one if there is one."""
     if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):  # the user's choice
         return
-    folder = tempfile.mkdtemp(prefix="hybridjobs-ray-")  # for this user only
+    folder = short_folder(_TEMPORARY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    file = Path(folder) / "token"
+    file = folder / "token"
     file.write_text(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
 
 
-def _disconnect() -> None:
+def _disconnect(folder: Path | None) -> None:
     ray = sys.modules["ray"]
     ray.shutdown()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Actor:

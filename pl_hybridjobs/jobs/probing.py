@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.entry import EXIT_NO_FOLDER, EXIT_SETUP
 from pl_hybridjobs.jobs.environment import Interpreter
 from pl_hybridjobs.jobs.lease import LEASE_S
+from pl_hybridjobs.jobs.queued import Phase, QueuedRunner, Seen
 
 #: Seconds that a probe may wait for its turn.
 PATIENCE_S = float(os.environ.get("HYBRIDJOBS_PROBE_S", "300"))
@@ -43,22 +45,7 @@ os.replace(temporary, os.path.join(folder, "answer.json"))
 """
 
 
-@dataclass(frozen=True)
-class Probed:
-    """How a probe has ended.
-
-    Attributes:
-        node: Where it ran, or "".
-        code: Its exit code.
-        told: What the engine says of it.
-    """
-
-    node: str
-    code: int | None
-    told: str
-
-
-def script(folder: Path, python: str, setup: Sequence[str]) -> list[str]:
+def _script(folder: Path, python: str, setup: Sequence[str]) -> list[str]:
     """The lines for bash that a probe runs on a node."""
     return [
         f"[ -w {shlex.quote(str(folder))} ] || exit {EXIT_NO_FOLDER}",
@@ -67,40 +54,57 @@ def script(folder: Path, python: str, setup: Sequence[str]) -> list[str]:
     ]
 
 
-def once(key: Sequence[str | Sequence[str]], ask: Callable[[Path], list[str]]) -> list[str]:
-    """Ask, unless all was good before.
+@dataclass(frozen=True)
+class Probing:
+    """A probe on its way.
+
+    Attributes:
+        look: What the engine says of it; None where it does not know it any more.
+        stop: Ends it.
+    """
+
+    look: Callable[[], Seen | None]
+    stop: Callable[[], None]
+
+
+def once(runner: QueuedRunner, key: Sequence[str | Sequence[str]], submit: Callable[[list[str]], Probing], shell: str = "") -> list[str]:
+    """Probe, unless all was good before.
 
     Args:
-        key: All that the answer depends on.
-        ask: Runs the probe, given a folder of its own, and gives the complaints.
+        runner: Whose options.
+        key: What else the answer depends on.
+        submit: Submits the lines for bash that it is given.
+        shell: How to get a shell on a node, for advice, or "".
+
+    Returns:
+        What is wrong with the node that the probe ran on, and how to mend it, one sentence each.
+
+    Raises:
+        RunnerError: The engine refuses it, or does not answer.
     """
+    python = runner.python or sys.executable
+    key = [*key, python, list(runner.setup)]
     folder = default_home() / "probes" / hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:24]
     if (folder / "good.json").exists():
         return []
     for place in (folder.parent.parent, folder.parent, folder):  # `parents=True` would leave them open to all
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "answer.json").unlink(missing_ok=True)
-    found = ask(folder)
+    probing = submit(_script(folder, python, runner.setup))
+    deadline = time.monotonic() + PATIENCE_S
+    while (seen := probing.look()) is not None and seen.phase is not Phase.OVER:
+        if time.monotonic() > deadline:
+            probing.stop()
+            late = f"the probe has not run within {PATIENCE_S:g} s ({seen.text})"
+            return [f"{late}. Submit without probe=True, or wait longer: $HYBRIDJOBS_PROBE_S"]
+        time.sleep(0.2)
+    found = _judge(seen or Seen(f"{runner.engine} does not know it any more", Phase.OVER), folder, python, type(runner).__name__, shell)
     if not found:
         write_bytes(folder / "good.json", dump_json({"time": time.time()}))
     return found
 
 
-def too_late(told: str) -> str:
-    """The complaint about a probe whose turn has not come."""
-    return f"the probe has not run within {PATIENCE_S:g} s ({told}). Submit without probe=True, or wait longer: $HYBRIDJOBS_PROBE_S"
-
-
-def judge(probed: Probed, folder: Path, python: str, runner: str, shell: str = "") -> list[str]:
-    """What is wrong with the node that a probe ran on, and how to mend it, one sentence each.
-
-    Args:
-        probed: How it has ended.
-        folder: Its own.
-        python: The interpreter that it was to run.
-        runner: The runner's class, for advice.
-        shell: How to get a shell on a node, or "".
-    """
+def _judge(probed: Seen, folder: Path, python: str, runner: str, shell: str) -> list[str]:
     node, home = probed.node or "?", folder.parent.parent
     if probed.code == EXIT_NO_FOLDER:
         advice = "Set HYBRIDJOBS_HOME to a folder on a file system that all nodes share, for example below $HOME or a project's folder"
@@ -112,7 +116,7 @@ def judge(probed: Probed, folder: Path, python: str, runner: str, shell: str = "
     answer = _read(folder / "answer.json")
     if answer is None:
         wrote = f"the probe on node {node} wrote nothing that is seen here within {_SHOWN_AFTER_S:g} s"
-        return [f"{wrote} ({probed.told}, exit code {probed.code})"]
+        return [f"{wrote} ({probed.text}, exit code {probed.code})"]
     found = []
     here = Interpreter.here().version
     if answer["python"].split(".")[:2] != here.split(".")[:2]:

@@ -7,9 +7,12 @@ job ``unknown``, never failed. What the engine's job runs on its machine is in `
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from signal import SIGKILL
@@ -26,6 +29,7 @@ from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.state import observe as observe_folder
 from pl_hybridjobs.jobs.submissions import Submission, Submissions
 
+ENVIRONMENTS = ("current", "locked")
 _LEAVING_S = 15.0
 
 
@@ -61,9 +65,24 @@ class Seen:
     state: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QueuedRunner(ABC):
-    """A runner for an engine that queues. What is special about the engine is in the methods that begin with ``_engine_``."""
+    """A runner for an engine that queues. What is special about the engine is in the methods that begin with ``_engine_``.
+
+    Attributes:
+        grace_s: Seconds between the signal to stop and the end of the job: longer than one step and one checkpoint take.
+        setup: Lines of shell before the worker, for example ``"module load python/3.11"`` or ``"source ~/env/bin/activate"``.
+        python: The interpreter on the nodes; None for the path of this one.
+        environment: ``current``: what that interpreter has. ``locked``: what the bundle's lock names, installed once for each lock.
+        probe: Run a small job first (once for each cluster and set of options), which tells whether the nodes see this folder, have this
+            Python, and lock files.
+    """
+
+    grace_s: float = 60.0
+    setup: Sequence[str] = ()
+    python: str | None = None
+    environment: str = "current"
+    probe: bool = False
 
     #: What people call the engine.
     engine: ClassVar[str]
@@ -71,6 +90,31 @@ class QueuedRunner(ABC):
     name: ClassVar[str]
     #: What has ended in the engine may be begun again there, by somebody else.
     begins_again: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "setup", lines_of(self.setup))
+
+    @property
+    def installs(self) -> bool:
+        """Whether what the bundle requires is installed for the job, so that it need not be here."""
+        return self.environment == "locked"
+
+    def complaints(self, spec: JobSpec) -> list[str]:
+        """See ``Runner.complaints``. An engine adds what it knows of its own options."""
+        del spec
+        who = type(self).__name__
+        found = [] if is_positive(self.grace_s) else [f"{who}: grace_s must be a positive number, not {self.grace_s!r}"]
+        found += text_complaints(self, ("python",))
+        if self.environment not in ENVIRONMENTS:
+            found.append(f"{who}: environment must be 'current' or 'locked', not {self.environment!r}")
+        if not isinstance(self.probe, bool):
+            found.append(f"{who}: probe must be True or False, not {self.probe!r}")
+        for line in self.setup:
+            if not isinstance(line, str) or "\n" in line or not line.strip():
+                found.append(f"{who}: setup has {line!r}; give one line of shell for each step")
+            elif re.search(r"(?<!\\)(\\\\)*\\$", line):
+                found.append(f"{who}: setup has {line!r}, whose last backslash would take the next line along; write the step in one")
+        return found
 
     @property
     def ends_in_s(self) -> float:
@@ -360,3 +404,22 @@ class QueuedRunner(ABC):
         """What the job is called where it runs; "" before it is known there."""
         last = self.submissions.latest(folder)
         return f"{self.engine} job {last.job}" if last is not None and last.job else ""
+
+
+def lines_of(value: Sequence[str] | None) -> tuple[str, ...]:
+    """An option of several lines, of which one may be given alone."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def is_positive(value: object) -> bool:
+    """Whether it is a finite number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def text_complaints(runner: QueuedRunner, names: Sequence[str]) -> list[str]:
+    """About options that are texts of one line, or None."""
+    return [
+        f"{type(runner).__name__}: {name} must be a text that is not empty, not {value!r}"
+        for name in names
+        if (value := getattr(runner, name)) is not None and (not isinstance(value, str) or not value or "\n" in value)
+    ]

@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 from pl_hybridjobs.errors import FolderCorrupt, RunnerError
+from pl_hybridjobs.home import short_folder
 from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs.durable import dump_sealed, locked, read_sealed, write_bytes
 from pl_hybridjobs.jobs.queued import Phase, Unreachable
@@ -31,9 +31,8 @@ INSTALL = "pip install 'pl-hybridjobs[ray]'"
 _STARTED_IN_S = 180.0
 _ENDED_IN_S = 40.0
 _LEAVING_S = 3.0
+_TEMPORARY = "hjray-"
 _KEEPER = launch.program("pl_hybridjobs.ray.keeper")
-#: Sockets lie below it, and their paths may have no more than about a hundred characters.
-_MOST_CHARACTERS = 22
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class Place:
         name = secrets.token_hex(6)
         write_bytes(self.token(name), secrets.token_hex(32).encode())
         self.log.unlink(missing_ok=True)
-        temporary = _short_folder()
+        temporary = short_folder(_TEMPORARY)
         argv = [sys.executable, "-P", "-c", _KEEPER, str(launch.ROOT), str(self.path), name, str(idle_s)]
         try:
             pid = process.spawn(argv, {**process.own_environment(), "HYBRIDJOBS_RAY_TEMPORARY": str(temporary)}, session=True)
@@ -288,11 +287,3 @@ def _clear(cluster: Cluster) -> None:
     process.kill_all(f"ray:{cluster.id}")
     if Path(cluster.temporary).name.startswith(_TEMPORARY):
         shutil.rmtree(cluster.temporary, ignore_errors=True)
-
-
-_TEMPORARY = "hjray-"
-
-
-def _short_folder() -> Path:
-    usual = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=usual if len(usual) <= _MOST_CHARACTERS else "/tmp"))  # noqa: S108 - made for us alone

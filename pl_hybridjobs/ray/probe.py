@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pl_hybridjobs.jobs import probing
-from pl_hybridjobs.jobs.queued import Phase
+from pl_hybridjobs.jobs.queued import Seen
 from pl_hybridjobs.ray import api
 from pl_hybridjobs.ray.api import Api
 
@@ -33,24 +30,14 @@ def complaints(runner: RayRunner, cluster: Api, request: Mapping[str, Any]) -> l
     Raises:
         RunnerError: The cluster refuses it, or does not answer.
     """
-    python = runner.python or sys.executable
+    name = f"hybridjobs-probe-{secrets.token_hex(6)}"
 
-    def ask(folder: Path) -> list[str]:
-        name = f"hybridjobs-probe-{secrets.token_hex(6)}"
-        entry = runner.entrypoint(probing.script(folder, python, runner.setup))
-        cluster.submit({**request, "entrypoint": entry, "submission_id": name})
-        deadline = time.monotonic() + probing.PATIENCE_S
-        while True:
-            job = cluster.job(name)
-            seen = api.seen(job) if job is not None else None
-            if seen is None or seen.phase is Phase.OVER:
-                break
-            if time.monotonic() > deadline:
-                cluster.stop(name)
-                return [probing.too_late(seen.text)]
-            time.sleep(0.2)
-        told = seen.text if seen is not None else "Ray does not know it any more"
-        code = seen.code if seen is not None else None
-        return probing.judge(probing.Probed(seen.node if seen is not None else "", code, told), folder, python, "RayRunner")
+    def submit(lines: list[str]) -> probing.Probing:
+        cluster.submit({**request, "entrypoint": runner.entrypoint(lines), "submission_id": name})
+        return probing.Probing(look, lambda: cluster.stop(name))
 
-    return probing.once([cluster.address, python, json.dumps(dict(request), sort_keys=True), list(runner.setup)], ask)
+    def look() -> Seen | None:
+        job = cluster.job(name)
+        return api.seen(job) if job is not None else None
+
+    return probing.once(runner, [cluster.address, json.dumps(dict(request), sort_keys=True)], submit)

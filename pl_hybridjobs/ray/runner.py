@@ -23,7 +23,7 @@ from pl_hybridjobs.errors import RunnerError, says_its_fields
 from pl_hybridjobs.home import home_of
 from pl_hybridjobs.jobs.entry import Element, script
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.queued import QueuedRunner, Seen, Unreachable
+from pl_hybridjobs.jobs.queued import QueuedRunner, Seen, Unreachable, is_positive, text_complaints
 from pl_hybridjobs.jobs.spec import JobSpec
 from pl_hybridjobs.jobs.submissions import Submission, Submissions
 from pl_hybridjobs.ray import api
@@ -31,8 +31,6 @@ from pl_hybridjobs.ray.api import Api
 from pl_hybridjobs.ray.cluster import INSTALL, PREFIX, Cluster, Place
 
 SUBMISSIONS = Submissions("ray", separator="-")
-ENVIRONMENTS = ("current", "locked")
-_TEXTS = ("address", "token_file", "python")
 _STOPS_IN_S = 15.0  # of a supervisor, after its worker's grace
 _TRIES, _PAUSE_S = 3, 2.0
 _OLDEST = (2, 52)  # of Ray, that asks for a token
@@ -59,24 +57,18 @@ class RayRunner(QueuedRunner):
             ``~/.ray/auth_token``). There is no ``token=``: options are written to job folders.
         gpus: How many, also parts of one.
         resources: The cluster's own resources, for example ``{"fridge": 1}``.
-        grace_s: Seconds between a signal to stop and the end: longer than one step and one checkpoint take.
-        setup: Lines of shell before the worker, for example ``"source ~/env/bin/activate"``.
-        python: The interpreter on the nodes; None for the path of this one.
-        environment: ``current``: what that interpreter has. ``locked``: what the bundle's lock names, installed once for each lock.
-        probe: Run a small job first (once for each cluster and set of options), which tells whether the nodes see this folder, have this
-            Python, and lock files.
         idle_s: Seconds without jobs after which a Ray of this machine ends; of the job that starts it.
+        grace_s: See ``QueuedRunner``, as for all that follow.
+        setup: Lines of shell before the worker.
+        python: The interpreter on the nodes.
+        environment: ``current`` or ``locked``.
+        probe: Run a small job first.
     """
 
     address: str | None = None
     token_file: str | None = None
     gpus: float | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
-    grace_s: float = 60.0
-    setup: Sequence[str] = ()
-    python: str | None = None
-    environment: str = "current"
-    probe: bool = False
     idle_s: float = 600.0
     engine: ClassVar[str] = "Ray"
     name: ClassVar[str] = "ray"
@@ -87,48 +79,29 @@ class RayRunner(QueuedRunner):
             object.__setattr__(self, "address", self.address.rstrip("/"))
         if self.token_file is not None:
             object.__setattr__(self, "token_file", os.fspath(self.token_file))
-        object.__setattr__(self, "setup", (self.setup,) if isinstance(self.setup, str) else tuple(self.setup or ()))
-
-    @property
-    def installs(self) -> bool:
-        """Whether what the bundle requires is installed for the job, so that it need not be here."""
-        return self.environment == "locked"
+        super().__post_init__()
 
     # Before ------------------------------------------------------------------------------------------------------------------
 
     def complaints(self, spec: JobSpec) -> list[str]:
         """See ``Runner.complaints``."""
-        found = [
-            f"RayRunner: {name} must be a text that is not empty, not {value!r}"
-            for name in _TEXTS
-            if (value := getattr(self, name)) is not None and (not isinstance(value, str) or not value or "\n" in value)
-        ]
+        found = text_complaints(self, ("address", "token_file"))
         if not found and self.address is not None and (problem := api.address_complaint(self.address)):
             found.append(f"RayRunner: address={_shown(self.address)} {problem}")
-        found += [
-            f"RayRunner: {name} must be a positive number, not {getattr(self, name)!r}"
-            for name in ("grace_s", "idle_s")
-            if not _is_positive(getattr(self, name))
-        ]
-        if self.environment not in ENVIRONMENTS:
-            found.append(f"RayRunner: environment must be 'current' or 'locked', not {self.environment!r}")
-        found += [
-            f"RayRunner: setup has {line!r}; give one line of shell for each step"
-            for line in self.setup
-            if not isinstance(line, str) or "\n" in line or not line.strip()
-        ]
-        return [*found, *self._resource_complaints(spec)]
+        if not is_positive(self.idle_s):
+            found.append(f"RayRunner: idle_s must be a positive number, not {self.idle_s!r}")
+        return [*super().complaints(spec), *found, *self._resource_complaints(spec)]
 
     def _resource_complaints(self, spec: JobSpec) -> list[str]:
         found = []
-        if self.gpus is not None and not _is_positive(self.gpus):
+        if self.gpus is not None and not is_positive(self.gpus):
             found.append(f"RayRunner: gpus must be a positive number, not {self.gpus!r}")
         if not isinstance(self.resources, Mapping):
             return [*found, f"RayRunner: resources must be a mapping of names to numbers, not {type(self.resources).__name__}"]
         for name, amount in self.resources.items():
             if name in ("CPU", "GPU", "memory", "object_store_memory"):
                 found.append(f"RayRunner: resources has {name!r}; that is Resources(threads=, memory_mb=), or RayRunner(gpus=)")
-            elif not isinstance(name, str) or not name or not _is_positive(amount):
+            elif not isinstance(name, str) or not name or not is_positive(amount):
                 found.append(f"RayRunner: resources has {name!r}: {amount!r}; names are texts, amounts positive numbers")
         threads, cores = spec.resources.threads, os.cpu_count() or 1
         if self._wanted() is None and isinstance(threads, int) and threads > cores:
@@ -358,7 +331,3 @@ def _lacking() -> str:
     if tuple(int(part) for part in here.split(".")[:2]) < _OLDEST:
         return f"Ray {here} is installed here, which asks nobody for a token, so everybody could use it: {INSTALL} --upgrade"
     return ""
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

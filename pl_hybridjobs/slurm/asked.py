@@ -6,12 +6,12 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from pl_hybridjobs.jobs.queued import is_positive, text_complaints
 from pl_hybridjobs.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from pl_hybridjobs.slurm.runner import SlurmRunner
 
-ENVIRONMENTS = ("current", "locked")
 #: These would break what the runner does, or would do nothing beside what it says itself.
 _OURS = {
     **dict.fromkeys(("array", "comment", "dependency", "output", "error", "signal", "parsable", "test-only", "wrap", "wait"), ""),
@@ -21,7 +21,7 @@ _OURS = {
     "job-name": "; give hybrid_job(name=...)",
     "clusters": ", because it asks one cluster only: submit on a login node of that one",
 }
-_TEXTS = ("partition", "account", "qos", "constraint", "python")
+_TEXTS = ("partition", "account", "qos", "constraint")
 _SUPERVISOR_MB = 64  # the supervisor itself, beside what the job may use
 _START_S = 60.0  # of an allocation, until the worker has begun
 _EARLY_S = 60.0  # sbatch(1), --signal: it may come so much earlier
@@ -46,38 +46,27 @@ def words(runner: SlurmRunner, spec: JobSpec) -> list[str]:
 
 
 def complaints(runner: SlurmRunner, timeout_s: float | None) -> list[str]:
-    """What is wrong with a runner's options, one sentence each. Asks nobody.
+    """What is wrong with options that are Slurm's alone, one sentence each. Asks nobody.
 
     Args:
         runner: Whose.
         timeout_s: The limit of the job itself, or None.
     """
-    found = [
-        f"SlurmRunner: {name} must be a text that is not empty, not {value!r}"
-        for name in _TEXTS
-        if (value := getattr(runner, name)) is not None and (not isinstance(value, str) or not value or "\n" in value)
-    ]
+    found = text_complaints(runner, _TEXTS)
     if runner.gpus is not None and not re.fullmatch(r"([\w.-]+:)?[1-9]\d*", str(runner.gpus)):
         found.append(f"SlurmRunner: gpus must be a number of at least 1, or 'type:number', not {runner.gpus!r}")
-    if runner.environment not in ENVIRONMENTS:
-        found.append(f"SlurmRunner: environment must be 'current' or 'locked', not {runner.environment!r}")
-    found += [
-        f"SlurmRunner: {name} must be True or False, not {value!r}"
-        for name in ("requeue", "probe")
-        if not isinstance(value := getattr(runner, name), bool)
-    ]
-    return [*found, *_about_times(runner, timeout_s), *_about_lines(runner)]
+    if not isinstance(runner.requeue, bool):
+        found.append(f"SlurmRunner: requeue must be True or False, not {runner.requeue!r}")
+    return [*found, *_about_times(runner, timeout_s), *_about_options(runner)]
 
 
 def _about_times(runner: SlurmRunner, timeout_s: float | None) -> list[str]:
-    found = [
-        f"SlurmRunner: {name} must be a positive number, not {value!r}"
-        for name, value in (("walltime_s", runner.walltime_s), ("grace_s", runner.grace_s))
-        if not (value is None and name == "walltime_s") and not _is_positive(value)
-    ]
-    if not found and runner.grace_s > _MOST_GRACE_S:
+    found = []
+    if runner.walltime_s is not None and not is_positive(runner.walltime_s):
+        found.append(f"SlurmRunner: walltime_s must be a positive number, not {runner.walltime_s!r}")
+    if is_positive(runner.grace_s) and runner.grace_s > _MOST_GRACE_S:
         found.append(f"SlurmRunner: grace_s={runner.grace_s:g} is more than the {_MOST_GRACE_S} seconds that Slurm takes")
-    if found or runner.walltime_s is None:
+    if found or runner.walltime_s is None or not is_positive(runner.grace_s):
         return found
     to_stop_s = runner.grace_s + _EARLY_S
     given = f"SlurmRunner: walltime_s={runner.walltime_s:g}, with grace_s={runner.grace_s:g} and a minute that Slurm takes for itself,"
@@ -88,13 +77,8 @@ def _about_times(runner: SlurmRunner, timeout_s: float | None) -> list[str]:
     return []
 
 
-def _about_lines(runner: SlurmRunner) -> list[str]:
+def _about_options(runner: SlurmRunner) -> list[str]:
     found = []
-    for line in runner.setup:
-        if not isinstance(line, str) or "\n" in line or not line.strip():
-            found.append(f"SlurmRunner: setup has {line!r}; give one line of shell for each step")
-        elif re.search(r"(?<!\\)(\\\\)*\\$", line):
-            found.append(f"SlurmRunner: setup has {line!r}, whose last backslash would take the next line along; write the step in one")
     for option in runner.options:
         if not isinstance(option, str) or not option.startswith("--") or "\n" in option:
             found.append(f"SlurmRunner: options has {option!r}; write them as '--name=value' or '--name'")
@@ -106,10 +90,6 @@ def _about_lines(runner: SlurmRunner) -> list[str]:
 def _ours(name: str) -> str | None:
     """Which option of ours it is, or None; ``sbatch`` takes the beginnings of names, too."""
     return name if name in _OURS else next((ours for ours in _OURS if ours.startswith(name)), None)
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 #: By a word of Slurm's; of several the first: a refused account is told with its partition.

@@ -20,7 +20,7 @@ from pl_hybridjobs.jobs import trackers
 from pl_hybridjobs.jobs.durable import crash_point, locked
 from pl_hybridjobs.jobs.entry import Element
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.jobs.queued import QueuedRunner, Seen, Unreachable
+from pl_hybridjobs.jobs.queued import QueuedRunner, Seen, Unreachable, lines_of
 from pl_hybridjobs.jobs.spec import JobSpec, new_id
 from pl_hybridjobs.jobs.state import State
 from pl_hybridjobs.jobs.submissions import PREFIX, Submission, Submissions
@@ -48,15 +48,14 @@ class SlurmRunner(QueuedRunner):
         gpus: How many, or ``type:number``.
         walltime_s: Seconds that Slurm gives the job at a time. At its end a job stops at a step boundary, and goes on in a next one where
             ``retries`` are left. None: from ``Resources.timeout_s``, or the partition's own.
-        grace_s: Seconds between the signal to stop and the end of the job: longer than one step and one checkpoint take.
         requeue: Whether Slurm may begin the job again by itself, after a preemption or the loss of a node.
         after: Jobs that must have completed before: of ours (``Job`` objects, or their names), or Slurm's own numbers.
-        setup: Lines of shell before the worker, for example ``"module load python/3.11"`` or ``"source ~/env/bin/activate"``.
-        python: The interpreter on the nodes; None for the path of this one.
-        environment: ``current``: what that interpreter has. ``locked``: what the bundle's lock names, installed once for each lock.
         options: More of ``sbatch``'s, for example ``"--exclusive"`` or ``"--nodelist=n[01-04]"``.
-        probe: Run a small job first (once for each set of options), which tells whether the nodes see this folder, have this Python, and
-            lock files.
+        grace_s: See ``QueuedRunner``, as for all that follow.
+        setup: Lines of shell before the worker.
+        python: The interpreter on the nodes.
+        environment: ``current`` or ``locked``.
+        probe: Run a small job first.
     """
 
     partition: str | None = None
@@ -65,14 +64,9 @@ class SlurmRunner(QueuedRunner):
     constraint: str | None = None
     gpus: int | str | None = None
     walltime_s: float | None = None
-    grace_s: float = 60.0
     requeue: bool = True
     after: Sequence[Any] = ()
-    setup: Sequence[str] = ()
-    python: str | None = None
-    environment: str = "current"
     options: Sequence[str] = ()
-    probe: bool = False
     engine: ClassVar[str] = "Slurm"
     name: ClassVar[str] = "slurm"
     submissions: ClassVar[Submissions] = SUBMISSIONS
@@ -83,20 +77,14 @@ class SlurmRunner(QueuedRunner):
     def __post_init__(self) -> None:
         after = (self.after,) if isinstance(self.after, str | int) or hasattr(self.after, "folder") else self.after or ()
         object.__setattr__(self, "after", tuple(str(getattr(job, "folder", job)) for job in after))
-        for name in ("setup", "options"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
-
-    @property
-    def installs(self) -> bool:
-        """Whether what the bundle requires is installed for the job, so that it need not be here."""
-        return self.environment == "locked"
+        object.__setattr__(self, "options", lines_of(self.options))
+        super().__post_init__()
 
     # Before ------------------------------------------------------------------------------------------------------------------
 
     def complaints(self, spec: JobSpec) -> list[str]:
         """See ``Runner.complaints``."""
-        return asked.complaints(self, spec.resources.timeout_s)
+        return [*super().complaints(spec), *asked.complaints(self, spec.resources.timeout_s)]
 
     def preflight(self, spec: JobSpec) -> list[str]:
         """What Slurm would refuse, in its own words; what is wrong with jobs that come before; and what a probe finds, where asked."""

@@ -19,7 +19,21 @@ def ours(told: commands.Seen | None, last: Submission) -> Seen | None:
     """What Slurm says of a submission; None if its number is another job's by now: a controller that lost its state begins anew."""
     if told is None or (f"{PREFIX}:" in told.comment and not told.has(last.key)):
         return None
+    return _plain(told)
+
+
+def _plain(told: commands.Seen) -> Seen:
     return Seen(told.text, told.phase, told.node, told.code, told.state)
+
+
+def of_number(job: str) -> Seen | None:
+    """What Slurm's controller says of a job, whosever it is.
+
+    Raises:
+        Unreachable: It does not answer.
+    """
+    told = commands.show(job)
+    return _plain(told) if told is not None else None
 
 
 def now(last: Submission) -> Seen | None:

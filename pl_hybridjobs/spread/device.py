@@ -20,6 +20,7 @@ from pennylane.ops import MidMeasure
 from pennylane.tape import QuantumScript
 
 from pl_hybridjobs.devices import batches
+from pl_hybridjobs.devices.checks import BY_DEVICE, has_derivatives
 from pl_hybridjobs.devices.qpu import HybridQPU, is_traced
 from pl_hybridjobs.devices.simulator import split_trainable
 from pl_hybridjobs.errors import InvalidCall, TaskCancelled
@@ -29,7 +30,6 @@ from pl_hybridjobs.spread.rounds import NAME, Policy, Rounds
 from pl_hybridjobs.spread.work import prepared
 from pl_hybridjobs.training.rng import device_state, restore_device
 
-_BY_DEVICE = ("adjoint", "device", "best")
 _INSTEAD = "use diff_method='parameter-shift', which all members run"
 #: Gates whose derivatives every adjoint method knows; others that are trained are decomposed before members see them.
 _ROTATIONS = frozenset({"RX", "RY", "RZ", "PhaseShift", "IsingXX", "IsingYY", "IsingZZ"})
@@ -143,17 +143,8 @@ class SpreadDevice(Device):  # type: ignore[misc]
         Raises:
             QuantumFunctionError: A method that was asked for by its name does not fit a member.
         """
-        if execution_config is None:
-            return True
-        method = execution_config.gradient_method
-        if method == "backprop":
-            raise QuantumFunctionError(f"{self.name} does not support backprop: its circuits run on several devices; {_INSTEAD}")
-        if method not in _BY_DEVICE:
-            return False
-        why_not = None if circuit is None else self._why_not(execution_config, circuit)
-        if why_not and method != "best":
-            raise QuantumFunctionError(f"{self.name} does not support {method} with this circuit: {why_not}")
-        return why_not is None
+        no_backprop = f"its circuits run on several devices; {_INSTEAD}"
+        return has_derivatives(self.name, execution_config, circuit, self._why_not, no_backprop)
 
     def _why_not(self, config: ExecutionConfig, circuit: QuantumScript) -> str | None:
         """What keeps it from adjoint; None: nothing."""
@@ -176,7 +167,7 @@ class SpreadDevice(Device):  # type: ignore[misc]
         config = config or ExecutionConfig()
         if config.device_options:
             raise DeviceError(f"{self.name} has no device option {', '.join(sorted(config.device_options))}")
-        adjoint = config.gradient_method in _BY_DEVICE and circuit is not None and self._why_not(config, circuit) is None
+        adjoint = config.gradient_method in BY_DEVICE and circuit is not None and self._why_not(config, circuit) is None
         buys = any(isinstance(device, HybridQPU) for device in self.members.values())  # one task gives both
         return replace(
             config,

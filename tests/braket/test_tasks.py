@@ -261,7 +261,8 @@ def test_what_an_attempt_bought_and_never_heard_of_is_collected_by_the_next_one(
 
 def test_a_session_a_job_and_tags_are_told(emulated, monkeypatch):
     monkeypatch.setenv("AMZN_BRAKET_JOB_TOKEN", "the-token")
-    running = emulated(latency_s=0.3, concurrency=1)
+    running = emulated()
+    running.hold("Forte 1")
     qpu = tasks.open(FORTE)
 
     ids = [qpu.submit(task(key=f"key-{i}", session="scan", tags={"who": "us"})) for i in range(3)]
@@ -269,8 +270,8 @@ def test_a_session_a_job_and_tags_are_told(emulated, monkeypatch):
 
     assert dict(running.tasks[0].tags) == {"hybridjobs:session": "scan", "who": "us"}
     assert waiting.state == TaskState.QUEUED
-    assert (waiting.priority, int(waiting.queue_position)) == ("priority", 2)
-    assert qpu.availability().priority_queue == "2"
+    assert (waiting.priority, int(waiting.queue_position)) == ("priority", 3)
+    assert qpu.availability().priority_queue == "3"
 
 
 def test_secrets_are_nowhere(emulated, monkeypatch, caplog, tmp_path, jobs_home, capfd):

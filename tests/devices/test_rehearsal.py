@@ -39,7 +39,7 @@ def bits_of(qpu, task) -> np.ndarray:
 
 
 def test_it_waits_in_the_queue_and_runs_as_long_as_it_was_told():
-    qpu = open_rehearsal("rehearsal:ideal", queue_s=0.15, latency_s=0.15, task_usd=0.5)
+    qpu = open_rehearsal("rehearsal:ideal", queue_s=1.0, latency_s=0.15, task_usd=0.5)
     began_s = time.monotonic()
     task_id = qpu.submit(a_task())
     first = qpu.status(task_id)
@@ -47,7 +47,7 @@ def test_it_waits_in_the_queue_and_runs_as_long_as_it_was_told():
 
     assert (first.state, first.queue_position, first.priority) == (TaskState.QUEUED, "1", "normal")
     assert status.cost_usd == 0.5
-    assert time.monotonic() - began_s >= 0.3
+    assert time.monotonic() - began_s >= 1.15
 
 
 def test_the_same_key_is_one_purchase_in_whatever_process(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from moto.backends import get_backend
 
-from pl_hybridjobs.emulator import emulator
+from pl_hybridjobs.emulator import emulator, tasks
 from pl_hybridjobs.emulator.running import Emulator
 
 BUCKET = "amazon-braket-us-east-1-123456789012"
@@ -32,6 +32,12 @@ def session_emulator() -> Iterator[Emulator]:
     """Started once."""
     with emulator(seed=7) as running:
         yield running
+
+
+@pytest.fixture
+def slowly_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are CANCELLING for long enough to be seen so, however busy the machine is."""
+    monkeypatch.setattr(tasks, "CANCELLING_S", 2.0)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_botos_own_retries_get_through():
 
 
 def test_results_that_come_later_than_the_state():
-    with emulator(devices=["SV1"], faults=Faults(missing=1, missing_s=0.3)) as running:
+    with emulator(devices=["SV1"], faults=Faults(missing=1, missing_s=2.0)) as running:
         braket = client(running)
         arn = braket.create_quantum_task(**task())["quantumTaskArn"]
         running.wait()
@@ -93,12 +93,12 @@ def test_results_that_come_later_than_the_state():
         assert found["status"] == "COMPLETED"
         with pytest.raises(s3.exceptions.NoSuchKey):
             s3.get_object(**place)
-        time.sleep(0.5)
+        time.sleep(2.2)
         assert json.loads(s3.get_object(**place)["Body"].read())["measurements"]
 
 
 def test_malformed_results_heal_where_that_is_asked_for():
-    with emulator(devices=["SV1"], faults=Faults(malformed=1, malformed_s=0.3)) as running:
+    with emulator(devices=["SV1"], faults=Faults(malformed=1, malformed_s=2.0)) as running:
         braket = client(running)
         arn = braket.create_quantum_task(**task())["quantumTaskArn"]
         running.wait()
@@ -106,7 +106,7 @@ def test_malformed_results_heal_where_that_is_asked_for():
 
         with pytest.raises(ValueError, match=r"Expecting|Unterminated"):
             json.loads(stored(found))
-        time.sleep(0.5)
+        time.sleep(2.2)
         assert json.loads(stored(found))["measurements"]
 
 

@@ -235,7 +235,7 @@ def test_queue_positions_and_depth(enter):
         assert "secret" not in repr(busy.tasks)
 
 
-def test_cancelling_a_waiting_task(enter):
+def test_cancelling_a_waiting_task(enter, slowly_cancelled):
     with emulator(devices=["SV1"], latency_s=30) as slow:
         enter(slow)
         task = AwsDevice(SV1).run(BELL, shots=10)

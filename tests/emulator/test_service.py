@@ -205,8 +205,8 @@ def test_every_operation_of_the_model_is_answered(braket):
 # Queues, limits, tags, searches
 
 
-def test_cancelling(bucket):
-    with emulator(devices=["Forte 1"], latency_s=0.2) as running:
+def test_cancelling(bucket, slowly_cancelled):
+    with emulator(devices=["Forte 1"], latency_s=2.0) as running:
         braket = client(running)
         arns = [braket.create_quantum_task(**task(FORTE))["quantumTaskArn"] for _ in range(3)]
         assert running.wait_until(lambda: running.tasks[0].status == "RUNNING")
@@ -223,10 +223,11 @@ def test_cancelling(bucket):
 
 
 def test_an_offline_device_keeps_what_waits(bucket):
-    with emulator(devices=["Forte 1"], latency_s=0.1) as running:
+    with emulator(devices=["Forte 1"], latency_s=1.0) as running:
         braket = client(running)
         for _ in range(2):
             braket.create_quantum_task(**task(FORTE))
+        assert running.wait_until(lambda: running.tasks[0].status == "RUNNING")
         running.set_status("Forte 1", "OFFLINE")
         assert running.wait_until(lambda: running.tasks[0].status == "COMPLETED")
 
@@ -249,11 +250,13 @@ def test_offline_windows(bucket):
 
 
 def test_a_bucket_that_is_deleted_meanwhile_fails_the_task(bucket):
-    with emulator(devices=["SV1"], latency_s=0.2) as running:
+    with emulator(devices=["SV1"]) as running:
+        running.hold("SV1")
         s3 = client(running, "s3")
         s3.create_bucket(Bucket="short-lived")
         arn = client(running).create_quantum_task(**task(outputS3Bucket="short-lived"))["quantumTaskArn"]
         s3.delete_bucket(Bucket="short-lived")
+        running.release("SV1")
         running.wait()
 
         assert "could not be written to the bucket short-lived" in client(running).get_quantum_task(quantumTaskArn=arn)["failureReason"]

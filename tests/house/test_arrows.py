@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "notebook": {"curves", "plain"},
     "sim": {"errors"},
     "cost": {"errors", "home", "transactions"},
-    "fanout": {"errors"},
+    "fanout": {"errors", "home"},
     "devices": {"errors", "sim", "cost", "fanout"},
     "jobs": {"errors", "home", "plain", "transactions", "cost", "notebook", "fanout"},
     "training": {"errors", "jobs", "cost"},

@@ -472,7 +472,7 @@ def test_a_second_signal_leaves_at_once():
     os.kill(worker, signal.SIGTERM)
 
     assert job.wait(WAIT_S) is Status.INTERRUPTED
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15  # a step takes 20 s
     assert [c.good for c in job.checkpoints()] == [True]
 
 
