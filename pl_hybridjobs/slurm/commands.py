@@ -33,6 +33,10 @@ _TIMEOUT_S = 30.0
 _SETTLED_S = 0.5
 _SHOWN = 200  # characters of an answer that is none
 _FORMAT = "%i|%T|%r|%N|%k"
+_NO_NODES = re.compile(r"node configuration is not available", re.IGNORECASE)
+_NOT_NOW = re.compile(r"required nodes? not available|nodes are busy", re.IGNORECASE)
+#: sinfo(1), states of nodes; what saves power, or is to be rebooted, is there all the same.
+_TAKES_JOBS = re.compile(r"(allocated|completing|idle|mixed|planned)[~#!%@^+-]?")
 #: The second one of an element, while others of its array are known.
 _UNKNOWN_JOB = re.compile(r"Invalid job id specified|Job \S+ not found")
 #: What ``sbatch --parsable`` prints; wrappers of sites print more, before and after.
@@ -182,8 +186,21 @@ def would_refuse(options: Sequence[str], script: str) -> str:
     except Unreachable:
         raise
     except RunnerError as error:
-        return str(error)
+        return "" if _may_wait(str(error)) else str(error)
     return ""
+
+
+def _may_wait(said: str) -> bool:
+    """Whether Slurm only says that nothing can start now: nodes that are down or drained count as missing in a trial, and not in a queue."""
+    if _NOT_NOW.search(said):
+        return True
+    if not _NO_NODES.search(said):
+        return False
+    try:
+        states = _run(["sinfo", "--noheader", "--format=%T"]).split()
+    except RunnerError:
+        return False
+    return not all(_TAKES_JOBS.fullmatch(state) for state in states)
 
 
 def show(job: str) -> Seen | None:

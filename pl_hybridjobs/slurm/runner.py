@@ -210,6 +210,8 @@ class SlurmRunner(QueuedRunner):
         """See ``QueuedRunner``."""
         if seen.state == "OUT_OF_MEMORY":
             return "memory", f"{seen.text}: it used more than Slurm gave it; raise Resources.memory_mb"
+        if seen.state == "FAILED" and "BadConstraints" in seen.text:
+            return "environment", f"{seen.text}: no node has what was asked for{asked.advice('node configuration')}"
         if seen.state == "COMPLETED" and state.attempt <= last.epoch:
             said = SUBMISSIONS.said(folder, last)
             return "environment", f"setup has ended the batch script before the worker began: {said}"

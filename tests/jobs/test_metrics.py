@@ -397,7 +397,7 @@ for i in itertools.count():
 
     assert table["cost"].tolist() == list(range(len(table["cost"])))
     assert len(table["cost"]) >= 200 + len(printed)
-    assert not table.problems
+    assert all("has no end" in problem for problem in table.problems)  # a kill may come while the kernel goes on to the next page
 
 
 def test_a_full_disk_is_a_clear_error_and_the_next_record_is_whole(path, writer, monkeypatch):

@@ -127,12 +127,16 @@ class Cluster:
         self._running["slurmctld"].wait()
 
     def wait_until_saved(self) -> None:
-        """Until the controller has written down what it knows; it takes its time."""
+        """Until the controller has written down what it knows; it takes its time.
+
+        What it wrote before is not enough: a controller that starts with jobs that wait, and run, starts them again, and drains the node.
+        """
+        asked_ns = time.time_ns()
         self._running["slurmctld"].send_signal(signal.SIGHUP)
         state = self.folder / "state" / "job_state"
         known = self.ask("squeue", "--noheader", "--format=%k").split()
         deadline = time.monotonic() + 20.0
-        while not state.exists() or any(key.encode() not in state.read_bytes() for key in known):
+        while not state.exists() or state.stat().st_mtime_ns < asked_ns or any(key.encode() not in state.read_bytes() for key in known):
             if time.monotonic() > deadline:
                 raise TimeoutError("the controller does not save its state")
             time.sleep(0.1)
@@ -167,7 +171,9 @@ class Cluster:
         return subprocess.run([program, *command[1:]], env=self.env, check=check, capture_output=True, text=True, timeout=30).stdout
 
     def empty(self, timeout_s: float = 60.0) -> None:
-        """End all jobs, and wait until their nodes are free."""
+        """End all jobs, and give back the node to those who come, whatever it went through."""
+        if self.ask("sinfo", "--noheader", "--partition=main", "--format=%T", check=False).strip() in ("drained", "draining", "down"):
+            self.ask("scontrol", "update", "nodename=localhost", "state=resume", check=False)
         deadline = time.monotonic() + timeout_s
         while self.ask("squeue", "--noheader", check=False).strip():
             self.ask("scancel", f"--user={getpass.getuser()}", check=False)

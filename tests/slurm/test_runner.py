@@ -90,6 +90,19 @@ def test_wrong_options_are_told_together():
     assert len(caught.value.complaints) == 7
 
 
+@pytest.mark.parametrize("state", ["drain", "down"])
+def test_while_all_nodes_are_away_a_job_waits_for_them(slurm, state):
+    slurm.ask("scontrol", "update", "nodename=localhost", f"state={state}", "reason=maintenance")
+
+    job = submit(functions.add, 1)
+    assert job.status is Status.QUEUED
+    with pytest.raises((JobFailed, RunnerError), match=r"sinfo -o '%P %c %m %G'"):  # what they could never do is told all the same
+        submit(functions.add, 1, slurm_options=["--mem=900G"], retries=3).result(WAIT_S)
+    slurm.ask("scontrol", "update", "nodename=localhost", "state=resume")
+
+    assert job.result(WAIT_S) == 3
+
+
 def test_a_walltime_that_ends_before_the_timeout_is_refused():
     with pytest.raises(InvalidCall, match=r"ends before Resources.timeout_s=1000 can; take at least 1120, or None"):
         submit(functions.add, 1, resources=Resources(timeout_s=1000), slurm_walltime_s=600)
