@@ -191,7 +191,7 @@ def would_refuse(options: Sequence[str], script: str) -> str:
 
 
 def _may_wait(said: str) -> bool:
-    """Whether Slurm only says that nothing can start now: nodes that are down or drained count as missing in a trial, and not in a queue."""
+    """Whether Slurm only says that nothing can start now: nodes that are away count as missing in a trial, and not in a queue."""
     if _NOT_NOW.search(said):
         return True
     if not _NO_NODES.search(said):
