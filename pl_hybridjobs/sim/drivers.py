@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import hashlib
 import math
 import os
 import sys
@@ -183,7 +184,8 @@ def _one_compiles() -> Iterator[None]:
         with contextlib.suppress(OSError, RuntimeError):  # no home, or one that can't be written: each for itself
             folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pl_hybridjobs"
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / "compile.lock").open("w"))
+            installation = hashlib.sha256(__file__.encode()).hexdigest()[:8]
+            lock = stack.enter_context((folder / f"compile-{installation}.lock").open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -318,6 +318,14 @@ def test_without_an_address_mlflow_asks_for_one(monkeypatch):
     assert "set MLFLOW_TRACKING_URI" in trackers.complaints("mlflow", contact=True)[0]
 
 
+@pytest.mark.parametrize(("target", "is_known"), [("ftp://tracker", False), ("sqlite:///x.db", True), ("mysql+pymysql://db/x", True)])
+def test_mlflow_gets_addresses_that_it_knows(target, is_known):
+    found = trackers.complaints({"mlflow": target}, contact=True)
+
+    assert is_known == (found == [])
+    assert is_known or "an address that MLflow knows (databricks, " in found[0]
+
+
 def test_places_become_whole(monkeypatch, jobs_home):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "h2")

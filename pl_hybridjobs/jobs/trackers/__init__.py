@@ -18,6 +18,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +37,7 @@ TRACKERS = {
     "mlflow": "pl_hybridjobs.jobs.trackers.mlflow:MLflow",
 }
 _MIRROR = launch.program("pl_hybridjobs.jobs.trackers.mirror")
+_MLFLOW_SCHEMES = ("databricks", "databricks-uc", "file", "http", "https", "mssql", "mysql", "postgresql", "sqlite", "uc")
 _CREDENTIAL = re.compile(r"://[^/@]*@|[?&;][^=&;]*(?:token|passw|secret|key)[^=&;]*=", re.IGNORECASE)
 
 
@@ -136,9 +138,19 @@ def complaints(mirror: object, *, contact: bool) -> list[str]:
             found.append(f"mirror['tensorboard'] must be a folder of this machine, not {str(target)!r}")
         elif contact:
             found += [problem] if (problem := _missing(name)) else []
-            if name == "mlflow" and target is None and not os.environ.get("MLFLOW_TRACKING_URI"):
-                found.append("mirror='mlflow' needs an address: set MLFLOW_TRACKING_URI, or mirror={'mlflow': 'http://...'}")
+            found += _mlflow_complaints(target) if name == "mlflow" else []
     return found
+
+
+def _mlflow_complaints(target: Any) -> list[str]:
+    uri = os.fspath(target or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if not uri:
+        return ["mirror='mlflow' needs an address: set MLFLOW_TRACKING_URI, or mirror={'mlflow': 'http://...'}"]
+    scheme, is_address, _ = uri.partition("://")
+    known = {*_MLFLOW_SCHEMES, *(entry.name for entry in entry_points(group="mlflow.tracking_store"))}
+    if not is_address or scheme.partition("+")[0] in known or scheme in known:
+        return []
+    return [f"mirror['mlflow'] must be a folder, or an address that MLflow knows ({', '.join(sorted(known))}), not {uri!r}"]
 
 
 def targets(mirror: str | Mapping[str, Any] | None) -> dict[str, str]:
