@@ -308,11 +308,12 @@ class Snapshot:
         self._patience_s = fresh_s
         self._of = ""
 
-    def jobs(self, *, since: float = 0.0) -> Mapping[str, Seen]:
+    def jobs(self, *, since: float = 0.0, job: str = "") -> Mapping[str, Seen]:
         """The jobs by number.
 
         Args:
             since: Unix time, seconds: what was submitted then must be there.
+            job: The number of what was submitted then, where that is known: a list that has it is new enough.
 
         Raises:
             Unreachable: The controller does not answer.
@@ -320,7 +321,8 @@ class Snapshot:
         with self._lock:
             of = os.environ.get("SLURM_CONF", "")
             age_s, now = time.monotonic() - self._asked, time.time()
-            may_lack_it = self._error is None and now - age_s < since + _SETTLED_S and since <= now  # clocks of login nodes differ
+            is_too_old = now - age_s < since + _SETTLED_S and since <= now  # clocks of login nodes differ
+            may_lack_it = self._error is None and is_too_old and job not in self._by_id
             if of != self._of or age_s > self._patience_s or may_lack_it:
                 self._ask(of)
             if self._error is not None:

@@ -47,7 +47,7 @@ def now(last: Submission) -> Seen | None:
 
 def listed(last: Submission) -> Seen | None:
     """As ``now``, from the list of all jobs where that has it."""
-    seen = ours(queue.jobs(since=last.time).get(last.job), last)
+    seen = ours(queue.jobs(since=last.time, job=last.job).get(last.job), last)
     if seen is None or seen.phase is Phase.OVER:  # what we have may be older than a requeue, or than the submission
         seen = ours(queue.whole(last.job) or commands.show(last.job), last)
     return seen
@@ -83,7 +83,7 @@ def waiting(folder: JobFolder, last: Submission) -> State | None:
     ):
         return None
     with contextlib.suppress(Unreachable):
-        seen = ours(queue.jobs(since=last.time).get(last.job), last)
+        seen = ours(queue.jobs(since=last.time, job=last.job).get(last.job), last)
         if seen is not None and seen.phase is Phase.WAITING:
             return State(Status.QUEUED, 0, seen.text)
     return None

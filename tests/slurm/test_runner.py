@@ -169,6 +169,16 @@ def test_twenty_calls_are_one_array_with_a_limit_and_their_results_are_in_order(
     assert 1 < most <= 6
 
 
+def test_a_sweep_that_was_submitted_just_now_is_listed_by_one_question(slurm, tmp_path, monkeypatch):
+    asked = tmp_path / "asked"
+    a_site_wraps("squeue", f'echo >> {asked}; exec $REAL "$@"', tmp_path / "bin", monkeypatch)
+    hybrid_job(functions.add, runner=SlurmRunner(options=["--hold"])).map([{"a": a} for a in range(9)])
+    asked.unlink(missing_ok=True)
+
+    assert [job.status for job in list_jobs()] == [Status.QUEUED] * 9
+    assert len(asked.read_text().splitlines()) <= 2  # the list, and once more if it has become old
+
+
 def test_while_nobody_looks_a_sweep_goes_on_and_a_failure_ends_it_and_resume_goes_on_with_all():
     sweep = hybrid_job(functions.fail_if_odd, runner="slurm").map([{"number": n} for n in (2, 1, 4)], max_parallel=1, on_failure="stop")
 
