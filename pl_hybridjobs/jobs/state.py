@@ -74,7 +74,7 @@ def _observe_attempts(folder: JobFolder) -> State:
     if latest is None and launched is None and not folder.path.exists():
         raise FolderCorrupt(f"There is no job folder {folder.path}: it was removed.")
     if latest is None:
-        return launched or State(Status.CREATED, 0, "never handed to its runner")
+        return launched or State(Status.CREATED, 0, "not handed to its runner yet")
     state = _observe_attempt(latest)
     if state.status is Status.INTERRUPTED and not state.orphaned and launched and launched.status in (Status.QUEUED, Status.CREATED):
         return State(launched.status, latest.number, launched.detail or "resuming", None, state.lease)
