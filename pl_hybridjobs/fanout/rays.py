@@ -64,9 +64,9 @@ class RayExecutor(Crew):
         folder = _connect(ray, address, workers * threads) if is_ours else None
         env = dict(runtime_env or {})
         env["env_vars"] = {**variables, **env.get("env_vars", {})}
-        super().__init__(workers, threads, partial(_Actor, env, threads))
-        if is_ours:
+        if is_ours:  # made before the crew's own, which is therefore called first: actors end while there is a connection
             self._disconnect = weakref.finalize(self, _disconnect, folder)
+        super().__init__(workers, threads, partial(_Actor, env, threads))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the actors, and a cluster that was started for them."""
@@ -138,8 +138,9 @@ class _Actor:
 
     def end(self) -> None:
         """See ``Worker``."""
-        with contextlib.suppress(Exception):  # it may be gone, and so may Ray
-            self._ray.kill(self._actor)
+        if self._ray.is_initialized():  # else `kill` would start another Ray
+            with contextlib.suppress(Exception):  # it may be gone
+                self._ray.kill(self._actor)
 
 
 class _There:

@@ -196,6 +196,29 @@ def test_workers_end_with_an_executor_that_is_forgotten():
     assert not _is_there(pid)
 
 
+_LEAVING = """
+import os, time, ray
+from pl_hybridjobs.fanout import RayExecutor
+pool = RayExecutor(1)
+print(pool.submit(os.getpid).result(), flush=True)
+ray.init = lambda *_, **__: print("another Ray is started", flush=True)
+if {forgets}:
+    del pool
+    time.sleep(1)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("forgets", [False, True])
+def test_who_leaves_or_forgets_a_ray_executor_starts_no_other_ray(forgets):
+    pytest.importorskip("ray")
+
+    left = subprocess.run([sys.executable, "-c", _LEAVING.format(forgets=forgets)], capture_output=True, text=True, check=True)
+
+    (pid,) = left.stdout.splitlines()
+    assert not _is_there(int(pid))
+
+
 def test_signals_that_are_meant_for_the_parent_do_not_end_workers(processes):
     pid = processes.submit(os.getpid).result()
     for number in (signal.SIGINT, signal.SIGTERM):
