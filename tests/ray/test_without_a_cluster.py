@@ -73,7 +73,20 @@ def test_an_option_that_there_is_not_is_named_with_near_ones():
         RayRunner(token="secret")  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "auto", "head:8265", "http://", "http://head:port", "http://head:8265?x=1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ray://head:10001",
+        "auto",
+        "head:8265",
+        "http://",
+        "http://head:port",
+        "http://head:0",
+        "http://head:8265?x=1",
+        "http://[::1:8265",
+        "http://head..node:8265",
+    ],
+)
 def test_an_address_that_is_none_of_the_jobs_api_is_refused_with_one_that_is(address):
     with pytest.raises(InvalidCall, match=r"none of Ray's Jobs API.*'http://head-node:8265'"):
         hybrid_job(functions.add, runner=RayRunner(address=address))(1)
