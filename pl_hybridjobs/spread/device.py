@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -253,9 +253,12 @@ def _is_differentiable(op: Operator) -> bool:
 
 def _without_arrays(value: Any) -> Any:
     """A state in which arrays are lists, so that it fits beside a checkpoint's own state, too."""
-    return _changed(
-        value, lambda leaf: {"array": np.asarray(leaf).tolist(), "dtype": str(leaf.dtype)} if hasattr(leaf, "dtype") and leaf.ndim else leaf
-    )
+    if isinstance(value, Mapping):
+        return {name: _without_arrays(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_arrays, value))
+    is_array = hasattr(value, "dtype") and value.ndim
+    return {"array": np.asarray(value).tolist(), "dtype": str(value.dtype)} if is_array else value
 
 
 def _with_arrays(value: Any) -> Any:
@@ -264,9 +267,3 @@ def _with_arrays(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _with_arrays(part) for name, part in value.items()}
     return type(value)(map(_with_arrays, value)) if isinstance(value, list | tuple) else value
-
-
-def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _changed(part, change) for name, part in value.items()}
-    return type(value)(_changed(part, change) for part in value) if isinstance(value, list | tuple) else change(value)
