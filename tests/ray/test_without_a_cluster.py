@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pl_hybridjobs.errors import InvalidCall, JobFailed, RunnerError
 from pl_hybridjobs.jobs import process
 from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.ray import api, runner
+from pl_hybridjobs.ray import api, cluster, runner
 from pl_hybridjobs.ray.cluster import Cluster, Place
 from pl_hybridjobs.ray.runner import SUBMISSIONS, RayRunner
 from tests.jobs import functions
@@ -340,6 +341,23 @@ def test_what_it_lacks_is_told_in_the_units_that_were_asked_in(here):
     here.cores = 1
     with pytest.raises(RunnerError, match=r"cannot give it 5000 MB of memory \(it has 4000\)\. Ask for less"):
         hybrid_job(functions.add, runner="ray", resources=Resources(memory_mb=5000))(1)
+
+
+def test_one_that_does_not_answer_may_have_jobs_and_is_not_stopped_unless_that_is_meant(jobs_home, monkeypatch):
+    monkeypatch.setattr(cluster, "_LEAVING_S", 0.0)
+    place = Place.of(jobs_home)
+    place.path.mkdir(mode=0o700, parents=True)
+    with subprocess.Popen(["sleep", "60"]) as keeper:
+        who = process.Identity.of(keeper.pid)
+        assert who is not None
+        place.write(Cluster("1", "http://127.0.0.1:1", who, who, "", time.time()))
+
+        with pytest.raises(RunnerError, match=r"does not answer.*--now"):
+            place.stop()
+        assert keeper.poll() is None
+        assert place.stop(now=True)
+
+    assert not place.stop()
 
 
 # The entrypoint, run
