@@ -408,6 +408,18 @@ def test_a_node_that_does_not_see_the_folder_fails_the_job(server, jobs_home):
         job.result(WAIT_S)
 
 
+def test_a_probe_that_nobody_waits_for_any_more_is_ended(server, monkeypatch):
+    def ctrl_c(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        submit(server, probe=True)
+
+    (probe,) = server.jobs
+    assert server.stopped == [probe]
+
+
 def test_a_probe_tells_whether_nodes_share_the_folder_and_what_is_good_is_not_asked_again(server):
     server.runs = True
     assert submit(server, probe=True).result(WAIT_S) == 3
