@@ -25,8 +25,8 @@ from pl_hybridjobs.devices.qpu import HybridQPU, is_traced
 from pl_hybridjobs.devices.simulator import split_trainable
 from pl_hybridjobs.errors import InvalidCall, TaskCancelled
 from pl_hybridjobs.spread.assignment import Assignment
-from pl_hybridjobs.spread.record import Book, Share, SpreadTable, Totals
-from pl_hybridjobs.spread.rounds import NAME, Policy, Rounds
+from pl_hybridjobs.spread.record import NAME, Book, Share, SpreadTable, Totals
+from pl_hybridjobs.spread.rounds import Policy, Rounds
 from pl_hybridjobs.spread.work import prepared
 from pl_hybridjobs.training.rng import device_state, restore_device
 
@@ -84,7 +84,11 @@ class SpreadDevice(Device):  # type: ignore[misc]
             self._book.readmit(name)
 
     def asked(self, circuits: Sequence[QuantumScript]) -> list[tuple[Device, list[QuantumScript]]]:
-        """What each member would be asked in a call of these circuits, as it takes them. Nothing is run, and nothing is changed."""
+        """What each member would be asked in a call of these circuits, as it takes them. Nothing is run, and nothing is changed.
+
+        Raises:
+            DeviceError: All members are left out.
+        """
         with self._lock:
             before = self._assignment.state()
             placed = self._assignment.place(len(circuits), together=self.policy.together, without=self._book.left_out)
