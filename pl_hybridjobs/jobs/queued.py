@@ -386,21 +386,20 @@ class QueuedRunner(ABC):
         """The supervisor does not answer: the engine ends all of it. Committed only when the engine says that it has ended."""
         try:
             self._engine_stop(folder, last)
+            lease = observe_folder(folder).lease
+            if lease is not None and lease.owner.is_alive():  # here; else the engine waits for its own grace period
+                process.signal_one(lease.owner.pid, SIGKILL)
+            deadline = time.monotonic() + self.ends_in_s
+            while (seen := self._engine_look(folder, last)) is not None and seen.phase is not Phase.OVER:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.2)
         except Unreachable as error:
             raise RunnerError(
                 f"{self.engine} cannot be asked now: {error} The request to cancel is kept, and holds as soon as anybody sees it."
             ) from error
-        lease = observe_folder(folder).lease
-        if lease is not None and lease.owner.is_alive():  # here; else the engine waits for its own grace period
-            process.signal_one(lease.owner.pid, SIGKILL)
-        deadline = time.monotonic() + self.ends_in_s
-        while time.monotonic() < deadline:
-            seen = self._engine_look(folder, last)
-            if seen is None or seen.phase is Phase.OVER:
-                with locked(folder.lock):
-                    outcome.commit_cancelled(folder, f"cancelled; its supervisor did not answer, and {self.engine} ended it")
-                return
-            time.sleep(0.2)
+        with locked(folder.lock):
+            outcome.commit_cancelled(folder, f"cancelled; its supervisor did not answer, and {self.engine} ended it")
 
     def place(self, folder: JobFolder) -> str:
         """What the job is called where it runs; "" before it is known there."""

@@ -17,7 +17,7 @@ import pytest
 
 from pl_hybridjobs import Job, Resources, Status, hybrid_job, open_job
 from pl_hybridjobs.errors import InvalidCall, JobFailed, RunnerError
-from pl_hybridjobs.jobs import process
+from pl_hybridjobs.jobs import process, queued
 from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.ray import api, cluster, runner
@@ -387,6 +387,23 @@ def test_what_ray_says_of_a_dead_supervisor_is_said_once(server):
 
     assert job.wait(WAIT_S) is Status.INTERRUPTED
     assert job.state().detail.count("is FAILED") == 1
+
+
+def test_a_cluster_that_falls_silent_while_it_ends_a_job_leaves_the_request_to_cancel(server, monkeypatch):
+    monkeypatch.setattr(queued, "_LEAVING_S", 0.0)
+    server.runs = True
+    job = submit(server, functions.count, 1000, 0.05)
+    until(job.checkpoints)
+    lease, answer = job.state().lease, server.answer
+    assert lease is not None
+    os.kill(lease.owner.pid, signal.SIGSTOP)
+    server.answer = lambda *request: (503, "overloaded") if server.stopped else answer(*request)
+
+    with pytest.raises(RunnerError, match=r"overloaded.*The request to cancel is kept"):
+        job.cancel(grace_s=0)
+
+    server.answer = answer
+    assert job.wait(WAIT_S) is Status.CANCELLED
 
 
 def test_what_ends_before_the_worker_fails_the_job_with_what_was_said(server):
