@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Paths of sockets may have no more than about a hundred characters; Ray puts eighty behind a folder that it is given.
 _MOST_CHARACTERS = 22
+#: How the names of short folders begin.
+SHORT = "hjray-"
 
 
 def default_home() -> Path:
@@ -25,7 +27,7 @@ def home_of(folder: Path) -> Path:
     return folder.parents[1] if folder.parent.name == "jobs" else default_home()
 
 
-def short_folder(prefix: str) -> Path:
+def short_folder() -> Path:
     """A new temporary folder for this user only, whose path is short enough for sockets in it. Whoever asks for it removes it."""
     usual = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=usual if len(usual) <= _MOST_CHARACTERS else "/tmp"))  # noqa: S108 - made for us alone
+    return Path(tempfile.mkdtemp(prefix=SHORT, dir=usual if len(usual) <= _MOST_CHARACTERS else "/tmp"))  # noqa: S108 - made for us alone

@@ -35,7 +35,8 @@ def show() -> None:
         return
     since = datetime.datetime.fromtimestamp(cluster.started, tz=datetime.UTC).astimezone()
     click.echo(f"Ray at {cluster.address}, since {since:%Y-%m-%d %H:%M:%S}; its token is in {place.token(cluster.id)}")
-    for name in place.busy(cluster):
+    names = place.busy(cluster)
+    for name in ["it does not answer"] if names is None else names:
         click.echo(f"  {name}")
 
 

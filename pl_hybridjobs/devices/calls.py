@@ -7,7 +7,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pennylane.tape import QuantumScript
 
@@ -21,6 +21,20 @@ from pl_hybridjobs.errors import DeviceOffline, ResultNotReady, TaskCancelled
 if TYPE_CHECKING:
     from pl_hybridjobs.cost.account import Account
     from pl_hybridjobs.devices.qpu import HybridQPU
+
+
+class _Wanted(NamedTuple):
+    """What to buy on a device.
+
+    Attributes:
+        parts: Of circuits, for each task.
+        tasks: The tasks.
+        prints: What each of them is.
+    """
+
+    parts: list[tuple[grouping.Part, ...]]
+    tasks: list[Task]
+    prints: list[str]
 
 
 class Call:
@@ -45,7 +59,7 @@ class Call:
         self._is_asked: list[bool] = []  # for each circuit; of the others all that was asked is known: identities
         self._shots: list[int] = []
         self._parts: list[tuple[grouping.Part, ...]] = []
-        self._other: list[tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]] = []
+        self._other: list[_Wanted] = []  # for each task, on the fallback
         self._here: list[int] = []  # tasks that are not bought from the fallback
         self._submissions: list[Submission] = []
         self._given_up = ""
@@ -75,10 +89,8 @@ class Call:
             there = [False] * len(tasks)
             if device.fallback is not None:
                 self._other = [self._tasks_elsewhere(device.fallback, task) for task in tasks]
-                known = self._account.find([task.key for _, elsewhere, _ in self._other for task in elsewhere])
-                there = [
-                    any(task.key in known and known[task.key].state != "released" for task in elsewhere) for _, elsewhere, _ in self._other
-                ]
+                known = self._account.find([task.key for other in self._other for task in other.tasks])
+                there = [any(task.key in known and known[task.key].state != "released" for task in other.tasks) for other in self._other]
             self._here = [number for number, is_there in enumerate(there) if not is_there]
             if self._here:
                 self._reserved(device.qpu, [tasks[n] for n in self._here], [prints[n] for n in self._here], device.policy)
@@ -98,7 +110,7 @@ class Call:
             away = [number for number, result in enumerate(found) if result is None]
             if away and device.fallback is not None:
                 shots = [] if self._here else self._shots
-                self._buy_elsewhere(device.fallback, [(number, *self._other[number]) for number in away], found, shots)
+                self._buy_elsewhere(device.fallback, away, found, shots)
             made = iter(grouping.joined(self._parts, cast(list[TaskResult], found)))
             return [next(made) if is_asked else CircuitResult() for is_asked in self._is_asked]
 
@@ -141,10 +153,8 @@ class Call:
         finally:
             self._device.last_tasks = self.records
 
-    def _tasks(
-        self, qpu: QPU, circuits: Sequence[QuantumScript], shots: Sequence[int], name: str, place: str
-    ) -> tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]:
-        """What to buy for these circuits on a device, and what each task is."""
+    def _tasks(self, qpu: QPU, circuits: Sequence[QuantumScript], shots: Sequence[int], name: str, place: str) -> _Wanted:
+        """What to buy for these circuits."""
         device, session = self._device, self._device.session
         groups = grouping.all_alone(shots) if self._gradient else grouping.grouped(shots, qpu.capabilities())
         tasks, prints = [], []
@@ -165,7 +175,7 @@ class Call:
                 )
             )
             prints.append(print_)
-        return groups, tasks, prints
+        return _Wanted(groups, tasks, prints)
 
     def _reserved(self, qpu: QPU, tasks: Sequence[Task], prints: Sequence[str], policy: Policy) -> Submission:
         """Tasks whose money is set aside."""
@@ -197,20 +207,14 @@ class Call:
 
     # Another device --------------------------------------------------------------------------------------------------------
 
-    def _tasks_elsewhere(self, qpu: QPU, task: Task) -> tuple[list[tuple[grouping.Part, ...]], list[Task], list[str]]:
+    def _tasks_elsewhere(self, qpu: QPU, task: Task) -> _Wanted:
         circuits = [lowering.lowered(circuit, qpu.capabilities(), self._device.name) for circuit in task.circuits]
         return self._tasks(qpu, circuits, [task.shots] * len(circuits), f"{task.key}|{qpu.target}", task.places[0])
 
-    def _buy_elsewhere(
-        self,
-        qpu: QPU,
-        wanted: Sequence[tuple[int, list[tuple[grouping.Part, ...]], list[Task], list[str]]],
-        found: list[TaskResult | None],
-        shots: Sequence[int],
-    ) -> None:
+    def _buy_elsewhere(self, qpu: QPU, away: Sequence[int], found: list[TaskResult | None], shots: Sequence[int]) -> None:
         """Fill in what the first device did not make."""
-        device = self._device
-        tasks = [task for _, _, there, _ in wanted for task in there]
+        device, wanted = self._device, [self._other[number] for number in away]
+        tasks = [task for other in wanted for task in other.tasks]
         capabilities = qpu.capabilities()
         wrong = [
             sentence
@@ -225,13 +229,13 @@ class Call:
         ]
         refuse(f"{device.name}: {device.target} is offline, and", list(dict.fromkeys(wrong)))
         print(f"{device.target} is offline: {len(tasks)} tasks go to {qpu.target}, as on_offline says", file=sys.stderr, flush=True)
-        prints = [print_ for _, _, _, there in wanted for print_ in there]
+        prints = [print_ for other in wanted for print_ in other.prints]
         policy = replace(device.policy, on_offline="stop")
         results = iter(self._bought(self._reserved(qpu, tasks, prints, policy), policy, shots))
-        for number, parts, there, _ in wanted:
-            made = cast(list[TaskResult], [next(results) for _ in there])
+        for number, other in zip(away, wanted, strict=True):
+            made = cast(list[TaskResult], [next(results) for _ in other.tasks])
             seconds, shots_made = sum(result.billed_s for result in made), sum(result.shots for result in made)
-            found[number] = TaskResult(made[0].task_id, qpu.target, tuple(grouping.joined(parts, made)), seconds, shots_made)
+            found[number] = TaskResult(made[0].task_id, qpu.target, tuple(grouping.joined(other.parts, made)), seconds, shots_made)
 
     # Tracking --------------------------------------------------------------------------------------------------------------
 

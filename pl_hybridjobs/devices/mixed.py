@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -40,6 +39,7 @@ from pl_hybridjobs.devices import batches, decomposition, density_measure, densi
 from pl_hybridjobs.devices.checks import check_measurements, check_numbers, check_wires, refuse, short, wrong_options
 from pl_hybridjobs.devices.simulator import HybridQubit, split_trainable
 from pl_hybridjobs.fanout.door import with_workers
+from pl_hybridjobs.fanout.pieces import joined
 from pl_hybridjobs.sim import density
 from pl_hybridjobs.sim.channels import CHANNELS
 from pl_hybridjobs.sim.gates import GATES
@@ -95,24 +95,7 @@ def _expand_batch(tape: QuantumScript) -> Any:
     values = tape.get_parameters(trainable_only=False)
     places = [place for place, rank in enumerate(ranks) if qml.math.ndim(values[place]) > rank]
     tapes = [tape.bind_new_parameters([values[place][i] for place in places], places) for i in range(size)]
-    return list(map(batches.without_batch, tapes)), lambda results: _stacked_copies(tape, results)
-
-
-def _stacked_copies(tape: QuantumScript, results: Sequence[Any]) -> Any:
-    """The results of the entries of a batch as those of the batch; autograd's tuples are no tuples, so the tape is asked what they are."""
-    if tape.shots.has_partitioned_shots:
-        return tuple(_stacked(tape, [result[copy] for result in results]) for copy in range(tape.shots.num_copies))
-    return _stacked(tape, results)
-
-
-def _stacked(tape: QuantumScript, results: Sequence[Any]) -> Any:
-    if len(tape.measurements) > 1:
-        return tuple(_column([result[number] for result in results]) for number in range(len(tape.measurements)))
-    return _column(results)
-
-
-def _column(values: Sequence[Any]) -> Any:
-    return list(values) if isinstance(values[0], dict) else qml.math.stack(values)
+    return list(map(batches.without_batch, tapes)), lambda results: joined(tape, results)
 
 
 @with_workers
@@ -260,7 +243,7 @@ class HybridMixed(HybridQubit):
             raise DeviceError("hybridjobs.mixed: classical shadows do not know readout_prob; use a BitFlip before each measurement")
         if rho.ndim == 2:
             return self._samples_of_one(tape, rho)
-        return _stacked_copies(tape, [self._samples_of_one(tape, member) for member in rho])
+        return joined(tape, [self._samples_of_one(tape, member) for member in rho])
 
     def _samples_of_one(self, tape: QuantumScript, rho: Any) -> Any:
         """By PennyLane's sampling of density matrices."""

@@ -70,11 +70,11 @@ class FanOut(Device):
             self._debugger: Any = None  # set by qml.snapshots
         if _knows_seed(self._inner):
             options["seed"] = 0  # those of the workers draw by what they are given
-        is_ours = executor is None or isinstance(executor, str)
-        chosen: Executor = EXECUTORS[executor or "processes"](workers) if executor is None or isinstance(executor, str) else executor
+        executor = "processes" if executor is None else executor
+        chosen = EXECUTORS[executor](workers) if isinstance(executor, str) else executor
         count = workers or getattr(chosen, "workers", None) or getattr(chosen, "_max_workers", None) or executors.cores()
         self._dispatch = Dispatch(chosen, Recipe(device, args, options), count, getattr(chosen, "threads", 1))
-        if is_ours:
+        if isinstance(executor, str):  # the workers are ours
             self._dispatch.warm()
 
     def __repr__(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -119,7 +118,7 @@ class _Batch:
             ) from lost
         except FanOutError:
             raise
-        except (Exception, CancelledError) as error:
+        except Exception as error:
             which = f"circuits {sent.items[0].index} to {sent.items[-1].index} of {len(self._items)}"
             raise FanOutError(
                 f"{self._dispatch.executor!r} did not run {which}: {type(error).__name__}: {error}; "

@@ -100,6 +100,8 @@ class Crew:
             raise RuntimeError(f"{self} was shut down; make a new one")
         task = _Task(fn, args)
         self._tasks.put(task)
+        if not self.shutdown_now.alive:  # in this moment: nobody may come for it
+            task.future.cancel()
         return task.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -24,10 +24,10 @@ def in_pieces(tape: QuantumScript) -> Any:
     if size is None or not all(map(_can_be_cut, tape.operations)):
         return (tape,), lambda results: results[0]
     if tape.shots or size <= MAX_PIECES:
-        return [_piece(tape, member) for member in range(size)], lambda results: _joined(tape, results, _stacked)
+        return [_piece(tape, member) for member in range(size)], lambda results: joined(tape, results)
     count = min(size // 2, MAX_PIECES)  # of one member alone, some devices lose the axis
     borders = [size * number // count for number in range(count + 1)]
-    return [_piece(tape, slice(*between)) for between in pairwise(borders)], lambda results: _joined(tape, results, qml.math.concatenate)
+    return [_piece(tape, slice(*between)) for between in pairwise(borders)], lambda results: joined(tape, results, qml.math.concatenate)
 
 
 def settled(tape: QuantumScript) -> QuantumScript:
@@ -66,8 +66,15 @@ def _cut(op: Operator, which: Any) -> Operator:
 _Join = Callable[[Sequence[Any]], Any]
 
 
-def _joined(tape: QuantumScript, results: Sequence[Any], join: _Join) -> Any:
-    """Results of the pieces as those of the batch, whose axis is the first of every array."""
+def _stacked(members: Sequence[Any]) -> Any:
+    return list(members) if isinstance(members[0], dict) else qml.math.stack(members)  # counts are not arrays
+
+
+def joined(tape: QuantumScript, results: Sequence[Any], join: _Join = _stacked) -> Any:
+    """Results of the pieces, or members, as those of the batch, whose axis is the first of every array.
+
+    Autograd's tuples are no tuples, so the tape is asked what the results are.
+    """
     if tape.shots.has_partitioned_shots:
         return tuple(_of_measurements(tape, [result[copy] for result in results], join) for copy in range(tape.shots.num_copies))
     return _of_measurements(tape, results, join)
@@ -77,7 +84,3 @@ def _of_measurements(tape: QuantumScript, results: Sequence[Any], join: _Join) -
     if len(tape.measurements) > 1:
         return tuple(join([result[number] for result in results]) for number in range(len(tape.measurements)))
     return join(results)
-
-
-def _stacked(members: Sequence[Any]) -> Any:
-    return list(members) if isinstance(members[0], dict) else qml.math.stack(members)  # counts are not arrays

@@ -65,12 +65,13 @@ class _Process:
                 read(answers)
                 self._is_ready = True
             write(requests, request)
-            is_result, answer = loads(read(answers))
+            answer = read(answers)
         except (EOFError, OSError, ValueError):  # a pipe that was closed is a ValueError
             raise self._loss() from None
+        is_result, value = loads(answer)
         if is_result:
-            return answer
-        raise answer
+            return value
+        raise value
 
     def _loss(self) -> FanOutError:
         with contextlib.suppress(subprocess.TimeoutExpired):

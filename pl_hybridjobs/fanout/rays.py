@@ -20,7 +20,6 @@ from pl_hybridjobs.fanout.executors import Crew, cores, wrong_count
 from pl_hybridjobs.fanout.processes import environment
 from pl_hybridjobs.home import short_folder
 
-_TEMPORARY = "hjray-"
 _VERSIONS = "the cluster and this process must have the same versions of Ray and of Python: install those here, or start it with these"
 _TOKEN = "RAY_AUTH_TOKEN, or a file that RAY_AUTH_TOKEN_PATH names, with RAY_AUTH_MODE=token"  # noqa: S105 - says what is missing
 
@@ -64,9 +63,9 @@ class RayExecutor(Crew):
         folder = _connect(ray, address, workers * threads) if is_ours else None
         env = dict(runtime_env or {})
         env["env_vars"] = {**variables, **env.get("env_vars", {})}
-        super().__init__(workers, threads, partial(_Actor, env, threads))
-        if is_ours:
+        if is_ours:  # made before the crew's own, which is therefore called first: actors end while there is a connection
             self._disconnect = weakref.finalize(self, _disconnect, folder)
+        super().__init__(workers, threads, partial(_Actor, env, threads))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the actors, and a cluster that was started for them."""
@@ -80,7 +79,7 @@ def _connect(ray: Any, address: str | None, cpus: int) -> Path | None:
     folder: Path | None = None
     options: dict[str, Any] = {"address": address}
     if address is None:
-        folder = short_folder(_TEMPORARY)
+        folder = short_folder()
         # Ray opens the folder that it is given to everybody.
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": f"{folder}/ray"}
     try:
@@ -104,7 +103,7 @@ def _own_token() -> None:
     """Whoever wants into a cluster of ours must know a token that is made for this process: Ray asks for one if there is one."""
     if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):  # the user's choice
         return
-    folder = short_folder(_TEMPORARY)
+    folder = short_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     file = folder / "token"
     file.write_text(secrets.token_hex(32))
@@ -138,8 +137,9 @@ class _Actor:
 
     def end(self) -> None:
         """See ``Worker``."""
-        with contextlib.suppress(Exception):  # it may be gone, and so may Ray
-            self._ray.kill(self._actor)
+        if self._ray.is_initialized():  # else `kill` would start another Ray
+            with contextlib.suppress(Exception):  # it may be gone
+                self._ray.kill(self._actor)
 
 
 class _There:

@@ -21,6 +21,7 @@ from pl_hybridjobs.fanout import seeds
 from pl_hybridjobs.fanout.messages import dumps, loads, that_travels
 
 _MAX_DEVICES = 8
+_MAX_LINES = 12
 
 
 def versions() -> dict[str, str]:
@@ -154,6 +155,3 @@ def brief(circuits: Sequence[Any], index: int) -> str:
     lines = drawing.splitlines()
     shown = [*lines[:_MAX_LINES], *(["..."] if len(lines) > _MAX_LINES else [])]
     return f"circuit {index} of {len(circuits)} ({len(circuit.operations)} operations):\n" + "\n".join(shown)
-
-
-_MAX_LINES = 12

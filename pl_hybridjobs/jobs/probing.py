@@ -5,6 +5,7 @@ What it has found good is kept, for each set of options.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pl_hybridjobs.errors import RunnerError
 from pl_hybridjobs.home import default_home
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.entry import EXIT_NO_FOLDER, EXIT_SETUP
@@ -92,12 +94,17 @@ def once(runner: QueuedRunner, key: Sequence[str | Sequence[str]], submit: Calla
     (folder / "answer.json").unlink(missing_ok=True)
     probing = submit(_script(folder, python, runner.setup))
     deadline = time.monotonic() + PATIENCE_S
-    while (seen := probing.look()) is not None and seen.phase is not Phase.OVER:
-        if time.monotonic() > deadline:
+    try:
+        while (seen := probing.look()) is not None and seen.phase is not Phase.OVER:
+            if time.monotonic() > deadline:
+                probing.stop()
+                late = f"the probe has not run within {PATIENCE_S:g} s ({seen.text})"
+                return [f"{late}. Submit without probe=True, or wait longer: $HYBRIDJOBS_PROBE_S"]
+            time.sleep(0.2)
+    except BaseException:  # nobody waits for it any more
+        with contextlib.suppress(RunnerError):
             probing.stop()
-            late = f"the probe has not run within {PATIENCE_S:g} s ({seen.text})"
-            return [f"{late}. Submit without probe=True, or wait longer: $HYBRIDJOBS_PROBE_S"]
-        time.sleep(0.2)
+        raise
     found = _judge(seen or Seen(f"{runner.engine} does not know it any more", Phase.OVER), folder, python, type(runner).__name__, shell)
     if not found:
         write_bytes(folder / "good.json", dump_json({"time": time.time()}))

@@ -200,12 +200,13 @@ class QueuedRunner(ABC):
 
     def _start(self, folder: JobFolder, digest: str, cause: str, lock: int) -> None:
         spec, last = folder.spec(), self.submissions.latest(folder)
-        is_open = last is not None and not last.job and not last.ended
+        if last is not None and last.ended:
+            last = None
         try:
-            if last is not None and is_open and (found := self._looked_for(folder, last)):
+            if last is not None and not last.job and (found := self._looked_for(folder, last)):
                 self.submissions.write(folder, found)
                 return
-            if last is not None and last.job and not last.ended:
+            if last is not None and last.job:
                 if self._is_on_its_way(folder, last):  # somebody else was faster
                     return
                 # The epoch fences it off; it need not go on for nothing.
@@ -213,7 +214,7 @@ class QueuedRunner(ABC):
                 self.submissions.end(folder, last, "given up for a later one")
         except RunnerError as error:
             raise RunnerError(f"{spec.name} was not submitted: {error}") from error
-        ours = last if last is not None and is_open and last.task is None else self.submissions.next_of(folder)
+        ours = last if last is not None and not last.job and last.task is None else self.submissions.next_of(folder)
         self.submissions.write(folder, ours)
         crash_point(f"{self.name}.intent")
         try:
@@ -360,15 +361,16 @@ class QueuedRunner(ABC):
             if not runs or now.attempt == 0:  # whoever begins later finds that it is over
                 outcome.commit_cancelled(folder, "cancelled before it ran" if now.attempt == 0 else "cancelled between attempts")
         crash_point("cancel.requested")
-        is_there = last is not None and bool(last.job) and (self.begins_again or not last.ended)
+        if last is not None and (not last.job or (last.ended and not self.begins_again)):
+            last = None  # there is nothing to stop
         if folder.outcome.exists():
-            if last is not None and is_there:  # it can do nothing any more, and only waits, or ends, in vain
+            if last is not None:  # it can do nothing any more, and only waits, or ends, in vain
                 with contextlib.suppress(RunnerError):
                     self._engine_stop(folder, last)
             return
-        with self._engine_told_to_stop(folder, last) if last is not None and is_there else contextlib.nullcontext():
+        with self._engine_told_to_stop(folder, last) if last is not None else contextlib.nullcontext():
             has_ended = self._wait(folder, grace_s + _LEAVING_S)
-        if not has_ended and last is not None and is_there:
+        if not has_ended and last is not None:
             self._force(folder, last)
 
     def _wait(self, folder: JobFolder, timeout_s: float) -> bool:
@@ -384,21 +386,20 @@ class QueuedRunner(ABC):
         """The supervisor does not answer: the engine ends all of it. Committed only when the engine says that it has ended."""
         try:
             self._engine_stop(folder, last)
+            lease = observe_folder(folder).lease
+            if lease is not None and lease.owner.is_alive():  # here; else the engine waits for its own grace period
+                process.signal_one(lease.owner.pid, SIGKILL)
+            deadline = time.monotonic() + self.ends_in_s
+            while (seen := self._engine_look(folder, last)) is not None and seen.phase is not Phase.OVER:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.2)
         except Unreachable as error:
             raise RunnerError(
                 f"{self.engine} cannot be asked now: {error} The request to cancel is kept, and holds as soon as anybody sees it."
             ) from error
-        lease = observe_folder(folder).lease
-        if lease is not None and lease.owner.is_alive():  # here; else the engine waits for its own grace period
-            process.signal_one(lease.owner.pid, SIGKILL)
-        deadline = time.monotonic() + self.ends_in_s
-        while time.monotonic() < deadline:
-            seen = self._engine_look(folder, last)
-            if seen is None or seen.phase is Phase.OVER:
-                with locked(folder.lock):
-                    outcome.commit_cancelled(folder, f"cancelled; its supervisor did not answer, and {self.engine} ended it")
-                return
-            time.sleep(0.2)
+        with locked(folder.lock):
+            outcome.commit_cancelled(folder, f"cancelled; its supervisor did not answer, and {self.engine} ended it")
 
     def place(self, folder: JobFolder) -> str:
         """What the job is called where it runs; "" before it is known there."""

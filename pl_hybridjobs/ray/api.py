@@ -5,6 +5,7 @@ Paths and fields: "Ray Jobs REST API" in Ray's documentation, and ``python/ray/d
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -80,15 +81,15 @@ def _whole(text: str, source: str) -> Token:
 
 def address_complaint(address: str) -> str:
     """What is wrong with a cluster's address, or ""."""
-    parts = urlsplit(address)
-    if parts.username or parts.password:
-        return "has credentials in it, which would be written to job folders; give the token by RayRunner(token_file=), or $RAY_AUTH_TOKEN"
-    try:
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_whole = False
-    if is_whole and not parts.query and not parts.fragment:
-        return ""
+    with contextlib.suppress(ValueError):  # brackets without their like, ports that are no numbers, hosts that cannot be names
+        parts = urlsplit(address)
+        if parts.username or parts.password:
+            return (
+                "has credentials in it, which would be written to job folders; give the token by RayRunner(token_file=), or $RAY_AUTH_TOKEN"
+            )
+        is_whole = parts.scheme in ("http", "https") and (parts.hostname or "").encode("idna") and parts.port != 0
+        if is_whole and not parts.query and not parts.fragment:
+            return ""
     return "is none of Ray's Jobs API; that is the one of the dashboard, for example 'http://head-node:8265'"
 
 

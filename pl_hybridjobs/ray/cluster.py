@@ -19,7 +19,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 from pl_hybridjobs.errors import FolderCorrupt, RunnerError
-from pl_hybridjobs.home import short_folder
+from pl_hybridjobs.home import SHORT
 from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs.durable import dump_sealed, locked, read_sealed, write_bytes
 from pl_hybridjobs.jobs.queued import Phase, Unreachable
@@ -31,7 +31,6 @@ INSTALL = "pip install 'pl-hybridjobs[ray]'"
 _STARTED_IN_S = 180.0
 _ENDED_IN_S = 40.0
 _LEAVING_S = 3.0
-_TEMPORARY = "hjray-"
 _KEEPER = launch.program("pl_hybridjobs.ray.keeper")
 
 
@@ -178,10 +177,9 @@ class Place:
         name = secrets.token_hex(6)
         write_bytes(self.token(name), secrets.token_hex(32).encode())
         self.log.unlink(missing_ok=True)
-        temporary = short_folder(_TEMPORARY)
         argv = [sys.executable, "-P", "-c", _KEEPER, str(launch.ROOT), str(self.path), name, str(idle_s)]
         try:
-            pid = process.spawn(argv, {**process.own_environment(), "HYBRIDJOBS_RAY_TEMPORARY": str(temporary)}, session=True)
+            pid = process.spawn(argv, process.own_environment(), session=True)
         except OSError as error:
             raise RunnerError(f"Cannot start {argv[0]}: {error.strerror}.") from error
         return self._wait(name, pid)
@@ -225,7 +223,7 @@ class Place:
             False if there is none.
 
         Raises:
-            RunnerError: Jobs run in it.
+            RunnerError: Jobs run in it, or may.
         """
         if not self.path.exists():
             return False
@@ -237,9 +235,11 @@ class Place:
                 raise RunnerError(f"It runs on {cluster.keeper.host}: say it there.")
             names = self.busy(cluster)
             deadline = time.monotonic() + _LEAVING_S
-            while names and not now and time.monotonic() < deadline:  # what has ended just now is about to leave
+            while names != [] and not now and time.monotonic() < deadline:  # what has ended just now is about to leave
                 time.sleep(0.2)
                 names = self.busy(cluster)
+            if names is None and not now:
+                raise RunnerError("It does not answer, so jobs may run in it. Say --now: then they are interrupted.")
             if names and not now:
                 raise RunnerError(f"Jobs run or wait in it ({', '.join(names)}). Cancel them, or say --now: then they are interrupted.")
             if names:
@@ -247,12 +247,12 @@ class Place:
             self._terminate(cluster)
         return True
 
-    def busy(self, cluster: Cluster) -> list[str]:
-        """What Ray calls the jobs that run or wait; none where it does not answer."""
+    def busy(self, cluster: Cluster) -> list[str] | None:
+        """What Ray calls the jobs that run or wait; None where it does not answer."""
         try:
             jobs = self.api(cluster).jobs()
         except Unreachable:
-            return []
+            return None
         going = [job for job in jobs if api.PHASES.get(str(job.get("status"))) is not Phase.OVER]
         return [str(job.get("submission_id") or job.get("job_id")) for job in going]
 
@@ -277,6 +277,11 @@ class Place:
         self.end(cluster)
 
 
+def token_of(name: str) -> str:
+    """What the processes of a cluster carry in their environment, unless they have changed it."""
+    return f"ray:{name}"
+
+
 def _clear(cluster: Cluster) -> None:
     """End what is left of a cluster whose keeper is dead."""
     deadline = time.monotonic() + _ENDED_IN_S
@@ -284,6 +289,6 @@ def _clear(cluster: Cluster) -> None:
         for pid in left:
             process.signal_one(pid, SIGKILL)
         time.sleep(0.02)
-    process.kill_all(f"ray:{cluster.id}")
-    if Path(cluster.temporary).name.startswith(_TEMPORARY):
+    process.kill_all(token_of(cluster.id))
+    if Path(cluster.temporary).name.startswith(SHORT):
         shutil.rmtree(cluster.temporary, ignore_errors=True)

@@ -14,11 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+from pl_hybridjobs.home import short_folder
 from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs.durable import try_locked
-from pl_hybridjobs.jobs.queued import Phase, Unreachable
-from pl_hybridjobs.ray import api
-from pl_hybridjobs.ray.cluster import Cluster, Place
+from pl_hybridjobs.ray.cluster import Cluster, Place, token_of
 
 _LOOK_S = 0.2
 _ASK_S = 10.0
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):  # not SIG_IGN, which all of Ray, and jobs, would inherit
         signal.signal(number, lambda *_: None)
     process.adopt_orphans()
-    temporary = Path(os.environ.pop("HYBRIDJOBS_RAY_TEMPORARY"))
+    temporary = short_folder()
     cluster = None
     try:
         for left in reversed(range(_TRIES)):
@@ -54,10 +53,12 @@ def main(argv: list[str]) -> int:
                 break
         print(f"ended: {why or 'it did not come up'}", flush=True)
     finally:
-        if cluster is not None:
-            place.end(cluster)
-        process.kill_all(token_of(name), parent=os.getpid(), timeout_s=20.0)
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            if cluster is not None:
+                place.end(cluster)
+        finally:  # also where the record is damaged
+            process.kill_all(token_of(name), parent=os.getpid(), timeout_s=20.0)
+            shutil.rmtree(temporary, ignore_errors=True)
     return 0
 
 
@@ -66,11 +67,6 @@ def _keep_own_errors(path: Path) -> None:
     for number in (1, 2):
         os.dup2(fd, number)
     os.close(fd)
-
-
-def token_of(name: str) -> str:
-    """What the processes of a cluster carry in their environment, unless they have changed it."""
-    return f"ray:{name}"
 
 
 def _start(place: Place, name: str, temporary: Path) -> Cluster:
@@ -128,24 +124,15 @@ def _keep(place: Place, cluster: Cluster, idle_s: float, asked: list[int]) -> st
         if now - asked_at < ask_s:
             continue
         asked_at = now
-        is_used = _is_used(place, cluster)
-        reached = reached or is_used is not None
-        if is_used is not False:
+        busy = place.busy(cluster)
+        reached = reached or busy is not None
+        if busy != []:
             used = now
         elif now - used > idle_s:
             with try_locked(place.lock) as is_ours:  # else somebody is about to submit
-                if is_ours and _is_used(place, cluster) is False:
+                if is_ours and place.busy(cluster) == []:
                     place.end(cluster)
                     return f"nothing has run for {idle_s:g} s"
-
-
-def _is_used(place: Place, cluster: Cluster) -> bool | None:
-    """Whether jobs run or wait in it; None where it does not say."""
-    try:
-        jobs = place.api(cluster).jobs()
-    except Unreachable:
-        return None
-    return any(api.PHASES.get(str(job.get("status"))) is not Phase.OVER for job in jobs)
 
 
 def _has_ended(head: int) -> bool:

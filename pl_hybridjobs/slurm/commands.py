@@ -175,14 +175,14 @@ def submit(options: Sequence[str], script: str, *, inherits: Sequence[int] = ())
     return str(found[0])
 
 
-def would_refuse(options: Sequence[str], script: str) -> str:
+def would_refuse(options: Sequence[str]) -> str:
     """What Slurm has against a submission, in its own words, or "".
 
     Raises:
         Unreachable: The controller does not answer.
     """
     try:
-        _run(["sbatch", "--test-only", *options], script)
+        _run(["sbatch", "--test-only", *options], "#!/bin/bash\n")
     except Unreachable:
         raise
     except RunnerError as error:
@@ -262,7 +262,11 @@ def cancel(job: str) -> None:
     Raises:
         RunnerError: It cannot be asked.
     """
-    _tolerant(["scancel", job])
+    try:
+        _run(["scancel", job])
+    except RunnerError as error:
+        if not _UNKNOWN_JOB.search(str(error)):
+            raise
 
 
 @contextlib.contextmanager
@@ -283,14 +287,6 @@ def notifying(job: str, signal: str) -> Iterator[None]:
     finally:
         trying.kill()
         trying.wait()
-
-
-def _tolerant(argv: Sequence[str]) -> None:
-    try:
-        _run(argv)
-    except RunnerError as error:
-        if not _UNKNOWN_JOB.search(str(error)):
-            raise
 
 
 class Snapshot:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pl_hybridjobs.jobs import probing
 from pl_hybridjobs.slurm import commands, told
+from pl_hybridjobs.slurm.script import with_shebang
 
 if TYPE_CHECKING:
     from pl_hybridjobs.slurm.runner import SlurmRunner
@@ -30,9 +31,8 @@ def complaints(runner: SlurmRunner, options: Sequence[str]) -> list[str]:
     """
 
     def submit(lines: list[str]) -> probing.Probing:
-        script = "\n".join(["#!/bin/bash" + (" -l" if runner.setup else ""), *lines, ""])
         more = ["--job-name=hybridjobs-probe", "--chdir=/", "--output=/dev/null", "--time=2", "--no-requeue"]
-        job = commands.submit([*(o for o in options if not o.startswith("--time=")), *more], script)
+        job = commands.submit([*(o for o in options if not o.startswith("--time=")), *more], with_shebang(lines, runner.setup))
         return probing.Probing(lambda: told.of_number(job), lambda: commands.cancel(job))
 
     return probing.once(runner, [os.environ.get("SLURM_CONF", ""), list(options)], submit, _SHELL)

@@ -93,7 +93,7 @@ class SlurmRunner(QueuedRunner):
         if self.setup and (misread := commands.misread(self._script([Element(Path(), "", 0, 0)], "start", is_array=False))):
             return [f"SlurmRunner: setup is no shell that can be read: {misread}"]
         try:
-            refused = commands.would_refuse([*asked.words(self, spec), *dependency(self.after)], "#!/bin/bash\n")
+            refused = commands.would_refuse([*asked.words(self, spec), *dependency(self.after)])
             if refused:
                 return [f"Slurm refuses: {refused}{asked.advice(refused)}"]
             if self.probe:

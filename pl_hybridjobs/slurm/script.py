@@ -24,4 +24,9 @@ def batch(elements: Sequence[Element], *, python: str, cause: str, grace_s: floa
     else:
         choice = [f"set -- {elements[0].words}"]
     lines = script(choice, "slurm", python=python, cause=cause, grace_s=grace_s, setup=setup, module="pl_hybridjobs.slurm.node")
+    return with_shebang(lines, setup)
+
+
+def with_shebang(lines: Sequence[str], setup: Sequence[str]) -> str:
+    """Lines as a script for bash; ``module`` and the like need a login shell."""
     return "\n".join(["#!/bin/bash" + (" -l" if setup else ""), *lines, ""])

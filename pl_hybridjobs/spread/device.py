@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -25,8 +25,8 @@ from pl_hybridjobs.devices.qpu import HybridQPU, is_traced
 from pl_hybridjobs.devices.simulator import split_trainable
 from pl_hybridjobs.errors import InvalidCall, TaskCancelled
 from pl_hybridjobs.spread.assignment import Assignment
-from pl_hybridjobs.spread.record import Book, Share, SpreadTable, Totals
-from pl_hybridjobs.spread.rounds import NAME, Policy, Rounds
+from pl_hybridjobs.spread.record import NAME, Book, Share, SpreadTable, Totals
+from pl_hybridjobs.spread.rounds import Policy, Rounds
 from pl_hybridjobs.spread.work import prepared
 from pl_hybridjobs.training.rng import device_state, restore_device
 
@@ -84,7 +84,11 @@ class SpreadDevice(Device):  # type: ignore[misc]
             self._book.readmit(name)
 
     def asked(self, circuits: Sequence[QuantumScript]) -> list[tuple[Device, list[QuantumScript]]]:
-        """What each member would be asked in a call of these circuits, as it takes them. Nothing is run, and nothing is changed."""
+        """What each member would be asked in a call of these circuits, as it takes them. Nothing is run, and nothing is changed.
+
+        Raises:
+            DeviceError: All members are left out.
+        """
         with self._lock:
             before = self._assignment.state()
             placed = self._assignment.place(len(circuits), together=self.policy.together, without=self._book.left_out)
@@ -253,9 +257,12 @@ def _is_differentiable(op: Operator) -> bool:
 
 def _without_arrays(value: Any) -> Any:
     """A state in which arrays are lists, so that it fits beside a checkpoint's own state, too."""
-    return _changed(
-        value, lambda leaf: {"array": np.asarray(leaf).tolist(), "dtype": str(leaf.dtype)} if hasattr(leaf, "dtype") and leaf.ndim else leaf
-    )
+    if isinstance(value, Mapping):
+        return {name: _without_arrays(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_arrays, value))
+    is_array = hasattr(value, "dtype") and value.ndim
+    return {"array": np.asarray(value).tolist(), "dtype": str(value.dtype)} if is_array else value
 
 
 def _with_arrays(value: Any) -> Any:
@@ -264,9 +271,3 @@ def _with_arrays(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _with_arrays(part) for name, part in value.items()}
     return type(value)(map(_with_arrays, value)) if isinstance(value, list | tuple) else value
-
-
-def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _changed(part, change) for name, part in value.items()}
-    return type(value)(_changed(part, change) for part in value) if isinstance(value, list | tuple) else change(value)

@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pennylane.exceptions import DeviceError
+
 from pl_hybridjobs.devices.submission import TaskRecord
+
+NAME = "hybridjobs.spread"
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,15 @@ class Book:
 
     @property
     def left_out(self) -> set[str]:
-        """Members that get nothing any more."""
-        return {name for name, row in self._rows.items() if row.left_out}
+        """Members that get nothing any more.
+
+        Raises:
+            DeviceError: These are all.
+        """
+        found = {name for name, row in self._rows.items() if row.left_out}
+        if len(found) == len(self._rows):
+            raise DeviceError(f"{NAME}: all members are left out, since they failed; readmit(name) takes one in again")
+        return found
 
     def readmit(self, name: str) -> None:
         """Forget the failures of a member in a row."""

@@ -24,10 +24,9 @@ from pl_hybridjobs.errors import (
     TranslationError,
 )
 from pl_hybridjobs.spread.assignment import Assignment
-from pl_hybridjobs.spread.record import Book, Share, cost_usd
+from pl_hybridjobs.spread.record import NAME, Book, Share, cost_usd
 from pl_hybridjobs.spread.work import Work
 
-NAME = "hybridjobs.spread"
 #: Where these are raised, other members would meet the same, or must not go on behind somebody's back.
 _NOT_MOVED = (BudgetExceeded, TaskCancelled, Fenced, KeyConflict, StoreError, SimulationError, TranslationError, InvalidCall)
 _LOOK_S = 0.05
@@ -78,13 +77,11 @@ class Rounds:
             gradient: Jacobians are wanted, too.
 
         Raises:
-            DeviceError: Members cannot run circuits that they got; all complaints.
+            DeviceError: Members cannot run circuits that they got; all complaints. Or all members are left out.
             Exception: What a member raised, with notes.
         """
         results: dict[int, Any] = {}
         todo, out = list(range(len(circuits))), self._book.left_out
-        if len(out) == len(self._members):
-            raise DeviceError(f"{NAME}: all members are left out, since they failed; readmit(name) takes one in again")
         while todo:
             placed = self._assignment.place(len(todo), together=self._policy.together, without=out)
             works = [

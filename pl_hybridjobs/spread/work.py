@@ -42,15 +42,11 @@ def prepared(device: Device, circuit: QuantumScript, mcm: MCMConfig, *, gradient
     Raises:
         Exception: What the device has against it.
     """
+    circuit = _marked(circuit) if gradient else circuit
     wanted = ExecutionConfig(mcm_config=mcm, gradient_method="adjoint" if gradient else None)
-    if not gradient:
-        config = device.setup_execution_config(wanted, circuit)
-        tapes, joined = device.preprocess_transforms(config)((circuit,))
-        return Prepared(config, tuple(tapes), joined)
-    circuit = _marked(circuit)
     config = device.setup_execution_config(wanted, circuit)
     tapes, joined = device.preprocess_transforms(config)((circuit,))
-    return Prepared(config, (_same_parameters(device, tapes, circuit),), joined)
+    return Prepared(config, (_same_parameters(device, tapes, circuit),) if gradient else tuple(tapes), joined)
 
 
 def _marked(circuit: QuantumScript) -> QuantumScript:

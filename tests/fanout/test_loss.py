@@ -15,7 +15,7 @@ import pennylane as qml
 import pytest
 
 from pl_hybridjobs.errors import FanOutError, InvalidCall, WorkerLost
-from pl_hybridjobs.fanout import FanOut, ProcessExecutor, ThreadExecutor
+from pl_hybridjobs.fanout import FanOut, ProcessExecutor, ThreadExecutor, executors
 from pl_hybridjobs.jobs import process
 from tests.fanout.circuits import Deadly, OddError, Raises, assert_same_bits, every_kind, every_sample, with_gate
 
@@ -111,6 +111,18 @@ def test_an_executor_that_was_shut_down_takes_no_circuits():
         device.execute(every_kind())
 
 
+def test_a_call_that_comes_while_an_executor_is_shut_down_is_cancelled_and_not_waited_for(monkeypatch):
+    pool, made = ThreadExecutor(1), executors._Task
+
+    def made_late(*call):
+        pool.shutdown()
+        return made(*call)
+
+    monkeypatch.setattr(executors, "_Task", made_late)
+
+    assert pool.submit(abs, -1).cancelled()
+
+
 def test_ctrl_c_ends_workers_that_compute_and_the_next_call_finds_new_ones():
     with ProcessExecutor(1) as pool:
         pool.submit(os.getpid).result()
@@ -196,6 +208,29 @@ def test_workers_end_with_an_executor_that_is_forgotten():
     assert not _is_there(pid)
 
 
+_LEAVING = """
+import os, time, ray
+from pl_hybridjobs.fanout import RayExecutor
+pool = RayExecutor(1)
+print(pool.submit(os.getpid).result(), flush=True)
+ray.init = lambda *_, **__: print("another Ray is started", flush=True)
+if {forgets}:
+    del pool
+    time.sleep(1)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("forgets", [False, True])
+def test_who_leaves_or_forgets_a_ray_executor_starts_no_other_ray(forgets):
+    pytest.importorskip("ray")
+
+    left = subprocess.run([sys.executable, "-c", _LEAVING.format(forgets=forgets)], capture_output=True, text=True, check=True)
+
+    (pid,) = left.stdout.splitlines()
+    assert not _is_there(int(pid))
+
+
 def test_signals_that_are_meant_for_the_parent_do_not_end_workers(processes):
     pid = processes.submit(os.getpid).result()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -203,6 +238,28 @@ def test_signals_that_are_meant_for_the_parent_do_not_end_workers(processes):
 
     assert {processes.submit(abs, -2).result() for _ in range(10)} == {2}
     os.kill(pid, 0)  # it is there
+
+
+class _Unreadable:
+    """Its pickle can be read where it was made, and nowhere else."""
+
+    def __reduce__(self):
+        return _read_by, (os.getpid(),)
+
+
+def _read_by(pid):
+    if pid != os.getpid():
+        raise ValueError("made elsewhere")
+    return _Unreadable()
+
+
+def test_a_result_that_cannot_be_read_here_is_no_lost_worker(processes):
+    before = processes.submit(os.getpid).result()
+
+    with pytest.raises(ValueError, match="made elsewhere"):
+        processes.submit(_Unreadable).result()
+
+    assert processes.submit(os.getpid).result() == before
 
 
 def test_what_a_worker_prints_does_not_disturb_its_answers(processes):

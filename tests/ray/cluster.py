@@ -20,7 +20,7 @@ from pathlib import Path
 from pl_hybridjobs.errors import RunnerError
 from pl_hybridjobs.jobs import process
 from pl_hybridjobs.ray.api import Api, Token
-from pl_hybridjobs.ray.cluster import Cluster
+from pl_hybridjobs.ray.cluster import Cluster, token_of
 
 MISSING = "RAY IS MISSING, so this was not tested: `pip install 'ray[default]>=2.52'`. It is not in the test extra, because it is 375 MB."
 _STARTS_IN_S = 90.0
@@ -33,7 +33,7 @@ def problem() -> str:
 
 def left_of(cluster: Cluster) -> list[str]:
     """What is still there of a cluster that has ended."""
-    pids = {*process.of_session(cluster.head), *process.of_token(f"ray:{cluster.id}")}
+    pids = {*process.of_session(cluster.head), *process.of_token(token_of(cluster.id))}
     return [f"process {pid}" for pid in sorted(pids)] + [path for path in (cluster.temporary,) if Path(path).exists()]
 
 

@@ -320,6 +320,17 @@ def test_it_is_not_stopped_under_jobs_unless_that_is_meant(place):
     assert job.resume().result(WAIT_S).hex() == inline(100).hex()
 
 
+def test_a_keeper_whose_record_is_damaged_leaves_nothing_behind_either(place):
+    assert hybrid_job(functions.add, runner="ray")(1).result(WAIT_S) == 3
+    cluster, record = living(place), place.path / "cluster.json"
+
+    record.write_text("damaged")
+    os.kill(cluster.keeper.pid, signal.SIGTERM)
+
+    until(lambda: not clusters.left_of(cluster), 30)
+    record.unlink()
+
+
 def test_it_does_not_take_what_it_can_never_run(place, monkeypatch):
     with pytest.raises(RunnerError, match=r"cannot give it 1 of GPU \(it has 0\), 2 of fridge \(it has 0\)"):
         hybrid_job(functions.add, runner=RayRunner(gpus=1, resources={"fridge": 2}))(1)

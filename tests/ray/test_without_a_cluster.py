@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,10 @@ import pytest
 
 from pl_hybridjobs import Job, Resources, Status, hybrid_job, open_job
 from pl_hybridjobs.errors import InvalidCall, JobFailed, RunnerError
-from pl_hybridjobs.jobs import process
+from pl_hybridjobs.jobs import process, queued
 from pl_hybridjobs.jobs.durable import dump_sealed, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
-from pl_hybridjobs.ray import api, runner
+from pl_hybridjobs.ray import api, cluster, runner
 from pl_hybridjobs.ray.cluster import Cluster, Place
 from pl_hybridjobs.ray.runner import SUBMISSIONS, RayRunner
 from tests.jobs import functions
@@ -73,7 +74,20 @@ def test_an_option_that_there_is_not_is_named_with_near_ones():
         RayRunner(token="secret")  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "auto", "head:8265", "http://", "http://head:port", "http://head:8265?x=1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ray://head:10001",
+        "auto",
+        "head:8265",
+        "http://",
+        "http://head:port",
+        "http://head:0",
+        "http://head:8265?x=1",
+        "http://[::1:8265",
+        "http://head..node:8265",
+    ],
+)
 def test_an_address_that_is_none_of_the_jobs_api_is_refused_with_one_that_is(address):
     with pytest.raises(InvalidCall, match=r"none of Ray's Jobs API.*'http://head-node:8265'"):
         hybrid_job(functions.add, runner=RayRunner(address=address))(1)
@@ -329,6 +343,23 @@ def test_what_it_lacks_is_told_in_the_units_that_were_asked_in(here):
         hybrid_job(functions.add, runner="ray", resources=Resources(memory_mb=5000))(1)
 
 
+def test_one_that_does_not_answer_may_have_jobs_and_is_not_stopped_unless_that_is_meant(jobs_home, monkeypatch):
+    monkeypatch.setattr(cluster, "_LEAVING_S", 0.0)
+    place = Place.of(jobs_home)
+    place.path.mkdir(mode=0o700, parents=True)
+    with subprocess.Popen(["sleep", "60"]) as keeper:
+        who = process.Identity.of(keeper.pid)
+        assert who is not None
+        place.write(Cluster("1", "http://127.0.0.1:1", who, who, "", time.time()))
+
+        with pytest.raises(RunnerError, match=r"does not answer.*--now"):
+            place.stop()
+        assert keeper.poll() is None
+        assert place.stop(now=True)
+
+    assert not place.stop()
+
+
 # The entrypoint, run
 
 
@@ -358,6 +389,23 @@ def test_what_ray_says_of_a_dead_supervisor_is_said_once(server):
     assert job.state().detail.count("is FAILED") == 1
 
 
+def test_a_cluster_that_falls_silent_while_it_ends_a_job_leaves_the_request_to_cancel(server, monkeypatch):
+    monkeypatch.setattr(queued, "_LEAVING_S", 0.0)
+    server.runs = True
+    job = submit(server, functions.count, 1000, 0.05)
+    until(job.checkpoints)
+    lease, answer = job.state().lease, server.answer
+    assert lease is not None
+    os.kill(lease.owner.pid, signal.SIGSTOP)
+    server.answer = lambda *request: (503, "overloaded") if server.stopped else answer(*request)
+
+    with pytest.raises(RunnerError, match=r"overloaded.*The request to cancel is kept"):
+        job.cancel(grace_s=0)
+
+    server.answer = answer
+    assert job.wait(WAIT_S) is Status.CANCELLED
+
+
 def test_what_ends_before_the_worker_fails_the_job_with_what_was_said(server):
     server.runs = True
     bad = submit(server, setup=["echo no such module >&2; false"], retries=3)
@@ -375,6 +423,18 @@ def test_a_node_that_does_not_see_the_folder_fails_the_job(server, jobs_home):
 
     with pytest.raises(JobFailed, match=r"node n7 does not see .*HYBRIDJOBS_HOME.*probe=True"):
         job.result(WAIT_S)
+
+
+def test_a_probe_that_nobody_waits_for_any_more_is_ended(server, monkeypatch):
+    def ctrl_c(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        submit(server, probe=True)
+
+    (probe,) = server.jobs
+    assert server.stopped == [probe]
 
 
 def test_a_probe_tells_whether_nodes_share_the_folder_and_what_is_good_is_not_asked_again(server):
