@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,12 +87,20 @@ def once(runner: QueuedRunner, key: Sequence[str | Sequence[str]], submit: Calla
     """
     python = runner.python or sys.executable
     key = [*key, python, list(runner.setup)]
-    folder = default_home() / "probes" / hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:24]
-    if (folder / "good.json").exists():
+    probes = default_home() / "probes"
+    good = probes / f"{hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:24]}.json"
+    if good.exists():
         return []
-    for place in (folder.parent.parent, folder.parent, folder):  # `parents=True` would leave them open to all
+    for place in (probes.parent, probes):  # `parents=True` would leave them open to all
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "answer.json").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=probes, ignore_cleanup_errors=True) as folder:  # another client may be probing, too
+        found = _ask(runner, Path(folder), python, submit, shell)
+    if not found:
+        write_bytes(good, dump_json({"time": time.time()}))
+    return found
+
+
+def _ask(runner: QueuedRunner, folder: Path, python: str, submit: Callable[[list[str]], Probing], shell: str) -> list[str]:
     probing = submit(_script(folder, python, runner.setup))
     deadline = time.monotonic() + PATIENCE_S
     try:
@@ -105,10 +114,8 @@ def once(runner: QueuedRunner, key: Sequence[str | Sequence[str]], submit: Calla
         with contextlib.suppress(RunnerError):
             probing.stop()
         raise
-    found = _judge(seen or Seen(f"{runner.engine} does not know it any more", Phase.OVER), folder, python, type(runner).__name__, shell)
-    if not found:
-        write_bytes(folder / "good.json", dump_json({"time": time.time()}))
-    return found
+    told = seen or Seen(f"{runner.engine} does not know it any more", Phase.OVER)
+    return _judge(told, folder, python, type(runner).__name__, shell)
 
 
 def _judge(probed: Seen, folder: Path, python: str, runner: str, shell: str) -> list[str]:
