@@ -70,9 +70,9 @@ class RayExecutor(Crew):
         variables: dict[str, str] = environment(threads)
         if address is not None or not is_ours:
             del variables["PYTHONPATH"]  # the cluster's own, which may be elsewhere
-        folder = _connect(ray, address, workers * threads) if is_ours else None
         env = dict(runtime_env or {})
         env["env_vars"] = {**variables, **env.get("env_vars", {})}
+        folder = _connect(ray, address, workers * threads) if is_ours else None  # last: what fails after it would leave it open
         super().__init__(workers, threads, partial(_Actor, env, threads))
         if is_ours:
             self._disconnect = weakref.finalize(self, _disconnect, folder)

@@ -20,6 +20,16 @@ def test_what_makes_no_sense_is_told_before_ray_starts():
         RayExecutor(1, address="http://head-node:8265", runtime_env=5)  # type: ignore[arg-type]
 
 
+def test_an_environment_that_makes_no_sense_leaves_no_ray_behind(monkeypatch):
+    connected: list[str] = []
+    monkeypatch.setattr(rays, "_connect", lambda *_: connected.append("Ray"))
+
+    with pytest.raises(TypeError):
+        RayExecutor(1, runtime_env={"env_vars": 5})
+
+    assert not connected
+
+
 def test_an_address_where_nobody_listens_is_told_at_once():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
