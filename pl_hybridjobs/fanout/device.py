@@ -162,6 +162,8 @@ class FanOut(Device):
         """As the device, for numbers of numpy: circuits leave this process."""
         config = config or ExecutionConfig()
         method = "adjoint" if config.gradient_method in ("best", "device") else config.gradient_method
+        if config.gradient_method == "device" and circuit is not None:  # else PennyLane refuses it in words of its own insides
+            self._supports(self._inner.supports_derivatives, replace(config, gradient_method="adjoint"), circuit)
         found = self._inner.setup_execution_config(_without_interface(replace(config, gradient_method=method)), circuit)
         if found.gradient_method == "backprop":
             raise DeviceError(f"{self!r}: {_HERE}; {_INSTEAD}")

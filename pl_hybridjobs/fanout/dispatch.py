@@ -46,7 +46,13 @@ class Dispatch:
 
     def __init__(self, executor: Executor, recipe: Recipe, workers: int, threads: int) -> None:
         self.executor, self.workers, self.threads = executor, workers, threads
-        self._recipe, self._versions = dumps(recipe), work.versions()
+        try:
+            self._recipe, self._versions = dumps(recipe), work.versions()
+        except Exception as error:
+            raise FanOutError(
+                f"{recipe.name}: its options cannot be sent to workers ({type(error).__name__}: {error}); give it what can be pickled, "
+                "or take it without workers"
+            ) from error
 
     def warm(self) -> None:
         """Let the workers make their devices now. What goes wrong there goes wrong again with circuits, and is then said."""
@@ -69,9 +75,9 @@ class Dispatch:
             batch.abandon()
             raise
 
-    def submit(self, method: str, items: Sequence[Item], config: Any) -> Pending:
+    def submit(self, request: bytes) -> Pending:
         """Send a chunk."""
-        return self.executor.submit(work.run, self._recipe, self._versions, self.threads, dumps((method, tuple(items), config)))
+        return self.executor.submit(work.run, self._recipe, self._versions, self.threads, request)
 
 
 class _Batch:
@@ -95,13 +101,26 @@ class _Batch:
                 stop()
 
     def _send(self, items: Sequence[Item], attempt: int = 1) -> _Sent:
+        request = self._packed(items)
         try:
-            pending = self._dispatch.submit(self._method, items, self._config)
-        except RuntimeError as error:  # shut down, broken
-            raise FanOutError(f"{self._dispatch.executor!r} takes no circuits: {error}") from error
+            pending = self._dispatch.submit(request)
+        except Exception as error:  # shut down, broken; pools of others raise what they like
+            raise FanOutError(f"{self._dispatch.executor!r} takes no circuits: {type(error).__name__}: {error}") from error
         sent = _Sent(tuple(items), pending, attempt)
         self._sent.append(sent)
         return sent
+
+    def _packed(self, items: Sequence[Item]) -> bytes:
+        try:
+            return dumps((self._method, tuple(items), self._config))
+        except Exception as error:
+            if len(items) > 1:  # which one it is
+                for item in items:
+                    self._packed((item,))
+            raise FanOutError(
+                f"what cannot be pickled cannot go to workers ({type(error).__name__}: {error}); run it on a device without workers, "
+                f"or mend {self._brief(items[0].index)}"
+            ) from error
 
     def _of(self, sent: _Sent) -> list[Any]:
         """Its results; of a chunk whose worker was lost, each circuit is tried again alone."""

@@ -32,6 +32,9 @@ class Executor(Protocol):
 class Worker(Protocol):
     """One member of a crew, who does one thing at a time."""
 
+    def begin(self) -> None:
+        """Wait for as long as there is no place for it: others have its calls meanwhile."""
+
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Give ``fn(*args)``, or raise what that raises.
 
@@ -122,6 +125,7 @@ def _serve(tasks: queue.SimpleQueue[_Task | None], hired: set[Worker], hire: Cal
     with contextlib.suppress(Exception):  # warm before the first call; what is wrong is said to that
         worker = hire()
         hired.add(worker)
+        worker.begin()
     while (task := tasks.get()) is not None:
         if not task.future.set_running_or_notify_cancel():
             continue
@@ -155,6 +159,9 @@ def _dismiss(tasks: queue.SimpleQueue[_Task | None], hired: set[Worker], count: 
 
 
 class _Nobody:
+    def begin(self) -> None:
+        """It is there."""
+
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return fn(*args)
 

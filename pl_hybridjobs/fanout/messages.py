@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from typing import Any
@@ -34,8 +35,8 @@ def loads(data: bytes) -> Any:
 def that_travels(error: BaseException) -> tuple[BaseException, str]:
     """An error that can be sent, and its traceback as text: itself, or one with its text."""
     text = "".join(traceback.format_exception(error))
-    try:
-        loads(dumps(error))
-    except Exception:  # noqa: BLE001 - as above
-        return FanOutError(f"a worker raised {type(error).__name__}, which cannot be sent: {error}"), text
-    return error, text
+    with contextlib.suppress(Exception):  # as above
+        if isinstance(loads(dumps(error)), type(error)):
+            return error, text
+    said = "".join(traceback.format_exception_only(error)).strip().partition(": ")[2]  # unlike str(error), this never raises
+    return FanOutError(f"a worker raised {type(error).__name__}, which cannot be sent: {said}"), text

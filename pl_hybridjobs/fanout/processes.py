@@ -56,6 +56,9 @@ class _Process:
         self._is_ready = False
         self._ending = threading.Lock()
 
+    def begin(self) -> None:
+        """See ``Worker``; calls wait in its pipe."""
+
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """See ``Worker``."""
         request = dumps((fn, args))

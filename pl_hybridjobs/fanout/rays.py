@@ -8,18 +8,23 @@ import functools
 import os
 import secrets
 import shutil
+import socket
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pl_hybridjobs.errors import FanOutError, InvalidCall, WorkerLost
 from pl_hybridjobs.fanout.executors import Crew, cores, wrong_count
 from pl_hybridjobs.fanout.processes import environment
 from pl_hybridjobs.home import short_folder
 
+_REACHED_IN_S = 10.0
+_PLACED_IN_S = 30.0
 _VERSIONS = "the cluster and this process must have the same versions of Ray and of Python: install those here, or start it with these"
 _TOKEN = "RAY_AUTH_TOKEN, or a file that RAY_AUTH_TOKEN_PATH names, with RAY_AUTH_MODE=token"  # noqa: S105 - says what is missing
 
@@ -49,6 +54,10 @@ class RayExecutor(Crew):
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         wrong = [*wrong_count("workers", workers), *wrong_count("threads", threads)]
+        if address is not None and (not isinstance(address, str) or address.startswith("http")):
+            wrong.append(f"address must be that of Ray itself, as in 'head-node:6379', not {address!r}")
+        if runtime_env is not None and not isinstance(runtime_env, Mapping):
+            wrong.append(f"runtime_env must be a mapping, as Ray has it, not {runtime_env!r}")
         try:
             import ray
         except ImportError:
@@ -60,10 +69,11 @@ class RayExecutor(Crew):
         variables: dict[str, str] = environment(threads)
         if address is not None or not is_ours:
             del variables["PYTHONPATH"]  # the cluster's own, which may be elsewhere
-        folder = _connect(ray, address, workers * threads) if is_ours else None
         env = dict(runtime_env or {})
         env["env_vars"] = {**variables, **env.get("env_vars", {})}
-        if is_ours:  # made before the crew's own, which is therefore called first: actors end while there is a connection
+        if is_ours:
+            folder = _connect(ray, address, workers * threads)  # after all that may fail, or it would stay open
+            # Before the crew's own, which is therefore called first: actors end while there is a connection.
             self._disconnect = weakref.finalize(self, _disconnect, folder)
         super().__init__(workers, threads, partial(_Actor, env, threads))
 
@@ -85,6 +95,8 @@ def _connect(ray: Any, address: str | None, cpus: int) -> Path | None:
     try:
         if address is None:
             _own_token()
+        else:
+            _reach(address)
         ray.init(**options, logging_level="error")
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
@@ -96,6 +108,18 @@ def _connect(ray: Any, address: str | None, cpus: int) -> Path | None:
             shutil.rmtree(folder, ignore_errors=True)
         raise FanOutError(f"no connection to Ray at {address or 'this machine'}: {text}; {cure}") from error
     return folder
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for many minutes.
+
+    Raises:
+        OSError: Nobody listens there.
+    """
+    where = urlsplit(address if "://" in address else f"//{address}")
+    with contextlib.suppress(ValueError):  # what is no port, Ray itself explains
+        if where.hostname and where.port:
+            socket.create_connection((where.hostname, where.port), _REACHED_IN_S).close()
 
 
 @functools.cache
@@ -122,7 +146,20 @@ class _Actor:
 
     def __init__(self, env: Mapping[str, Any], threads: int) -> None:
         self._ray = sys.modules["ray"]
+        self._threads = threads
         self._actor = self._ray.remote(num_cpus=threads, max_restarts=0, runtime_env=dict(env))(_There).remote()
+
+    def begin(self) -> None:
+        """See ``Worker``. A cluster may grow, or get free, so that is no error."""
+        is_there = self._actor.call.remote(int)
+        if not self._ray.wait([is_there], timeout=_PLACED_IN_S)[0]:
+            has, free = (found.get("CPU", 0) for found in (self._ray.cluster_resources(), self._ray.available_resources()))
+            warnings.warn(
+                f"Ray has no place yet for a worker of {self._threads} CPU: of {has:g}, {free:g} are free. Circuits go to the workers that "
+                "are there, and wait where there are none; ask for fewer workers or threads, or for a larger cluster",
+                stacklevel=2,
+            )
+        self._ray.get(is_there)
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """See ``Worker``."""

@@ -11,8 +11,11 @@ from pl_hybridjobs.jobs import launch
 
 EXIT_SETUP = 78  #: a line of ``setup`` failed (EX_CONFIG of sysexits.h)
 EXIT_NO_FOLDER = 72  #: the node does not see the job's folder (EX_OSFILE)
-#: What ended before our supervisor could write a word: these two, and the shell's own for a program that is not there or cannot run.
-BEFORE_US = (EXIT_SETUP, EXIT_NO_FOLDER, 126, 127)
+EXIT_LEFT = 81  #: a line of ``setup`` said ``exit``, whatever with: no other code of ours, nor of the shell's
+#: What ended before our supervisor could write a word: these three, and the shell's own for a program that is not there or cannot run.
+BEFORE_US = (EXIT_SETUP, EXIT_NO_FOLDER, EXIT_LEFT, 126, 127)
+# No trap: that would run where a signal ends the script, too.
+_EXIT = f'exit() {{ [ "$BASH_SUBSHELL" = 0 ] && builtin exit {EXIT_LEFT}; builtin exit "$@"; }}'
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def script(choice: Sequence[str], engine: str, *, python: str, cause: str, grace
         f'exec >>"$1/{engine}/$3.out" 2>&1 || exit {EXIT_NO_FOLDER}',
         f"export HYBRIDJOBS_GRACE_S={grace_s:g}",
         'hybridjobs_words=("$@")',  # what `setup` reads may use the positional parameters
-        *(f"{line}\n[ $? = 0 ] || {{ echo {shlex.quote(f'setup failed: {line}')}; exit {EXIT_SETUP}; }}" for line in setup),
+        *([_EXIT] if setup else []),
+        *(f"{line}\n[ $? = 0 ] || {{ echo {shlex.quote(f'setup failed: {line}')}; builtin exit {EXIT_SETUP}; }}" for line in setup),
         f'exec {shlex.quote(python)} -P -S -c {shlex.quote(code)} {shlex.quote(str(launch.ROOT))} "${{hybridjobs_words[@]}}" {cause}',
     ]

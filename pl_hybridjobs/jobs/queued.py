@@ -22,7 +22,7 @@ from pl_hybridjobs.errors import Fenced, RunnerError
 from pl_hybridjobs.jobs import launch as launches
 from pl_hybridjobs.jobs import outcome, process, trackers
 from pl_hybridjobs.jobs.durable import crash_point, dump_sealed, locked, try_locked, write_bytes, write_once
-from pl_hybridjobs.jobs.entry import BEFORE_US, EXIT_NO_FOLDER
+from pl_hybridjobs.jobs.entry import BEFORE_US, EXIT_LEFT, EXIT_NO_FOLDER
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.jobs.spec import JobSpec, Status
 from pl_hybridjobs.jobs.state import State
@@ -188,6 +188,8 @@ class QueuedRunner(ABC):
             unseen = f"node {seen.node} does not see {folder.path}, or cannot write there. {advice}"
             return "environment", f"{unseen}; {type(self).__name__}(probe=True) looks before"
         said = self.submissions.said(folder, last)
+        if seen.code == EXIT_LEFT:
+            return "environment", f"setup has ended the batch script before the worker began: {said}"
         return "environment", f"{seen.text} before the worker began (exit code {seen.code}): {said}"
 
     # Submitting ----------------------------------------------------------------------------------------------------------------

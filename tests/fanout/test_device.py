@@ -210,8 +210,9 @@ def test_what_the_adjoint_method_cannot_do_is_done_by_shifts(threads):
     assert np.allclose(jacobian(FanOut("hybridjobs.qubit", executor=threads)), jacobian(qml.device("default.qubit")))
 
 
-def test_an_adjoint_method_that_does_not_fit_is_refused_with_what_can_be_spread(threads):
-    @qml.qnode(FanOut("hybridjobs.qubit", executor=threads), diff_method="adjoint")
+@pytest.mark.parametrize("method", ["adjoint", "device"])
+def test_an_adjoint_method_that_does_not_fit_is_refused_with_what_can_be_spread(threads, method):
+    @qml.qnode(FanOut("hybridjobs.qubit", executor=threads), diff_method=method)
     def values(angles):
         ansatz(angles)
         return qml.probs(wires=[0, 1])

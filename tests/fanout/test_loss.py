@@ -298,3 +298,66 @@ def test_numbers_that_make_no_sense_are_refused_together(made):
         "workers must be a whole number, 1 or more, not 0",
         "threads must be a whole number, 1 or more, not True",
     )
+
+
+class _Unprintable(Exception):
+    """Can be neither shown nor sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def __str__(self):
+        raise ValueError("broken, too")
+
+
+class _Disguised(Exception):
+    """Comes out of a pickle as something else."""
+
+    def __reduce__(self):
+        return dict, ()
+
+
+@pytest.mark.parametrize("odd", [_Unprintable, _Disguised])
+def test_of_the_oddest_error_still_its_class_and_its_circuit_are_told(threads, monkeypatch, odd):
+    def compute_matrix(**_):
+        raise odd
+
+    monkeypatch.setattr(Raises, "compute_matrix", staticmethod(compute_matrix))
+
+    with pytest.raises(FanOutError, match=f"a worker raised {odd.__name__}, which cannot be sent") as caught:
+        FanOut("hybridjobs.qubit", executor=threads).execute([*every_kind(), with_gate(Raises(0))])
+
+    assert "circuit 5 of 6" in caught.value.__notes__[0]
+
+
+def test_a_circuit_that_cannot_be_sent_is_named(threads):
+    holding = with_gate(Raises(0))
+    holding.operations[-1].hyperparameters["lock"] = threading.Lock()
+
+    with pytest.raises(FanOutError, match=r"(?s)cannot be pickled.*lock.*without workers.*circuit 5 of 6.*Raises"):
+        FanOut("hybridjobs.qubit", executor=threads).execute([*every_kind(), holding])
+
+
+def test_an_option_that_cannot_be_sent_is_told_when_the_device_is_made(threads):
+    with pytest.raises(FanOutError, match=r"default.qubit: its options cannot be sent to workers \(TypeError: .*lock"):
+        FanOut("default.qubit", executor=threads, max_workers=_Holding())
+
+
+class _Holding(int):
+    """A number with a lock."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+class _Refusing:
+    """A pool that takes nothing."""
+
+    def submit(self, fn, /, *args):
+        raise ConnectionError("scheduler gone")
+
+
+def test_a_pool_that_refuses_work_is_named_whatever_it_raises():
+    with pytest.raises(FanOutError, match=r"_Refusing.*takes no circuits: ConnectionError: scheduler gone"):
+        FanOut("hybridjobs.qubit", workers=2, executor=_Refusing()).execute(every_kind())

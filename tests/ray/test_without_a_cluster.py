@@ -417,6 +417,21 @@ def test_what_ends_before_the_worker_fails_the_job_with_what_was_said(server):
         lost.result(WAIT_S)
 
 
+@pytest.mark.parametrize("line", ["echo bye; exit 3", "echo bye; exit", "source {script}"])
+def test_setup_that_ends_the_script_fails_the_job(server, tmp_path, line):
+    (tmp_path / "cluster.sh").write_text("echo bye\nexit 1\n")
+    server.runs = True
+
+    with pytest.raises(JobFailed, match=r"(?s)environment.*setup has ended the batch script.*bye"):
+        submit(server, setup=[line.format(script=tmp_path / "cluster.sh")], retries=3).result(WAIT_S)
+
+
+def test_setup_may_end_subshells(server):
+    server.runs = True
+
+    assert submit(server, setup=["(exit 3) || true", "[ $(echo 1; exit 4) = 1 ]"]).result(WAIT_S) == 3
+
+
 def test_a_node_that_does_not_see_the_folder_fails_the_job(server, jobs_home):
     job = submit(server, retries=3)
     server.say(status="FAILED", error_type="JOB_ENTRYPOINT_COMMAND_ERROR", driver_exit_code=72, driver_agent_http_address="http://n7:1")
