@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from pl_hybridjobs.errors import InvalidCall, WorkerLost
+from pl_hybridjobs.errors import FanOutError, InvalidCall, WorkerLost
 
 
 class Pending(Protocol):
@@ -44,6 +44,10 @@ class Worker(Protocol):
 
     def end(self) -> None:
         """End at once, whatever it is doing. Twice is no error."""
+
+
+class NeverBegan(FanOutError):
+    """A worker has ended before it could take a call. No other takes that call: what is wrong would be wrong again."""
 
 
 class _Task:
@@ -136,7 +140,7 @@ def _serve(tasks: queue.SimpleQueue[_Task | None], hired: set[Worker], hire: Cal
             task.worker = worker
             result = worker.call(task.fn, task.args)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the result is wanted
-            if isinstance(error, WorkerLost) and worker is not None:
+            if isinstance(error, WorkerLost | NeverBegan) and worker is not None:
                 hired.discard(worker)
                 worker.end()
                 worker = None

@@ -17,12 +17,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
-from pl_hybridjobs.errors import FanOutError, WorkerLost
-from pl_hybridjobs.fanout.executors import Crew
+from pl_hybridjobs.errors import WorkerLost
+from pl_hybridjobs.fanout.executors import Crew, NeverBegan
 from pl_hybridjobs.fanout.messages import dumps, loads
 
 #: What the libraries that compute with threads look at when they are loaded.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 _PATIENCE_S = 10.0
 _LENGTH = struct.Struct("!Q")
 
@@ -76,7 +83,7 @@ class _Process:
             return value
         raise value
 
-    def _loss(self) -> FanOutError:
+    def _loss(self) -> WorkerLost | NeverBegan:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE_S)
         code = self._process.returncode
@@ -86,7 +93,7 @@ class _Process:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         text = f"worker process {self._process.pid} {how}"
         if not self._is_ready and code not in (None, -signal.SIGKILL):
-            return FanOutError(f"{text} before it was ready: its own words stand above, or in the job's log")
+            return NeverBegan(f"{text} before it was ready: its own words stand above, or in the job's log")
         return WorkerLost(text + ("; the system ends processes so when memory runs out" if code == -signal.SIGKILL else ""))
 
     def end(self) -> None:

@@ -102,6 +102,19 @@ def test_a_pool_that_fails_is_reported_with_what_it_was_running():
         FanOut("hybridjobs.qubit", workers=2, executor=_Broken()).execute(every_kind())
 
 
+def test_a_worker_that_cannot_begin_is_told_of_and_the_next_call_gets_another(tmp_path, monkeypatch):
+    is_full = tmp_path / "full"
+    is_full.touch()
+    tmp_path.joinpath("sitecustomize.py").write_text(f"import os\nif os.path.exists({str(is_full)!r}):\n    os._exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with ProcessExecutor(1) as pool:
+        with pytest.raises(FanOutError, match="exited with code 3 before it was ready"):
+            pool.submit(int, "7").result(60)
+        is_full.unlink()
+
+        assert pool.submit(int, "7").result(60) == 7
+
+
 def test_an_executor_that_was_shut_down_takes_no_circuits():
     pool = ThreadExecutor(1)
     device = FanOut("hybridjobs.qubit", executor=pool)
