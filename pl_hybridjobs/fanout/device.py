@@ -19,7 +19,7 @@ from pl_hybridjobs.errors import did_you_mean
 from pl_hybridjobs.fanout import executors, seeds
 from pl_hybridjobs.fanout.dispatch import Dispatch
 from pl_hybridjobs.fanout.executors import Executor, ThreadExecutor
-from pl_hybridjobs.fanout.pieces import in_pieces, settled
+from pl_hybridjobs.fanout.pieces import in_pieces, parameters, settled
 from pl_hybridjobs.fanout.processes import ProcessExecutor
 from pl_hybridjobs.fanout.rays import RayExecutor
 from pl_hybridjobs.fanout.work import Item, Recipe
@@ -227,7 +227,7 @@ class FanOut(Device):
     ) -> tuple[Any, ...]:
         circuits = list(map(settled, circuits))
         for circuit in circuits:
-            if any(map(_is_traced, circuit.get_parameters(trainable_only=False))):
+            if any(_is_traced(value) for _, value in parameters(circuit)):
                 raise DeviceError(
                     f"{self!r}: the circuit's parameters are traced by JAX, and only numbers can leave this process; {_BY_QNODE}"
                 )

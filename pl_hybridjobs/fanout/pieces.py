@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from pennylane.transforms import transform
 
 #: No more pieces than these; a number of its own, so that results do not depend on the number of workers.
 MAX_PIECES = 32
+_NUMBERS = frozenset({int, float, complex, np.float64, np.float32})
 
 
 @transform
@@ -35,10 +36,20 @@ def settled(tape: QuantumScript) -> QuantumScript:
 
     PennyLane binds the parameters of some (``MultiRZ``, say) in a copy that believes to be what it was, with a batch or without.
     """
-    wrong = [op for op in tape.operations if any(np.ndim(value) for value in op.data) and _batch_size(op) != op.batch_size]
+    wrong = {id(op) for op, value in parameters(tape) if np.ndim(value) and _batch_size(op) != op.batch_size}
     if not wrong:
         return tape
-    return tape.copy(operations=[_cut(op, ...) if op in wrong else op for op in tape.operations], trainable_params=tape.trainable_params)
+    operations = [_cut(op, ...) if id(op) in wrong else op for op in tape.operations]
+    return tape.copy(operations=operations, trainable_params=tape.trainable_params)
+
+
+def parameters(tape: QuantumScript) -> Iterator[tuple[Operator, Any]]:
+    """What may be an array or traced, of operations and observables. Workers wait for this: what is plainly a number is passed over."""
+    for op in [*tape.operations, *(measured.obs for measured in tape.measurements if measured.obs is not None)]:
+        if getattr(type(op), "num_params", None) != 0:
+            for value in op.data:
+                if type(value) not in _NUMBERS:
+                    yield op, value
 
 
 def _batch_size(op: Operator) -> int | None:
