@@ -97,7 +97,10 @@ def _connect(ray: Any, address: str | None, cpus: int) -> Path | None:
             _own_token()
         else:
             _reach(address)
-        ray.init(**options, logging_level="error")
+        with warnings.catch_warnings():
+            # JAX warns of every fork; what Ray forks becomes another program at once.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            ray.init(**options, logging_level="error")
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         cure = next(
