@@ -93,10 +93,10 @@ def _connect(ray: Any, address: str | None, cpus: int) -> Path | None:
         # Ray opens the folder that it is given to everybody.
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": f"{folder}/ray"}
     try:
-        if address is None:
-            _own_token()
-        else:
+        if address is not None:
             _reach(address)
+        elif (token := _own_token()) is not None:
+            os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(token))
         with warnings.catch_warnings():
             # JAX warns of every fork; what Ray forks becomes another program at once.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
@@ -126,15 +126,18 @@ def _reach(address: str) -> None:
 
 
 @functools.cache
-def _own_token() -> None:
-    """Whoever wants into a cluster of ours must know a token that is made for this process: Ray asks for one if there is one."""
-    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):  # the user's choice
-        return
+def _own_token() -> Path | None:
+    """The file of a token made for this process, which whoever wants into a cluster of ours must know; None: the user has chosen.
+
+    It is one for all clusters of this process, as Ray reads it once, and then sets ``$RAY_AUTH_MODE`` itself.
+    """
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return None
     folder = short_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     file = folder / "token"
     file.write_text(secrets.token_hex(32))
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+    return file
 
 
 def _disconnect(folder: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import subprocess
 import sys
@@ -12,14 +13,13 @@ import pytest
 from pl_hybridjobs.errors import FanOutError, InvalidCall
 from pl_hybridjobs.fanout import RayExecutor, rays
 
-ray = pytest.importorskip("ray")
-
 
 def test_what_makes_no_sense_is_told_before_ray_starts():
     with pytest.raises(InvalidCall, match=r"(?s)address must be that of Ray itself.*runtime_env must be a mapping.*not 5"):
         RayExecutor(1, address="http://head-node:8265", runtime_env=5)  # type: ignore[arg-type]
 
 
+@pytest.mark.ray
 def test_an_environment_that_makes_no_sense_leaves_no_ray_behind(monkeypatch):
     connected: list[str] = []
     monkeypatch.setattr(rays, "_connect", lambda *_: connected.append("Ray"))
@@ -30,7 +30,9 @@ def test_an_environment_that_makes_no_sense_leaves_no_ray_behind(monkeypatch):
     assert not connected
 
 
+@pytest.mark.ray
 def test_an_address_where_nobody_listens_is_told_at_once():
+    ray = importlib.import_module("ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         begun = time.monotonic()
@@ -62,3 +64,21 @@ def test_workers_for_whom_the_cluster_has_no_place_leave_the_circuits_to_the_oth
 
     assert ended.returncode == 0, ended.stderr
     assert "no place yet for a worker of 1 CPU: of 1, 0 are free" in ended.stderr
+
+
+_IN_TURN = """
+import os
+from pl_hybridjobs.fanout import RayExecutor
+
+for number in range(2):
+    with RayExecutor(1) as pool:
+        assert pool.submit(int, number).result(60) == number
+    del os.environ["RAY_AUTH_TOKEN_PATH"]
+"""
+
+
+@pytest.mark.ray
+def test_of_several_in_turn_each_has_a_cluster_also_where_its_variable_was_cleared():
+    ended = subprocess.run([sys.executable, "-c", _IN_TURN], capture_output=True, text=True, timeout=300)
+
+    assert ended.returncode == 0, ended.stderr
