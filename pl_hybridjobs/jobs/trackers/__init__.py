@@ -150,7 +150,7 @@ def _mlflow_complaints(target: Any) -> list[str]:
     known = {*_MLFLOW_SCHEMES, *(entry.name for entry in entry_points(group="mlflow.tracking_store"))}
     if not is_address or scheme.partition("+")[0] in known or scheme in known:
         return []
-    return [f"mirror['mlflow'] must be a folder, or an address that MLflow knows ({', '.join(sorted(known))}), not {uri!r}"]
+    return [f"mirror['mlflow'] must be a folder, or an address that MLflow knows ({', '.join(sorted(known))}), not {scheme}://..."]
 
 
 def targets(mirror: str | Mapping[str, Any] | None) -> dict[str, str]:
