@@ -52,7 +52,8 @@ class _Handler(MotoRequestHandler):
     def finish(self) -> None:
         """It has gone."""
         self.server.app.connections.discard(self.connection)
-        super().finish()
+        with contextlib.suppress(ConnectionError):  # it did not wait for the last of its answer
+            super().finish()
 
     def handle_expect_100(self) -> bool:
         """Tell a client that it may send a long body, now and not with the answer: it would wait a second for that."""
