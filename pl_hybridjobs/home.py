@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 #: Paths of sockets may have no more than about a hundred characters; Ray puts eighty behind a folder that it is given.
@@ -29,5 +28,7 @@ def home_of(folder: Path) -> Path:
 
 def short_folder() -> Path:
     """A new temporary folder for this user only, whose path is short enough for sockets in it. Whoever asks for it removes it."""
+    import tempfile  # home.py is loaded by every command, and this is not
+
     usual = tempfile.gettempdir()
     return Path(tempfile.mkdtemp(prefix=SHORT, dir=usual if len(usual) <= _MOST_CHARACTERS else "/tmp"))  # noqa: S108 - made for us alone
