@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pl_hybridjobs.errors import RunnerError
 from pl_hybridjobs.jobs import process
 from pl_hybridjobs.ray.api import Api, Token
 from pl_hybridjobs.ray.cluster import Cluster, token_of
+from tests.queues import free_port
 
 MISSING = "RAY IS MISSING, so this was not tested: `pip install 'ray[default]>=2.52'`. It is not in the test extra, because it is 375 MB."
 _STARTS_IN_S = 90.0
@@ -37,12 +37,6 @@ def left_of(cluster: Cluster) -> list[str]:
     return [f"process {pid}" for pid in sorted(pids)] + [path for path in (cluster.temporary,) if Path(path).exists()]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Head:
     """A cluster of one node that has nothing to do with our keeper. Its address stays when it is started again.
@@ -54,7 +48,7 @@ class Head:
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,10 +74,9 @@ class Head:
             "num-cpus": 2,
             "object-store-memory": 100_000_000,
             **{
-                name: _free_port()
-                for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+                name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
             },
-            **{name: _free_port() for name in ("metrics-export-port", "runtime-env-agent-port")},
+            **{name: free_port() for name in ("metrics-export-port", "runtime-env-agent-port")},
         }
         argv = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head", "--block", "--disable-usage-stats"]
         env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_USAGE_STATS_ENABLED": "0", **self.env}

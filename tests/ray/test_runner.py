@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,17 +18,20 @@ from pl_hybridjobs import Job, Resources, Status, hybrid_job, list_jobs
 from pl_hybridjobs.errors import InvalidCall, JobInterrupted, JobTimeout, RunnerError
 from pl_hybridjobs.home import default_home
 from pl_hybridjobs.jobs import process
-from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.ray import runner as runners
 from pl_hybridjobs.ray.api import Api, Token, token
 from pl_hybridjobs.ray.cluster import Cluster, Place
 from pl_hybridjobs.ray.runner import SUBMISSIONS, RayRunner
+from tests import queues
 from tests.jobs import functions
+from tests.queues import owner_of
 from tests.ray import cluster as clusters
 from tests.ray.cluster import Head
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 WAIT_S = 120
+until = partial(queues.until, timeout_s=WAIT_S)
+submissions = partial(queues.submissions, to=SUBMISSIONS)
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,14 +54,6 @@ def head(tmp_path: Path) -> Iterator[Head]:
         yield made
 
 
-def until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.1)
-    return found
-
-
 def at_work(runner: RayRunner | str, steps: int = 60, retries: int = 0) -> Job:
     """A job that counts, and has saved its first steps."""
     job = hybrid_job(functions.count, runner=runner, retries=retries)(steps, 0.1)
@@ -77,12 +72,6 @@ def went_on(job: Job, attempts: int = 2, steps: int = 60) -> None:
     assert list(job.metrics().steps("total")) == list(range(steps))
 
 
-def owner_of(job: Job) -> int:
-    lease = job.state().lease
-    assert lease is not None
-    return lease.owner.pid
-
-
 def living(place: Place) -> Cluster:
     cluster = place.living()
     assert cluster is not None
@@ -95,11 +84,6 @@ def named(cluster: Cluster, what: str) -> int:
         if what in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]:
             return pid
     raise AssertionError(f"there is no {what}")
-
-
-def submissions(job: Job) -> int:
-    last = SUBMISSIONS.latest(JobFolder(job.folder))
-    return last.number if last else 0
 
 
 # On a cluster that is there
@@ -265,7 +249,7 @@ def test_whatever_of_it_is_killed_its_jobs_go_on_in_a_new_one_and_nothing_of_the
 
     went_on(job)
     assert living(place).id != cluster.id
-    until(lambda: not clusters.left_of(cluster), 30)
+    until(lambda: not clusters.left_of(cluster), timeout_s=30)
 
 
 def test_two_of_them_side_by_side_know_nothing_of_each_other(place, tmp_path, monkeypatch):
@@ -299,8 +283,8 @@ def test_it_is_shared_guarded_and_ends_when_it_was_idle_for_long(place):
     assert [path.stat().st_mode & 0o077 for path in ours_only] == [0, 0, 0]
     with pytest.raises(RunnerError, match="wants a token"):
         Api(cluster.address).jobs()
-    until(lambda: place.read() is None, 30)
-    until(lambda: not clusters.left_of(cluster), 30)
+    until(lambda: place.read() is None, timeout_s=30)
+    until(lambda: not clusters.left_of(cluster), timeout_s=30)
 
     assert [job.status for job in jobs] == [Status.COMPLETED] * 2
     assert hybrid_job(functions.add, runner=ours)(5).result(WAIT_S) == 7  # a new one is started
@@ -327,7 +311,7 @@ def test_a_keeper_whose_record_is_damaged_leaves_nothing_behind_either(place):
     record.write_text("damaged")
     os.kill(cluster.keeper.pid, signal.SIGTERM)
 
-    until(lambda: not clusters.left_of(cluster), 30)
+    until(lambda: not clusters.left_of(cluster), timeout_s=30)
     record.unlink()
 
 

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.ray import api, cluster, runner
 from pl_hybridjobs.ray.cluster import Cluster, Place
 from pl_hybridjobs.ray.runner import SUBMISSIONS, RayRunner
+from tests import queues
 from tests.jobs import functions
 from tests.ray import recorded
 from tests.ray.recorded import Recorded
 
 WAIT_S = 30
+until = partial(queues.until, timeout_s=WAIT_S)
 SECRET = "a-secret-that-is-nobody-else's"
 
 
@@ -48,14 +51,6 @@ def submit(server: Recorded, fn: Callable[..., Any] = functions.add, *args: Any,
     resources = options.pop("resources", None)
     ours = RayRunner(address=server.address, **options)
     return hybrid_job(fn, runner=ours, retries=retries, resources=resources)(*(args or (1,)))
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.02)
-    return found
 
 
 # Bad input

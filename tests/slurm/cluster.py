@@ -7,12 +7,13 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.queues import free_port
 
 CANNOT_RUN = "SLURM CANNOT RUN HERE, so SlurmRunner was not tested: {} (`.ci/run` installs slurmctld, slurmd and slurm-client)"
 _SBIN = os.pathsep.join(["/usr/sbin", "/sbin", "/usr/local/sbin"])
@@ -76,12 +77,6 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), _SBIN]))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Cluster:
     """A running Slurm.
@@ -110,7 +105,7 @@ class Cluster:
         """Write ``slurm.conf``."""
         for name in ("state", "spool"):
             self.folder.joinpath(name).mkdir(exist_ok=True)
-        values = {"user": getpass.getuser(), "controller": _free_port(), "node": _free_port(), "folder": self.folder, "cpus": self.cpus}
+        values = {"user": getpass.getuser(), "controller": free_port(), "node": free_port(), "folder": self.folder, "cpus": self.cpus}
         self.conf.write_text(_CONF.format(**values))
 
     def start_controller(self) -> None:

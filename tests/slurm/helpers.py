@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,18 @@ from pl_hybridjobs import Job, Resources, hybrid_job
 from pl_hybridjobs.jobs.folder import JobFolder
 from pl_hybridjobs.slurm.record import SUBMISSIONS
 from pl_hybridjobs.slurm.runner import SlurmRunner
+from tests import queues
 from tests.slurm.cluster import Cluster
 
 WAIT_S = 60
+until = partial(queues.until, timeout_s=WAIT_S)
+submissions = partial(queues.submissions, to=SUBMISSIONS)
 
 
 def submit(fn: Callable[..., Any], *args: Any, retries: int = 0, resources: Resources | None = None, **kwargs: Any) -> Job:
     """A job on Slurm; the runner's options begin with ``slurm_``."""
     options = {name.removeprefix("slurm_"): kwargs.pop(name) for name in list(kwargs) if name.startswith("slurm_")}
     return hybrid_job(fn, runner=SlurmRunner(**options), retries=retries, resources=resources)(*args, **kwargs)
-
-
-def until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.05)
-    return found
 
 
 def number(job: Job) -> str:
@@ -42,11 +37,6 @@ def told(cluster: Cluster, job: Job) -> dict[str, str]:
     """What Slurm says of a job."""
     answer = cluster.ask("scontrol", "--oneliner", "show", "job", number(job))
     return dict(part.split("=", 1) for part in answer.split() if "=" in part)
-
-
-def submissions(job: Job) -> int:
-    last = SUBMISSIONS.latest(JobFolder(job.folder))
-    return last.number if last else 0
 
 
 def jobs_of(cluster: Cluster) -> list[str]:

@@ -18,18 +18,13 @@ from pl_hybridjobs.jobs import process
 from pl_hybridjobs.slurm.runner import SlurmRunner
 from tests.jobs import functions
 from tests.jobs.test_environment import builds, probe, versions
+from tests.queues import owner_of
 from tests.slurm.cluster import Cluster
 from tests.slurm.helpers import WAIT_S, a_site_wraps, jobs_of, number, submissions, submit, submitted, told, until
 
 __all__ = ["probe"]  # a fixture
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("slurm")
-
-
-def owner_of(job: Job) -> int:
-    lease = job.state().lease
-    assert lease is not None
-    return lease.owner.pid
 
 
 def inline(steps: int) -> float:
@@ -257,7 +252,7 @@ def test_a_supervisor_that_is_killed_is_retried():
 @pytest.mark.torture_long
 def test_at_the_end_of_its_walltime_a_job_goes_on_in_a_next_one(slurm):
     job = submit(functions.count, 200, pause_s=0.5, retries=3, slurm_walltime_s=120, slurm_grace_s=20)
-    until(lambda: job.attempt == 1 and job.status is Status.QUEUED, 150)
+    until(lambda: job.attempt == 1 and job.status is Status.QUEUED, timeout_s=150)
     without_delay(slurm, job)
 
     assert job.result(300).hex() == inline(200).hex()

@@ -35,6 +35,7 @@ from pl_hybridjobs.jobs.lease import Lease, Liveness, beat, claim
 from pl_hybridjobs.jobs.spec import JobSpec, new_id
 from pl_hybridjobs.jobs.store import Store
 from tests.jobs import functions
+from tests.queues import owner_of
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
@@ -76,12 +77,6 @@ def client(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 def new_folder() -> JobFolder:
     """A whole job without a bundle, that nobody runs."""
     return Store().create(JobSpec(id=new_id(), name="made", function="f", created=time.time()), lambda _: "")[0]
-
-
-def owner_of(job: Job) -> int:
-    lease = job.state().lease
-    assert lease is not None
-    return lease.owner.pid
 
 
 def until(condition, timeout_s: float = 30.0) -> None:
