@@ -26,6 +26,16 @@ def home_of(folder: Path) -> Path:
     return folder.parents[1] if folder.parent.name == "jobs" else default_home()
 
 
+def private_folder(home: Path, *names: str) -> Path:
+    """A folder in a home folder, by the names on the way; what is missing is made, for this user only."""
+    folder = home
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in names:  # `parents=True` would leave those between open to all
+        folder = folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def short_folder() -> Path:
     """A new temporary folder for this user only, whose path is short enough for sockets in it. Whoever asks for it removes it."""
     import tempfile  # home.py is loaded by every command, and this is not

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import BundleRefused, Fenced, HybridJobsError, RunnerError
-from pl_hybridjobs.home import home_of
+from pl_hybridjobs.home import home_of, private_folder
 from pl_hybridjobs.jobs import bundle, outcome, own, process
 from pl_hybridjobs.jobs.durable import commit_folder, crash_point, locked, temporary_folder, write_bytes
 from pl_hybridjobs.jobs.folder import JobFolder
@@ -149,10 +149,7 @@ def place_for(folder: JobFolder, interpreter: Interpreter) -> Place:
 
 def folder_in(home: Path) -> Path:
     """The folder of environments in a home folder; made, private, where it is missing."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = home / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    return private_folder(home, _FOLDER)
 
 
 def _worker_needs(manifest: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pl_hybridjobs.errors import RunnerError
-from pl_hybridjobs.home import default_home
+from pl_hybridjobs.home import default_home, private_folder
 from pl_hybridjobs.jobs.durable import dump_json, write_bytes
 from pl_hybridjobs.jobs.entry import EXIT_NO_FOLDER, EXIT_SETUP
 from pl_hybridjobs.jobs.environment import Interpreter
@@ -91,8 +91,7 @@ def once(runner: QueuedRunner, key: Sequence[str | Sequence[str]], submit: Calla
     good = probes / f"{hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:24]}.json"
     if good.exists():
         return []
-    for place in (probes.parent, probes):  # `parents=True` would leave them open to all
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(probes.parent, probes.name)
     with tempfile.TemporaryDirectory(dir=probes, ignore_cleanup_errors=True) as folder:  # another client may be probing, too
         found = _ask(runner, Path(folder), python, submit, shell)
     if not found:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pl_hybridjobs.errors import AmbiguousName, JobNotFound, RunnerError, StoreError, did_you_mean
-from pl_hybridjobs.home import default_home
+from pl_hybridjobs.home import default_home, private_folder
 from pl_hybridjobs.jobs import runner as runners
 from pl_hybridjobs.jobs.durable import (
     crash_point,
@@ -148,8 +148,7 @@ class Store:
         try:
             with disk_errors(self.home):
                 if not self.jobs.is_dir():
-                    self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self.jobs.mkdir(mode=0o700, exist_ok=True)
+                    private_folder(self.home, self.jobs.name)
         except StoreError:
             raise
         except OSError as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 from pl_hybridjobs.errors import FolderCorrupt, RunnerError
-from pl_hybridjobs.home import SHORT
+from pl_hybridjobs.home import SHORT, private_folder
 from pl_hybridjobs.jobs import launch, process
 from pl_hybridjobs.jobs.durable import dump_sealed, locked, read_sealed, write_bytes
 from pl_hybridjobs.jobs.queued import Phase, Unreachable
@@ -149,8 +149,7 @@ class Place:
         Raises:
             RunnerError: It does not come up.
         """
-        for place in (self.path.parent.parent, self.path.parent, self.path):  # `parents=True` would leave them open to all
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self.path.parents[1], *self.path.parts[-2:])
         with locked(self.lock, timeout_s=_STARTED_IN_S + _ENDED_IN_S):
             yield self._ready() or self._start(idle_s)
 
